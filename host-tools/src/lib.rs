@@ -1,0 +1,12 @@
+//! Crash dump bitmaps on a host: memory images in, bitmaps, dumps, reports and pictures out.
+//!
+//! A [`image::MemoryImage`] is a source of memory (ELF vmcore, kdump-compressed file, raw memory with a map);
+//! [`scanner_core`] turns it into a bitmap; the modules of [`dump`] write the filtered dump.
+
+pub mod dump;
+pub mod error;
+pub mod frames;
+pub mod image;
+pub mod output;
+
+pub use error::{Error, Result};

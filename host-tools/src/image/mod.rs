@@ -1,5 +1,12 @@
 //! Sources of memory: one trait, one file per format.
 
+pub mod elf;
+pub mod extents;
+pub mod file;
+pub mod notes;
+#[cfg(test)]
+mod testing;
+
 use crate::frames::{FrameBitmap, FrameRanges};
 use scanner_core::{PhysAddr, PhysicalMemory, VirtAddr};
 
@@ -62,6 +69,9 @@ pub struct ImageFacts {
     pub vmcoreinfo: Option<Vec<u8>>,
     /// Set if the image is a dump that was filtered already.
     pub filtered: Option<Filtered>,
+    /// What the user should know although the image can be used: a file that is cut off, an unfinished dump.
+    /// One sentence each, without a full stop.
+    pub warnings: Vec<String>,
 }
 
 /// A source of physical memory that can say what it is.

@@ -1,0 +1,88 @@
+//! The bytes of a file, mapped where that is possible.
+
+use crate::{Error, Result};
+use memmap2::Mmap;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// The bytes of a file that is only read.
+///
+/// A mapping is the rule. Files that can't be mapped as a whole (some kernels' `/proc/vmcore`, some network file
+/// systems) are read with `pread` instead.
+///
+/// **Hazard:** if someone cuts the file off while it is mapped, a touch of what is gone ends the process with
+/// SIGBUS; there is no way to turn that into an error without a signal handler. A vmcore that is still being
+/// written should therefore not be opened. [`FileBytes::open_unmapped`] avoids the hazard.
+#[derive(Debug)]
+pub enum FileBytes {
+    /// The whole file, mapped read-only.
+    Mapped(Mmap),
+    /// An open file, and its size in bytes.
+    Unmapped(File, u64),
+}
+
+impl FileBytes {
+    /// Opens `path` and maps it if the system can.
+    ///
+    /// # Errors
+    /// The file can't be opened, or has no size that can be found out.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (file, size) = open(path)?;
+        // SAFETY: The mapping is read-only and private to this value, which hands out its bytes only as long as it
+        // lives. That nobody else changes the file meanwhile can't be enforced: other processes' writes show up as
+        // changed bytes of type `u8`, for which each value is valid, and every number that is taken from them is
+        // copied before it is checked. A file that is cut off ends the process; see the type's documentation.
+        match unsafe { Mmap::map(&file) } {
+            Ok(map) if map.len() as u64 == size => Ok(Self::Mapped(map)),
+            _ => Ok(Self::Unmapped(file, size)),
+        }
+    }
+
+    /// Opens `path` to be read with `pread`.
+    ///
+    /// # Errors
+    /// As for [`FileBytes::open`].
+    pub fn open_unmapped(path: &Path) -> Result<Self> {
+        let (file, size) = open(path)?;
+        Ok(Self::Unmapped(file, size))
+    }
+
+    /// The file's size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Mapped(map) => map.len() as u64,
+            Self::Unmapped(_, size) => *size,
+        }
+    }
+
+    /// The `len` bytes at `offset` in place, if the file is mapped and has them.
+    pub fn view(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let Self::Mapped(map) = self else { return None };
+        map.get(usize::try_from(offset).ok()?..)?.get(..len)
+    }
+
+    /// Fills `buf` with the bytes at `offset`.
+    ///
+    /// # Errors
+    /// The file ends before, or can't be read.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Mapped(_) => {
+                let bytes = self.view(offset, buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+                buf.copy_from_slice(bytes);
+                Ok(())
+            }
+            Self::Unmapped(file, _) => file.read_exact_at(buf, offset),
+        }
+    }
+}
+
+/// Opens `path` and finds out its size in bytes.
+fn open(path: &Path) -> Result<(File, u64)> {
+    let mut file = File::open(path).map_err(|e| Error::io(path, "can't be opened", e))?;
+    // A block device has no size in its metadata, but it can be sought.
+    let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::io(path, "has no size", e))?;
+    Ok((file, size))
+}

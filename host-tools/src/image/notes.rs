@@ -1,0 +1,193 @@
+//! The ELF notes of a vmcore: VMCOREINFO, the CPUs' registers, QEMU's CPU states, and signs of Xen.
+
+use crate::{Error, Result};
+use object::LittleEndian;
+use object::elf::FileHeader64;
+use object::read::elf::NoteIterator;
+use std::ops::Range;
+
+/// Name of the kernel's VMCOREINFO note; its type is 0. QEMU copies a guest's note under the same name.
+pub const VMCOREINFO: &[u8] = b"VMCOREINFO";
+/// Name of the notes with a CPU's registers (the kernel's `CRASH_CORE_NOTE_NAME`).
+const CORE: &[u8] = b"CORE";
+/// Name of the notes with QEMU's state of a CPU.
+const QEMU: &[u8] = b"QEMU";
+/// Type of the notes with a `struct elf_prstatus`.
+const NT_PRSTATUS: u32 = 1;
+/// Type of the "Xen" note that a crashed hypervisor leaves.
+const XEN_ELFNOTE_CRASH_INFO: u32 = 0x0100_0001;
+/// Offset of `pr_reg` in x86_64's `struct elf_prstatus`, and its size: 27 registers of 8 bytes.
+const PR_REG: Range<usize> = 112..112 + 27 * 8;
+
+/// One ELF note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note<'a> {
+    /// Its name, without the NUL at the end.
+    pub name: &'a [u8],
+    /// Its type, to be understood together with the name.
+    pub kind: u32,
+    /// Its contents.
+    pub desc: &'a [u8],
+}
+
+/// The notes in `bytes`, which are the contents of a `PT_NOTE`. Both parts of a note are padded to 4 bytes, whatever
+/// `p_align` says: so the kernel, QEMU and makedumpfile do it for cores.
+///
+/// Ends with an error at a note that does not lie inside. Zeros at the end are taken for padding.
+pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Result<Note<'_>>> {
+    let used = bytes.len() - bytes.iter().rev().take_while(|&&b| b == 0).count();
+    // A note may itself end in zeros: cut only what starts behind its last byte that is not zero.
+    let mut rest = NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, bytes);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at >= used {
+            return None;
+        }
+        let note = match rest.as_mut().map_err(|e| *e).and_then(|rest| rest.next()) {
+            Ok(note) => note?,
+            Err(error) => {
+                let what = format!("the ELF note at byte {at} of the notes is damaged");
+                at = usize::MAX;
+                return Some(Err(Error::unusable(what).because(error)));
+            }
+        };
+        let padded = |size: u32| (size as usize).next_multiple_of(4);
+        at += 12 + padded(note.n_namesz(LittleEndian)) + padded(note.n_descsz(LittleEndian));
+        Some(Ok(Note { name: note.name(), kind: note.n_type(LittleEndian).0, desc: note.desc() }))
+    })
+}
+
+/// What the notes of a vmcore say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreNotes<'a> {
+    /// The VMCOREINFO text; the last one counts, as in makedumpfile.
+    pub vmcoreinfo: Option<&'a [u8]>,
+    /// The register sets of the CPUs that had one saved: `pr_reg` of each NT_PRSTATUS, 216 bytes, in the order of
+    /// the file. Their number is makedumpfile's `nr_cpus`. `None` if the note is too short to hold one.
+    pub registers: Vec<Option<&'a [u8]>>,
+    /// QEMU's CPU states, in the order of the file.
+    pub qemu: Vec<&'a [u8]>,
+}
+
+impl<'a> CoreNotes<'a> {
+    /// Goes through the notes in `bytes`.
+    ///
+    /// # Errors
+    /// A note is damaged, or the vmcore is one of a Xen hypervisor.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        let mut found = Self::default();
+        for note in notes(bytes) {
+            let note = note?;
+            match (note.name, note.kind) {
+                (VMCOREINFO, 0) if !note.desc.is_empty() => found.vmcoreinfo = Some(text(note.desc)),
+                (CORE, NT_PRSTATUS) => found.registers.push(note.desc.get(PR_REG)),
+                (QEMU, 0) => found.qemu.push(note.desc),
+                (b"VMCOREINFO_XEN", _) | (b"Xen", XEN_ELFNOTE_CRASH_INFO) => {
+                    return Err(Error::unusable("Xen dumps are not supported")
+                        .hint("This vmcore was taken of a Xen hypervisor and its domains; makedumpfile can filter it."));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// VMCOREINFO text from a file's `bytes`: the text itself, or an ELF note that holds it (as the kernel has it in
+/// memory at the address in `/sys/kernel/vmcoreinfo`).
+///
+/// # Errors
+/// The bytes are neither.
+pub fn vmcoreinfo_text(bytes: &[u8]) -> Result<&[u8]> {
+    if let Some(Ok(note)) = notes(bytes).next()
+        && note.name == VMCOREINFO
+    {
+        return Ok(text(note.desc));
+    }
+    let text = text(bytes);
+    let first = text.split(|&b| b == b'\n').find(|line| !line.is_empty());
+    if !text.contains(&0) && first.is_some_and(|line| line.contains(&b'=')) {
+        return Ok(text);
+    }
+    Err(Error::unusable("is no VMCOREINFO: neither lines of KEY=VALUE nor an ELF note named VMCOREINFO")
+        .hint("`makedumpfile -g FILE -x vmlinux` writes such a file."))
+}
+
+/// `bytes` without the zeros at the end.
+fn text(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().rev().take_while(|&&b| b == 0).count();
+    &bytes[..bytes.len() - zeros]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::note;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn finds_what_the_kernel_and_qemu_write() {
+        let mut prstatus = vec![0; 336];
+        prstatus[112] = 0x15;
+        prstatus[327] = 0x33;
+        let bytes = [
+            note("CORE", 1, &prstatus),
+            note("CORE", 1, b"short"),
+            note("QEMU", 0, &[1, 0, 0, 0]),
+            note("VMCOREINFO", 0, b"OSRELEASE=old\n"),
+            note("VMCOREINFO", 0, b"OSRELEASE=new\n"),
+            vec![0; 7],
+        ]
+        .concat();
+        let found = CoreNotes::parse(&bytes).unwrap();
+        assert_eq!(found.vmcoreinfo.unwrap(), b"OSRELEASE=new\n");
+        assert_eq!(found.registers.len(), 2);
+        let registers = found.registers[0].unwrap();
+        assert_eq!((registers.len(), registers[0], registers[215]), (216, 0x15, 0x33));
+        assert_eq!(found.registers[1], None);
+        assert_eq!(found.qemu, [[1, 0, 0, 0]]);
+    }
+
+    #[test]
+    fn a_desc_of_zeros_is_not_padding() {
+        let bytes = [note("QEMU", 0, &[0; 8]), note("X", 3, &[0; 3])].concat();
+        let all: Vec<Note> = notes(&bytes).map(|n| n.unwrap()).collect();
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[1], Note { name: b"X", kind: 3, desc: &[0; 3] });
+    }
+
+    #[test]
+    fn says_that_xen_is_not_supported() {
+        for bytes in [note("VMCOREINFO_XEN", 0, b"x=y"), note("Xen", 0x1000001, &[0; 8])] {
+            assert!(
+                CoreNotes::parse(&bytes).unwrap_err().to_string().contains("Xen dumps are not supported")
+            );
+        }
+    }
+
+    #[test]
+    fn names_the_note_that_is_cut_off() {
+        let bytes = [note("CORE", 1, b"1234"), note("VMCOREINFO", 0, b"OSRELEASE=6.1\n")].concat();
+        let error = CoreNotes::parse(&bytes[..bytes.len() - 4]).unwrap_err().to_string();
+        assert!(error.contains("note at byte 24"), "{error}");
+    }
+
+    #[test]
+    fn takes_text_and_notes_for_vmcoreinfo_and_nothing_else() {
+        assert_eq!(vmcoreinfo_text(b"OSRELEASE=6.1\n").unwrap(), b"OSRELEASE=6.1\n");
+        let mut page = note("VMCOREINFO", 0, b"OSRELEASE=6.1\n");
+        page.resize(4096, 0);
+        assert_eq!(vmcoreinfo_text(&page).unwrap(), b"OSRELEASE=6.1\n");
+        assert!(vmcoreinfo_text(b"").is_err());
+        assert!(vmcoreinfo_text(b"\x7fELF\x02=\0\0=").is_err());
+        assert!(vmcoreinfo_text(b"Dear reader,\nx=y\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = CoreNotes::parse(&bytes);
+            let _ = vmcoreinfo_text(&bytes);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The text that a kernel leaves in memory so that its layout can be understood without debug information.
+//!
+//! Lines of `KEY=VALUE`, appended at boot (kernel/vmcore_info.c, earlier kernel/crash_core.c and kernel/kexec.c):
+//! `SYMBOL(x)` in hexadecimal, `SIZE(x)`, `OFFSET(x)` and `LENGTH(x)` in decimal, `NUMBER(x)` in decimal or with a
+//! leading `0x`, and a few keys of their own. The text is parsed in place, in one pass.
+
+use core::fmt;
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $variant:ident = $radix:ident $text:literal,)*) => {
+        /// The keys that the scanner uses.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(missing_docs, reason = "each variant is named after the text that it stands for")]
+        pub enum Key { $($(#[$doc])* $variant,)* }
+
+        impl Key {
+            /// Every key.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The key as it stands in the text, without the `=`.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            const fn radix(self) -> Radix {
+                match self { $(Self::$variant => Radix::$radix,)* }
+            }
+        }
+
+        const KEYS: usize = Key::ALL.len();
+    };
+}
+
+keys! {
+    PageSize = Dec "PAGESIZE",
+    CrashTime = Dec "CRASHTIME",
+    SymInitUtsNs = Hex "SYMBOL(init_uts_ns)",
+    SymSystemUtsname = Hex "SYMBOL(system_utsname)",
+    OffUtsNamespaceName = Dec "OFFSET(uts_namespace.name)",
+    SymInitTopPgt = Hex "SYMBOL(init_top_pgt)",
+    SymInitLevel4Pgt = Hex "SYMBOL(init_level4_pgt)",
+    SymSwapperPgDir = Hex "SYMBOL(swapper_pg_dir)",
+    NumPhysBase = Any "NUMBER(phys_base)",
+    NumPgtableL5 = Any "NUMBER(pgtable_l5_enabled)",
+    NumSmeMask = Any "NUMBER(sme_mask)",
+    SymMemSection = Hex "SYMBOL(mem_section)",
+    LenMemSection = Dec "LENGTH(mem_section)",
+    SizeMemSection = Dec "SIZE(mem_section)",
+    OffSectionMemMap = Dec "OFFSET(mem_section.section_mem_map)",
+    NumSectionSizeBits = Any "NUMBER(SECTION_SIZE_BITS)",
+    NumMaxPhysmemBits = Any "NUMBER(MAX_PHYSMEM_BITS)",
+    SymMemMap = Hex "SYMBOL(mem_map)",
+    SymContigPageData = Hex "SYMBOL(contig_page_data)",
+    SymNodeData = Hex "SYMBOL(node_data)",
+    LenNodeData = Dec "LENGTH(node_data)",
+    SymPgdatList = Hex "SYMBOL(pgdat_list)",
+    LenPgdatList = Dec "LENGTH(pgdat_list)",
+    SymNodeOnlineMap = Hex "SYMBOL(node_online_map)",
+    SymNodeStates = Hex "SYMBOL(node_states)",
+    NumNOnline = Any "NUMBER(N_ONLINE)",
+    SizeNodemask = Dec "SIZE(nodemask_t)",
+    SizePglistData = Dec "SIZE(pglist_data)",
+    OffNodeZones = Dec "OFFSET(pglist_data.node_zones)",
+    OffNrZones = Dec "OFFSET(pglist_data.nr_zones)",
+    OffNodeMemMap = Dec "OFFSET(pglist_data.node_mem_map)",
+    OffNodeStartPfn = Dec "OFFSET(pglist_data.node_start_pfn)",
+    OffNodeSpannedPages = Dec "OFFSET(pglist_data.node_spanned_pages)",
+    OffPgdatNext = Dec "OFFSET(pglist_data.pgdat_next)",
+    SizeZone = Dec "SIZE(zone)",
+    OffZoneFreeArea = Dec "OFFSET(zone.free_area)",
+    OffZoneSpannedPages = Dec "OFFSET(zone.spanned_pages)",
+    LenZoneFreeArea = Dec "LENGTH(zone.free_area)",
+    SizeFreeArea = Dec "SIZE(free_area)",
+    OffFreeList = Dec "OFFSET(free_area.free_list)",
+    LenFreeList = Dec "LENGTH(free_area.free_list)",
+    SizeListHead = Dec "SIZE(list_head)",
+    OffListNext = Dec "OFFSET(list_head.next)",
+    OffListPrev = Dec "OFFSET(list_head.prev)",
+    SizePage = Dec "SIZE(page)",
+    OffPageFlags = Dec "OFFSET(page.flags)",
+    OffPageRefcount = Dec "OFFSET(page._refcount)",
+    OffPageCount = Dec "OFFSET(page._count)",
+    OffPageMapping = Dec "OFFSET(page.mapping)",
+    OffPageMapcount = Dec "OFFSET(page._mapcount)",
+    OffPagePrivate = Dec "OFFSET(page.private)",
+    OffPageLru = Dec "OFFSET(page.lru)",
+    OffPageCompoundHead = Dec "OFFSET(page.compound_head)",
+    OffPageCompoundInfo = Dec "OFFSET(page.compound_info)",
+    OffPageCompoundOrder = Dec "OFFSET(page.compound_order)",
+    OffPageCompoundDtor = Dec "OFFSET(page.compound_dtor)",
+    OffFolioOrder = Dec "OFFSET(folio._folio_order)",
+    OffFolioDtor = Dec "OFFSET(folio._folio_dtor)",
+    NumPgLru = Any "NUMBER(PG_lru)",
+    NumPgPrivate = Any "NUMBER(PG_private)",
+    NumPgSwapcache = Any "NUMBER(PG_swapcache)",
+    NumPgSwapbacked = Any "NUMBER(PG_swapbacked)",
+    NumPgSlab = Any "NUMBER(PG_slab)",
+    NumPgHwpoison = Any "NUMBER(PG_hwpoison)",
+    NumPgHeadMask = Any "NUMBER(PG_head_mask)",
+    NumPgHugetlb = Any "NUMBER(PG_hugetlb)",
+    NumPgBuddy = Any "NUMBER(PG_buddy)",
+    NumBuddyType = Any "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)",
+    NumOfflineType = Any "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)",
+    NumHugetlbType = Any "NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)",
+    NumSlabType = Any "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)",
+    NumUnacceptedType = Any "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)",
+    NumHugetlbDtor = Any "NUMBER(HUGETLB_PAGE_DTOR)",
+    SymFreeHugePage = Hex "SYMBOL(free_huge_page)",
+    SymCrashDumpBitmapInfo = Hex "SYMBOL(crash_dump_bitmap_info)",
+}
+
+/// How the value of a key is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Radix {
+    /// Decimal; what doesn't parse so is tried as hexadecimal, as makedumpfile does.
+    Dec,
+    /// Hexadecimal without a prefix.
+    Hex,
+    /// Signed: decimal, or hexadecimal.
+    Any,
+}
+
+/// What is wrong with a VMCOREINFO text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmcoreInfoError {
+    /// A line's value is not a number of the key's kind.
+    Malformed(Key),
+    /// A key stands there twice, with different values.
+    Contradictory {
+        /// The key.
+        key: Key,
+        /// Its first value, as the bits of a 64-bit number.
+        first: u64,
+        /// The other value.
+        second: u64,
+    },
+    /// `OSRELEASE` stands there twice, with different values.
+    ContradictoryRelease,
+    /// There is no `OSRELEASE` line, or its value is not a kernel version.
+    NoRelease,
+    /// A key that can't be done without is not there.
+    Missing(Key),
+}
+
+impl fmt::Display for VmcoreInfoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(key) => write!(f, "VMCOREINFO: the value of {} is not a number", key.text()),
+            Self::Contradictory { key, first, second } => {
+                write!(f, "VMCOREINFO: {} stands there twice, as {first:#x} and as {second:#x}", key.text())
+            }
+            Self::ContradictoryRelease => f.write_str("VMCOREINFO: OSRELEASE stands there twice, with different values"),
+            Self::NoRelease => f.write_str("VMCOREINFO: no OSRELEASE line with a kernel version in it"),
+            Self::Missing(key) => write!(f, "VMCOREINFO: {} is missing", key.text()),
+        }
+    }
+}
+
+impl core::error::Error for VmcoreInfoError {}
+
+/// A kernel version; orders as versions do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    /// 6 of 6.1.12.
+    pub major: u16,
+    /// 1 of 6.1.12.
+    pub minor: u16,
+    /// 12 of 6.1.12; 0 if there is none.
+    pub patch: u16,
+}
+
+impl Release {
+    /// Version `major.minor.patch`.
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// The version at the start of an `OSRELEASE` value, such as `6.1.0-50-amd64`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+        let major = numbers.next()?.parse().ok()?;
+        let minor = numbers.next()?.parse().ok()?;
+        // What follows may be a third number, "-rc1", or nothing.
+        let patch = numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Some(Self { major, minor, patch })
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// A parsed VMCOREINFO text.
+#[derive(Clone, Debug)]
+pub struct VmcoreInfo<'a> {
+    values: [Option<u64>; KEYS],
+    os_release: &'a str,
+    build_id: Option<&'a str>,
+    release: Release,
+}
+
+impl<'a> VmcoreInfo<'a> {
+    /// Parses `text` in one pass. Lines that the scanner doesn't know are passed over; what follows a NUL byte
+    /// (padding of the note) is ignored.
+    ///
+    /// # Errors
+    /// See [`VmcoreInfoError`].
+    pub fn parse(text: &'a [u8]) -> Result<Self, VmcoreInfoError> {
+        let text = text.split(|b| *b == 0).next().unwrap_or(&[]);
+        let mut info = Self { values: [None; KEYS], os_release: "", build_id: None, release: Release::default() };
+        for line in text.split(|b| *b == b'\n') {
+            let Some((key, value)) = split_line(line) else { continue };
+            match key {
+                "OSRELEASE" if info.os_release.is_empty() => info.os_release = value,
+                "OSRELEASE" if info.os_release != value => return Err(VmcoreInfoError::ContradictoryRelease),
+                "BUILD-ID" => info.build_id = Some(value),
+                _ => {
+                    if let Some(key) = Key::ALL.iter().find(|k| k.text() == key) {
+                        info.take(*key, value)?;
+                    }
+                }
+            }
+        }
+        info.release = Release::parse(info.os_release).ok_or(VmcoreInfoError::NoRelease)?;
+        Ok(info)
+    }
+
+    /// The value of `key`: a symbol's address, a size, an offset, a length, or the bits of a signed number.
+    pub fn get(&self, key: Key) -> Option<u64> {
+        self.values.get(key as usize).copied().flatten()
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`VmcoreInfoError::Missing`], naming it.
+    pub fn require(&self, key: Key) -> Result<u64, VmcoreInfoError> {
+        self.get(key).ok_or(VmcoreInfoError::Missing(key))
+    }
+
+    /// The value of `OSRELEASE`, such as `6.1.0-50-amd64`.
+    pub fn os_release(&self) -> &'a str {
+        self.os_release
+    }
+
+    /// The version in it.
+    pub fn release(&self) -> Release {
+        self.release
+    }
+
+    /// The kernel's build id in hexadecimal (since 5.15).
+    pub fn build_id(&self) -> Option<&'a str> {
+        self.build_id
+    }
+
+    fn take(&mut self, key: Key, text: &str) -> Result<(), VmcoreInfoError> {
+        let value = parse_number(key.radix(), text).ok_or(VmcoreInfoError::Malformed(key))?;
+        let Some(slot) = self.values.get_mut(key as usize) else { return Ok(()) };
+        match *slot {
+            Some(first) if first != value => Err(VmcoreInfoError::Contradictory { key, first, second: value }),
+            _ => {
+                *slot = Some(value);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn split_line(line: &[u8]) -> Option<(&str, &str)> {
+    let line = core::str::from_utf8(line).ok()?;
+    line.strip_suffix('\r').unwrap_or(line).split_once('=')
+}
+
+fn parse_number(radix: Radix, text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let hexadecimal = || u64::from_str_radix(digits, 16).ok();
+    match radix {
+        // A symbol at 0 or at the very end of the address space is makedumpfile's "invalid data".
+        Radix::Hex => hexadecimal().filter(|v| *v != 0 && *v != u64::MAX),
+        Radix::Dec => text.parse().ok().or_else(hexadecimal),
+        Radix::Any => {
+            text.parse::<i64>().map(i64::cast_unsigned).ok().or_else(|| text.parse().ok()).or_else(hexadecimal)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"OSRELEASE=6.1.0-50-amd64\nBUILD-ID=06f8\nPAGESIZE=4096\nSYMBOL(mem_section)=ff170beebf216000\n\
+        SIZE(page)=64\nNUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129\nNUMBER(sme_mask)=0x800000000000\nSIZE(unknown)=x\n\
+        CRASHTIME=1795310979\n\0garbage=1";
+
+    #[test]
+    fn values_of_every_kind() {
+        let info = VmcoreInfo::parse(TEXT).unwrap();
+        assert_eq!(info.release(), Release::new(6, 1, 0));
+        assert_eq!(info.build_id(), Some("06f8"));
+        assert_eq!(info.get(Key::SymMemSection), Some(0xff17_0bee_bf21_6000));
+        assert_eq!(info.get(Key::SizePage), Some(64));
+        assert_eq!(info.get(Key::NumBuddyType), Some(-129_i64 as u64));
+        assert_eq!(info.get(Key::NumSmeMask), Some(1 << 47));
+        assert_eq!(info.require(Key::OffPageFlags), Err(VmcoreInfoError::Missing(Key::OffPageFlags)));
+    }
+
+    #[test]
+    fn wrong_texts_are_named() {
+        let parse = |text: &'static str| VmcoreInfo::parse(text.as_bytes()).map(|_| ());
+        assert_eq!(parse(""), Err(VmcoreInfoError::NoRelease));
+        assert_eq!(parse("OSRELEASE=linux"), Err(VmcoreInfoError::NoRelease));
+        assert_eq!(parse("OSRELEASE=6.1.0\nSIZE(page)=big"), Err(VmcoreInfoError::Malformed(Key::SizePage)));
+        assert_eq!(parse("OSRELEASE=6.1.0\nSYMBOL(mem_map)=0"), Err(VmcoreInfoError::Malformed(Key::SymMemMap)));
+        assert_eq!(
+            parse("OSRELEASE=6.1.0\nSIZE(page)=64\nSIZE(page)=56"),
+            Err(VmcoreInfoError::Contradictory { key: Key::SizePage, first: 64, second: 56 })
+        );
+        assert_eq!(parse("OSRELEASE=6.1.0\nSIZE(page)=64\nSIZE(page)=64"), Ok(()));
+        assert_eq!(parse("OSRELEASE=6.1.0\nOSRELEASE=6.2.0"), Err(VmcoreInfoError::ContradictoryRelease));
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(Release::parse("7.2-rc1"), Some(Release::new(7, 2, 0)));
+        assert_eq!(Release::parse("2.6.32-754.el6"), Some(Release::new(2, 6, 32)));
+        assert!(Release::new(4, 16, 0) > Release::new(4, 4, 99));
+        assert_eq!(Release::parse("6"), None);
+    }
+}

@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn ranges_are_merged_and_subtracted() {
-        let set = FrameRanges::from_ranges([range(10, 20), range(0, 5), range(15, 30), range(30, 31), range(7, 7)]);
+        let set =
+            FrameRanges::from_ranges([range(10, 20), range(0, 5), range(15, 30), range(30, 31), range(7, 7)]);
         assert_eq!(set.as_slice(), [range(0, 5), range(10, 31)]);
         assert_eq!(set.count(), 26);
         assert!(set.contains(Pfn::new(30)) && !set.contains(Pfn::new(31)) && !set.contains(Pfn::new(5)));

@@ -45,7 +45,7 @@ impl PhysAddr {
 
     /// Bytes from the start of the frame.
     pub const fn page_offset(self) -> usize {
-        (self.0 & (PAGE_SIZE as u64 - 1)) as usize
+        (self.0 & !(u64::MAX << PAGE_SHIFT)) as usize
     }
 
     /// `bytes` further on, or `None` past the end of the address space.

@@ -67,7 +67,9 @@ impl<'a, 'c> Bitmap<'a, 'c> {
         let index = pfn.frames_since(self.frames.start);
         let chunk = self.chunks.get((index >> self.chunk_shift) as usize);
         let in_chunk = index & (1_u64 << self.chunk_shift).wrapping_sub(1);
-        chunk.and_then(|c| c.get((in_chunk >> 6) as usize)).is_none_or(|word| word >> (in_chunk & 63) & 1 == 1)
+        chunk
+            .and_then(|c| c.get((in_chunk >> 6) as usize))
+            .is_none_or(|word| word >> (in_chunk & 63) & 1 == 1)
     }
 
     /// Clears the bits of `range`, as far as it has any, by whole words where it can. Returns how many were set.
@@ -98,7 +100,7 @@ fn clear_in_chunk(chunk: &mut [u64], first: u64, count: u64) -> u64 {
     let low = u64::MAX << (first & 63);
     // The bits of the last word up to, not including, `end`.
     let high = u64::MAX >> (end.wrapping_neg() & 63);
-    let mut take = |word: &mut u64, mask: u64| {
+    let take = |word: &mut u64, mask: u64| {
         let cleared = *word & mask;
         *word &= !mask;
         u64::from(cleared.count_ones())

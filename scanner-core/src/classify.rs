@@ -92,7 +92,8 @@ impl Rules {
     pub fn new(layout: &KernelLayout, level: DumpLevel, rule_set: RuleSet) -> Self {
         let free = level.contains(DumpLevel::FREE);
         let kernel = rule_set == RuleSet::Kernel;
-        let typed = |value: Option<u32>| value.map_or(Test::NEVER, |v| type_test(layout.release, rule_set, v));
+        let typed =
+            |value: Option<u32>| value.map_or(Test::NEVER, |v| type_test(layout.release, rule_set, v));
         let (buddy, buddy_flag) = match layout.free {
             FreePages::Type(value) if free => (typed(Some(value)), 0),
             FreePages::Flag(mask) if free => (Test::NEVER, mask),
@@ -202,8 +203,7 @@ impl Rules {
     /// means swap cache only together with `PG_swapbacked`.
     #[inline]
     fn is_cache(&self, flags: u64) -> bool {
-        flags & self.lru != 0
-            || (flags & self.swapcache != 0 && flags & self.swapbacked == self.swapbacked)
+        flags & self.lru != 0 || (flags & self.swapcache != 0 && flags & self.swapbacked == self.swapbacked)
     }
 
     /// The order of the compound page that `pfn` heads, and whether it belongs to hugetlb. A head in the last place
@@ -240,7 +240,8 @@ impl Rules {
 /// The test for a page type. makedumpfile compares the whole word; the kernel, since 6.12, its top byte only, since
 /// the rest belongs to the type's owner (PGTY_mapcount_underflow in include/linux/page-flags.h).
 fn type_test(release: Release, rule_set: RuleSet, value: u32) -> Test {
-    let top_byte_only = rule_set == RuleSet::Kernel && release >= Release::new(6, 12, 0) && value & 0xff_ffff == 0;
+    let top_byte_only =
+        rule_set == RuleSet::Kernel && release >= Release::new(6, 12, 0) && value & 0xff_ffff == 0;
     Test { mask: if top_byte_only { 0xff00_0000 } else { u32::MAX }, value }
 }
 
@@ -261,7 +262,9 @@ fn compound_rule(layout: &KernelLayout, rule_set: RuleSet) -> CompoundPages {
 fn tail_value(tail: &[u8], field: TailField) -> u64 {
     match field.width {
         1 => tail.get(field.offset).copied().map(u64::from),
-        2 => tail.get(field.offset..).and_then(|b| b.first_chunk()).map(|b| u64::from(u16::from_le_bytes(*b))),
+        2 => {
+            tail.get(field.offset..).and_then(|b| b.first_chunk()).map(|b| u64::from(u16::from_le_bytes(*b)))
+        }
         _ => u64_at(tail, field.offset),
     }
     .unwrap_or(0)

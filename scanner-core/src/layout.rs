@@ -45,9 +45,16 @@ impl fmt::Display for LayoutError {
         match self {
             Self::VmcoreInfo(error) => error.fmt(f),
             Self::OutOfRange { key, value, must_be } => {
-                write!(f, "VMCOREINFO: {} is {} ({value:#x}), but must be {must_be}", key.text(), value.cast_signed())
+                write!(
+                    f,
+                    "VMCOREINFO: {} is {} ({value:#x}), but must be {must_be}",
+                    key.text(),
+                    value.cast_signed()
+                )
             }
-            Self::NoneOf { what, keys } => write!(f, "VMCOREINFO: no way to find {what}: none of {keys} is there"),
+            Self::NoneOf { what, keys } => {
+                write!(f, "VMCOREINFO: no way to find {what}: none of {keys} is there")
+            }
         }
     }
 }
@@ -206,12 +213,24 @@ impl DeadRule {
     /// What is not found, and what is missing.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Free => "free pages can't be told: neither PAGE_BUDDY_MAPCOUNT_VALUE with page._mapcount and page.private, nor PG_buddy, nor the zones' free lists are described",
-            Self::FreeByListsOnly => "free pages are found by following the zones' free lists: struct page doesn't tell (no PAGE_BUDDY_MAPCOUNT_VALUE or PG_buddy with page.private)",
-            Self::Hwpoison => "poisoned pages can't be told: PG_hwpoison is not exported (kernel without CONFIG_MEMORY_FAILURE, or older than 3.9)",
-            Self::Offline => "offline pages can't be told: PAGE_OFFLINE_MAPCOUNT_VALUE is not exported (older than 5.0, or without CONFIG_HUGETLB_PAGE)",
-            Self::Hugetlb => "hugetlb pages can't be told: neither a page type, PG_hugetlb nor a destructor is exported",
-            Self::CompoundOrder => "the order of compound pages is not known: only their first page can be left out",
+            Self::Free => {
+                "free pages can't be told: neither PAGE_BUDDY_MAPCOUNT_VALUE with page._mapcount and page.private, nor PG_buddy, nor the zones' free lists are described"
+            }
+            Self::FreeByListsOnly => {
+                "free pages are found by following the zones' free lists: struct page doesn't tell (no PAGE_BUDDY_MAPCOUNT_VALUE or PG_buddy with page.private)"
+            }
+            Self::Hwpoison => {
+                "poisoned pages can't be told: PG_hwpoison is not exported (kernel without CONFIG_MEMORY_FAILURE, or older than 3.9)"
+            }
+            Self::Offline => {
+                "offline pages can't be told: PAGE_OFFLINE_MAPCOUNT_VALUE is not exported (older than 5.0, or without CONFIG_HUGETLB_PAGE)"
+            }
+            Self::Hugetlb => {
+                "hugetlb pages can't be told: neither a page type, PG_hugetlb nor a destructor is exported"
+            }
+            Self::CompoundOrder => {
+                "the order of compound pages is not known: only their first page can be left out"
+            }
         }
     }
 }
@@ -251,7 +270,11 @@ impl KernelLayout {
         if let Some(size) = info.get(Key::PageSize)
             && size != PAGE_SIZE as u64
         {
-            return Err(out_of_range(Key::PageSize, size, "4096: other machines than x86_64 are not supported"));
+            return Err(out_of_range(
+                Key::PageSize,
+                size,
+                "4096: other machines than x86_64 are not supported",
+            ));
         }
         let page = struct_page(info)?;
         let flags = page_flags(info)?;
@@ -320,7 +343,12 @@ fn out_of_range(key: Key, value: u64, must_be: &'static str) -> LayoutError {
 }
 
 /// The offset `key` of a field of `width` bytes in `struct page`.
-fn page_field(info: &VmcoreInfo<'_>, key: Key, size: usize, width: usize) -> Result<Option<usize>, LayoutError> {
+fn page_field(
+    info: &VmcoreInfo<'_>,
+    key: Key,
+    size: usize,
+    width: usize,
+) -> Result<Option<usize>, LayoutError> {
     let Some(value) = info.get(key) else { return Ok(None) };
     match usize::try_from(value) {
         Ok(offset) if offset.checked_add(width).is_some_and(|end| end <= size) => Ok(Some(offset)),
@@ -428,7 +456,12 @@ fn compound_pages(info: &VmcoreInfo<'_>, page: &StructPage) -> Result<CompoundPa
     };
     let lists = [Key::OffListPrev, Key::OffListNext];
     Ok(CompoundPages::Destructor {
-        order: tail_field(info, page, [Key::OffFolioOrder, Key::OffPageCompoundOrder, lists[0]], order_width)?,
+        order: tail_field(
+            info,
+            page,
+            [Key::OffFolioOrder, Key::OffPageCompoundOrder, lists[0]],
+            order_width,
+        )?,
         dtor: tail_field(info, page, [Key::OffFolioDtor, Key::OffPageCompoundDtor, lists[1]], dtor_width)?,
         hugetlb_dtor: info.get(Key::NumHugetlbDtor),
         free_huge_page: info.get(Key::SymFreeHugePage),
@@ -452,7 +485,8 @@ fn tail_field(
     };
     if let Some(value) = info.get(folio) {
         let in_tail = value.checked_sub(page.size as u64);
-        return in_tail.map_or(Err(out_of_range(folio, value, "inside the first tail page")), |v| inside(folio, v));
+        return in_tail
+            .map_or(Err(out_of_range(folio, value, "inside the first tail page")), |v| inside(folio, v));
     }
     if let Some(value) = info.get(own) {
         return inside(own, value);
@@ -467,7 +501,13 @@ fn tail_field(
 
 /// Which memory model the keys describe, tried in makedumpfile's order.
 fn memory_model(info: &VmcoreInfo<'_>) -> Result<MemoryModelKeys, LayoutError> {
-    if let (Some(node_data), Some(nodes), Some(node_mem_map), Some(node_start_pfn), Some(node_spanned_pages)) = (
+    if let (
+        Some(node_data),
+        Some(nodes),
+        Some(node_mem_map),
+        Some(node_start_pfn),
+        Some(node_spanned_pages),
+    ) = (
         info.get(Key::SymNodeData),
         info.get(Key::LenNodeData),
         info.get(Key::OffNodeMemMap),
@@ -521,7 +561,11 @@ fn sparse_model(
     };
     let physmem_bits = info.get(Key::NumMaxPhysmemBits).unwrap_or(default_bits);
     if physmem_bits <= section_bits || physmem_bits > 52 {
-        return Err(out_of_range(Key::NumMaxPhysmemBits, physmem_bits, "more than the section's bits, and at most 52"));
+        return Err(out_of_range(
+            Key::NumMaxPhysmemBits,
+            physmem_bits,
+            "more than the section's bits, and at most 52",
+        ));
     }
     let sections = 1_u64 << physmem_bits.wrapping_sub(section_bits);
     let per_root = (PAGE_SIZE as u64).checked_div(entry_size).unwrap_or(1);
@@ -548,6 +592,9 @@ fn address_space(info: &VmcoreInfo<'_>, phys_base: Option<u64>) -> Result<Addres
     let phys_base = info.get(Key::NumPhysBase).or(phys_base).unwrap_or(0);
     let five_level = info.get(Key::NumPgtableL5).is_some_and(|n| n != 0);
     let sme_mask = info.get(Key::NumSmeMask).unwrap_or(0);
-    AddressSpace::from_symbol(VirtAddr::new(root), phys_base, five_level, sme_mask)
-        .ok_or(out_of_range(key, root, "a page-aligned address of the kernel image (with NUMBER(phys_base))"))
+    AddressSpace::from_symbol(VirtAddr::new(root), phys_base, five_level, sme_mask).ok_or(out_of_range(
+        key,
+        root,
+        "a page-aligned address of the kernel image (with NUMBER(phys_base))",
+    ))
 }

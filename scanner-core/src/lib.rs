@@ -35,8 +35,22 @@
 extern crate std;
 
 pub mod addr;
+pub mod bitmap;
+pub mod classify;
+pub mod layout;
+pub mod level;
 pub mod memory;
 pub mod paging;
+pub mod scan;
+pub mod sections;
+pub mod vmcoreinfo;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange, PhysAddr, VirtAddr};
+pub use bitmap::Bitmap;
+pub use classify::Rules;
+pub use layout::KernelLayout;
+pub use level::{Counters, DumpLevel, PageClass, RuleSet};
 pub use memory::{PhysicalMemory, Unreadable};
+pub use scan::Scan;
+pub use sections::MemorySections;
+pub use vmcoreinfo::VmcoreInfo;

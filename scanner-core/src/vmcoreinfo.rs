@@ -149,7 +149,9 @@ impl fmt::Display for VmcoreInfoError {
             Self::Contradictory { key, first, second } => {
                 write!(f, "VMCOREINFO: {} stands there twice, as {first:#x} and as {second:#x}", key.text())
             }
-            Self::ContradictoryRelease => f.write_str("VMCOREINFO: OSRELEASE stands there twice, with different values"),
+            Self::ContradictoryRelease => {
+                f.write_str("VMCOREINFO: OSRELEASE stands there twice, with different values")
+            }
             Self::NoRelease => f.write_str("VMCOREINFO: no OSRELEASE line with a kernel version in it"),
             Self::Missing(key) => write!(f, "VMCOREINFO: {} is missing", key.text()),
         }
@@ -209,7 +211,8 @@ impl<'a> VmcoreInfo<'a> {
     /// See [`VmcoreInfoError`].
     pub fn parse(text: &'a [u8]) -> Result<Self, VmcoreInfoError> {
         let text = text.split(|b| *b == 0).next().unwrap_or(&[]);
-        let mut info = Self { values: [None; KEYS], os_release: "", build_id: None, release: Release::default() };
+        let mut info =
+            Self { values: [None; KEYS], os_release: "", build_id: None, release: Release::default() };
         for line in text.split(|b| *b == b'\n') {
             let Some((key, value)) = split_line(line) else { continue };
             match key {
@@ -259,7 +262,9 @@ impl<'a> VmcoreInfo<'a> {
         let value = parse_number(key.radix(), text).ok_or(VmcoreInfoError::Malformed(key))?;
         let Some(slot) = self.values.get_mut(key as usize) else { return Ok(()) };
         match *slot {
-            Some(first) if first != value => Err(VmcoreInfoError::Contradictory { key, first, second: value }),
+            Some(first) if first != value => {
+                Err(VmcoreInfoError::Contradictory { key, first, second: value })
+            }
             _ => {
                 *slot = Some(value);
                 Ok(())
@@ -280,9 +285,12 @@ fn parse_number(radix: Radix, text: &str) -> Option<u64> {
         // A symbol at 0 or at the very end of the address space is makedumpfile's "invalid data".
         Radix::Hex => hexadecimal().filter(|v| *v != 0 && *v != u64::MAX),
         Radix::Dec => text.parse().ok().or_else(hexadecimal),
-        Radix::Any => {
-            text.parse::<i64>().map(i64::cast_unsigned).ok().or_else(|| text.parse().ok()).or_else(hexadecimal)
-        }
+        Radix::Any => text
+            .parse::<i64>()
+            .map(i64::cast_unsigned)
+            .ok()
+            .or_else(|| text.parse().ok())
+            .or_else(hexadecimal),
     }
 }
 
@@ -312,7 +320,10 @@ mod tests {
         assert_eq!(parse(""), Err(VmcoreInfoError::NoRelease));
         assert_eq!(parse("OSRELEASE=linux"), Err(VmcoreInfoError::NoRelease));
         assert_eq!(parse("OSRELEASE=6.1.0\nSIZE(page)=big"), Err(VmcoreInfoError::Malformed(Key::SizePage)));
-        assert_eq!(parse("OSRELEASE=6.1.0\nSYMBOL(mem_map)=0"), Err(VmcoreInfoError::Malformed(Key::SymMemMap)));
+        assert_eq!(
+            parse("OSRELEASE=6.1.0\nSYMBOL(mem_map)=0"),
+            Err(VmcoreInfoError::Malformed(Key::SymMemMap))
+        );
         assert_eq!(
             parse("OSRELEASE=6.1.0\nSIZE(page)=64\nSIZE(page)=56"),
             Err(VmcoreInfoError::Contradictory { key: Key::SizePage, first: 64, second: 56 })

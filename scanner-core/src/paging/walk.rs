@@ -148,6 +148,16 @@ impl AddressSpace {
             Err(ReadError::Unmapped { addr, level: Level::top(self.five_level).number() })
         }
     }
+
+    /// The 64-bit number at `addr`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_u64<M: PhysicalMemory + ?Sized>(&self, memory: &M, addr: VirtAddr) -> Result<u64, ReadError> {
+        let mut bytes = [0; 8];
+        self.read(memory, addr, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
 }
 
 /// Parts of a virtual range; see [`AddressSpace::pieces`].

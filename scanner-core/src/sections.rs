@@ -1,0 +1,328 @@
+//! Where the `struct page`s of which frames are: the kernel's memory model.
+//!
+//! Nothing is collected: sections are looked up one by one, so that a machine of any size takes no memory, and a
+//! section that was hot-added after set-up is seen.
+
+use crate::addr::{PAGE_SIZE, Pfn, PfnRange, VirtAddr};
+use crate::layout::{KernelLayout, MemoryModelKeys};
+use crate::level::RuleSet;
+use crate::memory::{PhysicalMemory, ReadError};
+use crate::paging::AddressSpace;
+use core::fmt;
+use core::num::NonZeroU64;
+
+/// Nodes of a DISCONTIGMEM machine. x86_64 kernels with that model (before 2.6.25) had 64 at most.
+pub const MAX_DISCONTIG_NODES: usize = 64;
+
+/// Bit 0 of `section_mem_map`: the section exists.
+const SECTION_MARKED_PRESENT: u64 = 1;
+/// The bits of `section_mem_map` that makedumpfile takes for flags.
+const SECTION_FLAGS: u64 = 0x1f;
+/// Since 6.15 bit 5 can be a flag too (SECTION_IS_VMEMMAP_PREINIT); an aligned array never has it set.
+const SECTION_FLAGS_PREINIT: u64 = 0x3f;
+
+/// Frames whose `struct page`s follow one another in the kernel's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The frames.
+    pub frames: PfnRange,
+    /// The `struct page` of the first.
+    pub mem_map: VirtAddr,
+}
+
+/// What became of looking up a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is there.
+    Present(Section),
+    /// These frames have no `struct page`.
+    Absent(PfnRange),
+    /// It can't be told whether these frames have one.
+    Damaged(PfnRange, SectionError),
+}
+
+/// Why a section can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionError {
+    /// Its description can't be read.
+    Read(ReadError),
+    /// Its description doesn't point to kernel memory.
+    NotKernelMemory(VirtAddr),
+    /// No section at all has `struct page`s.
+    NoSections,
+    /// More nodes than can be.
+    TooManyNodes(u64),
+}
+
+impl From<ReadError> for SectionError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl fmt::Display for SectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "the memory section's description can't be read: {error}"),
+            Self::NotKernelMemory(addr) => {
+                write!(
+                    f,
+                    "the memory section's struct pages are said to be at {addr}, which is not kernel memory"
+                )
+            }
+            Self::NoSections => {
+                f.write_str("no memory section has struct pages: mem_section is empty or elsewhere")
+            }
+            Self::TooManyNodes(nodes) => {
+                write!(
+                    f,
+                    "LENGTH(node_data) is {nodes}, but a DISCONTIGMEM machine has at most {MAX_DISCONTIG_NODES}"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for SectionError {}
+
+/// The memory model of a machine, checked once.
+#[derive(Clone, Debug)]
+pub struct MemorySections {
+    model: Model,
+    page_size: u64,
+    space: AddressSpace,
+    frames: PfnRange,
+}
+
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one per scan, and nothing to allocate from")]
+enum Model {
+    Sparse { roots: VirtAddr, extreme: bool, entry_size: u64, map_offset: u64, frames_shift: u32, flags: u64 },
+    Arrays(heapless::Vec<Section, MAX_DISCONTIG_NODES>),
+}
+
+impl MemorySections {
+    /// Finds the arrays of `struct page` of frames below `max_pfn`.
+    ///
+    /// # Errors
+    /// If the description of the whole model can't be read, or describes nothing.
+    pub fn locate<M: PhysicalMemory + ?Sized>(
+        layout: &KernelLayout,
+        memory: &M,
+        max_pfn: Pfn,
+        rule_set: RuleSet,
+    ) -> Result<Self, SectionError> {
+        let frames = PfnRange::new(Pfn::new(0), max_pfn.min(Pfn::END));
+        let page_size = layout.page.size as u64;
+        let space = layout.space;
+        let with = |model| Self { model, page_size, space, frames };
+        match layout.model {
+            MemoryModelKeys::Sparse { mem_section, extreme, entry_size, map_offset, frames_shift } => {
+                let aligned = page_size & SECTION_FLAGS_PREINIT == 0;
+                let flags = if rule_set == RuleSet::Kernel && aligned {
+                    SECTION_FLAGS_PREINIT
+                } else {
+                    SECTION_FLAGS
+                };
+                let sparse = |roots| {
+                    with(Model::Sparse { roots, extreme, entry_size, map_offset, frames_shift, flags })
+                };
+                // VMCOREINFO has the array's address; a text made from debug information may have that of the
+                // pointer to it (since 4.15).
+                let direct = sparse(mem_section);
+                if direct.any_present(memory) || !extreme {
+                    return if direct.any_present(memory) {
+                        Ok(direct)
+                    } else {
+                        Err(direct.why_empty(memory))
+                    };
+                }
+                let pointer = space.read_u64(memory, mem_section)?;
+                let indirect = sparse(VirtAddr::new(pointer));
+                if indirect.any_present(memory) { Ok(indirect) } else { Err(direct.why_empty(memory)) }
+            }
+            MemoryModelKeys::Flat { mem_map } => {
+                let mem_map = VirtAddr::new(space.read_u64(memory, mem_map)?);
+                if !mem_map.is_kernel() {
+                    return Err(SectionError::NotKernelMemory(mem_map));
+                }
+                let mut arrays = heapless::Vec::new();
+                // A vector of 64 takes one.
+                let _ = arrays.push(Section { frames, mem_map });
+                Ok(with(Model::Arrays(arrays)))
+            }
+            MemoryModelKeys::Discontig {
+                node_data,
+                nodes,
+                node_mem_map,
+                node_start_pfn,
+                node_spanned_pages,
+            } => {
+                let offsets = [node_mem_map, node_start_pfn, node_spanned_pages];
+                Ok(with(Model::Arrays(node_arrays(&space, memory, node_data, nodes, offsets, frames)?)))
+            }
+        }
+    }
+
+    /// Looks up the section that `pfn` is in; `None` behind the last frame. The frames of the answer contain `pfn`,
+    /// and go to the section's end, or to the end of the run of absent ones.
+    pub fn lookup<M: PhysicalMemory + ?Sized>(&self, memory: &M, pfn: Pfn) -> Option<Lookup> {
+        if !self.frames.contains(pfn) {
+            return None;
+        }
+        Some(match &self.model {
+            Model::Sparse { .. } => self.lookup_sparse(memory, pfn),
+            Model::Arrays(arrays) => match arrays.iter().find(|s| s.frames.contains(pfn)) {
+                Some(section) => Lookup::Present(*section),
+                None => {
+                    let next = arrays.iter().map(|s| s.frames.start).filter(|start| *start > pfn).min();
+                    Lookup::Absent(PfnRange::new(pfn, next.unwrap_or(self.frames.end)))
+                }
+            },
+        })
+    }
+
+    /// All sections, present or not, ascending.
+    pub fn iter<'m, M: PhysicalMemory + ?Sized>(
+        &'m self,
+        memory: &'m M,
+    ) -> impl Iterator<Item = Lookup> + 'm {
+        let mut pfn = self.frames.start;
+        core::iter::from_fn(move || {
+            let found = self.lookup(memory, pfn)?;
+            pfn = match found {
+                Lookup::Present(section) => section.frames.end,
+                Lookup::Absent(frames) | Lookup::Damaged(frames, _) => frames.end,
+            };
+            Some(found)
+        })
+    }
+
+    /// The first frame behind the last section that has `struct page`s: makedumpfile's `max_mapnr`.
+    pub fn end<M: PhysicalMemory + ?Sized>(&self, memory: &M) -> Pfn {
+        self.iter(memory).fold(Pfn::new(0), |end, found| match found {
+            Lookup::Present(section) => section.frames.end,
+            _ => end,
+        })
+    }
+
+    /// The page tables that the addresses of `struct page`s go through.
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
+    /// The name of the memory model, as makedumpfile prints it.
+    pub fn model_name(&self) -> &'static str {
+        match &self.model {
+            Model::Sparse { extreme: true, .. } => "SPARSEMEM_EX",
+            Model::Sparse { extreme: false, .. } => "SPARSEMEM",
+            Model::Arrays(arrays)
+                if arrays.len() == 1 && arrays.first().is_some_and(|a| a.frames == self.frames) =>
+            {
+                "FLATMEM"
+            }
+            Model::Arrays(_) => "DISCONTIGMEM",
+        }
+    }
+
+    fn any_present<M: PhysicalMemory + ?Sized>(&self, memory: &M) -> bool {
+        self.iter(memory).any(|found| matches!(found, Lookup::Present(_)))
+    }
+
+    /// The first reason why there is no section.
+    fn why_empty<M: PhysicalMemory + ?Sized>(&self, memory: &M) -> SectionError {
+        let damaged = self.iter(memory).find_map(|found| match found {
+            Lookup::Damaged(_, error) => Some(error),
+            _ => None,
+        });
+        damaged.unwrap_or(SectionError::NoSections)
+    }
+
+    fn lookup_sparse<M: PhysicalMemory + ?Sized>(&self, memory: &M, pfn: Pfn) -> Lookup {
+        let Model::Sparse { roots, extreme, entry_size, map_offset, frames_shift, flags } = self.model else {
+            return Lookup::Absent(PfnRange::new(pfn, self.frames.end));
+        };
+        let number = pfn.as_u64() >> frames_shift;
+        let sections = |first: u64, count: u64| {
+            let start = Pfn::new(first << frames_shift);
+            PfnRange::from_start(start, count << frames_shift).intersection(self.frames)
+        };
+        let frames = sections(number, 1);
+        let per_root =
+            (PAGE_SIZE as u64).checked_div(entry_size).and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN);
+        let (root, index) = if extreme { (number / per_root, number % per_root) } else { (0, number) };
+        let array = if extreme {
+            let pointer = roots.checked_add(root.saturating_mul(8));
+            match pointer.map(|at| self.space.read_u64(memory, at)) {
+                // The whole root is not there, or the array of roots isn't.
+                None | Some(Ok(0)) => {
+                    let rest =
+                        PfnRange::new(pfn, sections(root.saturating_mul(per_root.get()), per_root.get()).end);
+                    return Lookup::Absent(rest);
+                }
+                Some(Ok(array)) => VirtAddr::new(array),
+                Some(Err(error)) => {
+                    let rest =
+                        PfnRange::new(pfn, sections(root.saturating_mul(per_root.get()), per_root.get()).end);
+                    return Lookup::Damaged(rest, error.into());
+                }
+            }
+        } else {
+            roots
+        };
+        let entry = array.checked_add(index.saturating_mul(entry_size));
+        let Some(at) = entry.filter(|at| at.is_kernel()).and_then(|at| at.checked_add(map_offset)) else {
+            return Lookup::Damaged(frames, SectionError::NotKernelMemory(array));
+        };
+        let coded = match self.space.read_u64(memory, at) {
+            Ok(word) => word,
+            Err(error) => return Lookup::Damaged(frames, error.into()),
+        };
+        if coded & SECTION_MARKED_PRESENT == 0 {
+            return Lookup::Absent(frames);
+        }
+        // The kernel subtracts the section's first frame, so that the array can be indexed by frame number.
+        let first = frames.start.as_u64().wrapping_mul(self.page_size);
+        let mem_map = VirtAddr::new((coded & !flags).wrapping_add(first));
+        if mem_map.is_kernel() {
+            Lookup::Present(Section { frames, mem_map })
+        } else {
+            Lookup::Damaged(frames, SectionError::NotKernelMemory(mem_map))
+        }
+    }
+}
+
+/// The arrays of a DISCONTIGMEM machine's nodes, by first frame.
+fn node_arrays<M: PhysicalMemory + ?Sized>(
+    space: &AddressSpace,
+    memory: &M,
+    node_data: VirtAddr,
+    nodes: u64,
+    [mem_map, start_pfn, spanned_pages]: [u64; 3],
+    frames: PfnRange,
+) -> Result<heapless::Vec<Section, MAX_DISCONTIG_NODES>, SectionError> {
+    if nodes > MAX_DISCONTIG_NODES as u64 {
+        return Err(SectionError::TooManyNodes(nodes));
+    }
+    let mut arrays = heapless::Vec::new();
+    for node in 0..nodes {
+        let pointer = node_data.checked_add(node.saturating_mul(8)).unwrap_or_default();
+        let pgdat = VirtAddr::new(space.read_u64(memory, pointer)?);
+        if !pgdat.is_kernel() {
+            continue;
+        }
+        let field = |offset| space.read_u64(memory, pgdat.checked_add(offset).unwrap_or_default());
+        let own =
+            PfnRange::from_start(Pfn::new(field(start_pfn)?), field(spanned_pages)?).intersection(frames);
+        let mem_map = VirtAddr::new(field(mem_map)?);
+        if own.is_empty() {
+            continue;
+        }
+        if !mem_map.is_kernel() {
+            return Err(SectionError::NotKernelMemory(mem_map));
+        }
+        let _ = arrays.push(Section { frames: own, mem_map });
+    }
+    arrays.sort_unstable_by_key(|s: &Section| s.frames.start);
+    if arrays.is_empty() { Err(SectionError::NoSections) } else { Ok(arrays) }
+}

@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn frames_without_a_bit_are_kept() {
         let mut words = [0; 2];
-        let bitmap = Bitmap::new(PfnRange::from_start(Pfn::new(64), 100), 7, &mut [&mut words]).unwrap();
+        let mut chunks = [&mut words[..]];
+        let bitmap = Bitmap::new(PfnRange::from_start(Pfn::new(64), 100), 7, &mut chunks).unwrap();
         assert!(bitmap.get(Pfn::new(63)) && bitmap.get(Pfn::new(164)));
         assert!(!bitmap.get(Pfn::new(64)) && !bitmap.get(Pfn::new(163)));
     }

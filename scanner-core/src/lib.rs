@@ -37,6 +37,7 @@ extern crate std;
 pub mod addr;
 pub mod bitmap;
 pub mod classify;
+pub mod info;
 pub mod layout;
 pub mod level;
 pub mod memory;

@@ -1,0 +1,132 @@
+//! Why bytes are not a valid `crash_dump_bitmap_info`.
+
+use super::layout::Code;
+use core::fmt;
+
+/// A field of `crash_dump_bitmap_info` that is not as it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InfoError {
+    /// The field's name, as in the table of fields.
+    pub field: &'static str,
+    /// The chunk whose entry the field is in; `None` for a field of the header.
+    pub chunk: Option<u32>,
+    /// What would have been right.
+    pub expected: Expected,
+    /// What is there.
+    pub found: u64,
+}
+
+/// What a field should have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// This number.
+    Exactly(u64),
+    /// This version of the format.
+    Version(u32),
+    /// A number in this range, both ends included.
+    Between(u64, u64),
+    /// A multiple of this number.
+    MultipleOf(u64),
+    /// One of these numbers.
+    OneOf(&'static [Code]),
+    /// At least this many bytes of input.
+    Bytes(u64),
+    /// What these words say.
+    Rule(&'static str),
+}
+
+/// An [`InfoError`] before it is known which field it is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wrong {
+    pub expected: Expected,
+    pub found: u64,
+}
+
+impl Wrong {
+    pub(super) fn in_field(self, field: &'static str) -> InfoError {
+        InfoError::new(field, self.expected, self.found)
+    }
+}
+
+impl InfoError {
+    pub(super) const fn new(field: &'static str, expected: Expected, found: u64) -> Self {
+        Self { field, chunk: None, expected, found }
+    }
+
+    pub(super) const fn of_chunk(self, index: u32) -> Self {
+        Self { chunk: Some(index), ..self }
+    }
+
+    /// Whether the bytes are of a version that is newer than this reader.
+    pub const fn is_newer_version(&self) -> bool {
+        matches!(self.expected, Expected::Version(known) if self.found > known as u64)
+    }
+
+    /// Whether the input ends too early; more bytes may make it valid.
+    pub const fn is_truncated(&self) -> bool {
+        matches!(self.expected, Expected::Bytes(_))
+    }
+}
+
+/// Refuses `found` unless it is `expected`.
+pub(super) fn exactly(field: &'static str, expected: u64, found: u64) -> Result<(), InfoError> {
+    between(field, expected, expected, found)
+}
+
+/// Refuses `found` unless it is from `min` to `max`.
+pub(super) fn between(field: &'static str, min: u64, max: u64, found: u64) -> Result<(), InfoError> {
+    if min <= found && found <= max {
+        return Ok(());
+    }
+    let expected = if min == max { Expected::Exactly(min) } else { Expected::Between(min, max) };
+    Err(InfoError::new(field, expected, found))
+}
+
+/// Refuses `found` unless it is a multiple of `unit`, a power of two.
+pub(super) fn multiple_of(field: &'static str, unit: u64, found: u64) -> Result<(), InfoError> {
+    if found & unit.wrapping_sub(1) == 0 {
+        return Ok(());
+    }
+    Err(InfoError::new(field, Expected::MultipleOf(unit), found))
+}
+
+/// A number as a person wants to see it: small ones in decimal, others in hexadecimal too.
+struct Number(u64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 64 { write!(f, "{}", self.0) } else { write!(f, "{} ({:#x})", self.0, self.0) }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exactly(value) => Number(value).fmt(f),
+            Self::Version(version) => write!(f, "{version}"),
+            Self::Between(min, max) => write!(f, "{} to {}", Number(min), Number(max)),
+            Self::MultipleOf(unit) => write!(f, "a multiple of {unit}"),
+            Self::OneOf(codes) => {
+                f.write_str("one of")?;
+                for code in codes {
+                    write!(f, " {} ({})", code.value, code.name)?;
+                }
+                Ok(())
+            }
+            Self::Bytes(count) => write!(f, "at least {count} bytes"),
+            Self::Rule(words) => f.write_str(words),
+        }
+    }
+}
+
+impl fmt::Display for InfoError {
+    /// `field: expected X, found Y`, behind the chunk's number if there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.chunk {
+            write!(f, "chunk {index}, ")?;
+        }
+        write!(f, "{}: expected {}, found {}", self.field, self.expected, Number(self.found))
+    }
+}
+
+impl core::error::Error for InfoError {}

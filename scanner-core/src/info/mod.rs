@@ -1,0 +1,89 @@
+//! `crash_dump_bitmap_info`: how a bitmap is found and described, in memory and in a file.
+//!
+//! Version 1 is the structure of the 2013 proposal, byte for byte; version 2 adds what a reader needs to trust a
+//! bitmap. A bitmap file is the same structure at offset 0, with file offsets in place of physical addresses.
+//! `Documentation/format.md` is the specification.
+
+mod chunks;
+mod crc;
+mod error;
+mod layout;
+pub mod v1;
+pub mod v2;
+
+pub use crc::{Crc32c, crc32c};
+pub use error::{Expected, InfoError};
+pub use layout::{Code, Field, Layout};
+
+use crate::addr::Pfn;
+use layout::array_at;
+
+/// The first address behind those that x86_64 can form.
+const ADDRESS_END: u64 = Pfn::END.addr().as_u64();
+
+/// A version of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// The structure of the 2013 proposal; see [`v1`].
+    V1,
+    /// See [`v2`].
+    V2,
+}
+
+/// Which version stands at the start of `bytes`. Version 1 begins with its number, which is how version 2's
+/// magic is told from it; a reader of version 1 takes the magic for an unknown version, and refuses it.
+///
+/// # Errors
+/// If there are too few bytes to see, or if it is neither; of a version newer than this reader,
+/// [`InfoError::is_newer_version`] holds.
+pub fn probe(bytes: &[u8]) -> Result<Version, InfoError> {
+    if bytes.len() < v1::Info::SIZE {
+        let needed = v1::Info::SIZE as u64;
+        return Err(InfoError::new("version", Expected::Bytes(needed), bytes.len() as u64));
+    }
+    if array_at(bytes, 0) == v2::MAGIC {
+        return match u32::from_le_bytes(array_at(bytes, v2::VERSION_OFFSET)) {
+            v2::VERSION => Ok(Version::V2),
+            other => Err(InfoError::new("version", Expected::Version(v2::VERSION), u64::from(other))),
+        };
+    }
+    match u32::from_le_bytes(array_at(bytes, 0)) {
+        v1::VERSION => Ok(Version::V1),
+        other => Err(InfoError::new(
+            "version",
+            Expected::Rule("1, or version 2's magic CDBITMAP"),
+            u64::from(other),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn each_version_is_told_from_the_others() {
+        let mut bytes = [0; 64];
+        bytes[0] = 1;
+        assert_eq!(probe(&bytes), Ok(Version::V1));
+        bytes[..8].copy_from_slice(b"CDBITMAP");
+        bytes[8] = 2;
+        assert_eq!(probe(&bytes), Ok(Version::V2));
+        bytes[8] = 3;
+        let error = probe(&bytes).unwrap_err();
+        assert!(error.is_newer_version());
+        assert_eq!(error.to_string(), "version: expected 2, found 3");
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_by_name() {
+        let mut elf = [0; 64];
+        elf[..4].copy_from_slice(b"\x7fELF");
+        assert_eq!(
+            probe(&elf).unwrap_err().to_string(),
+            "version: expected 1, or version 2's magic CDBITMAP, found 1179403647 (0x464c457f)"
+        );
+        assert!(probe(&elf[..63]).unwrap_err().is_truncated());
+    }
+}

@@ -1,0 +1,167 @@
+//! Version 1: the structure of the 2013 proposal.
+
+use super::ADDRESS_END;
+use super::error::{Expected, InfoError, between};
+use super::layout::wire_struct;
+use crate::addr::Pfn;
+
+/// The number in [`Info::version`].
+pub const VERSION: u32 = 1;
+
+/// The largest bitmap: a bit for each frame that x86_64 can address.
+pub const MAX_BITMAP_SIZE: u64 = Pfn::END.as_u64() >> 3;
+
+wire_struct! {
+    /// `crash_dump_bitmap_info` as the proposal lays it out, in C types of an LP64 kernel. Bit `pfn & 7` of byte
+    /// `pfn >> 3` stands for the page frame, from frame 0; 1 means "dump it".
+    pub struct Info, "crash_dump_bitmap_info_v1", 64 bytes {
+        /// Version of the format, 1; 4 bytes of padding follow.
+        0 => version: u32, "unsigned int";
+        /// Physical address of the bitmap (in a file: offset); 0 if there is none.
+        8 => bitmap: u64, "unsigned long long";
+        /// Size of the bitmap in bytes; 0 if there is none.
+        16 => bitmap_size: u64, "unsigned long long";
+        /// Excluded pages of the non-private page cache.
+        24 => cache_pages: u64, "unsigned long";
+        /// Excluded pages of the private page cache.
+        32 => cache_private_pages: u64, "unsigned long";
+        /// Excluded pages of user data.
+        40 => user_pages: u64, "unsigned long";
+        /// Excluded free pages.
+        48 => free_pages: u64, "unsigned long";
+        /// Excluded pages that are hardware poisoned.
+        56 => hwpoison_pages: u64, "unsigned long";
+    }
+}
+
+impl Info {
+    /// An info that says that there is no bitmap.
+    pub const NO_BITMAP: Self = Self {
+        version: VERSION,
+        bitmap: 0,
+        bitmap_size: 0,
+        cache_pages: 0,
+        cache_private_pages: 0,
+        user_pages: 0,
+        free_pages: 0,
+        hwpoison_pages: 0,
+    };
+
+    /// Whether there is a bitmap; without one, a reader scans by itself.
+    pub const fn has_bitmap(&self) -> bool {
+        self.bitmap != 0 && self.bitmap_size != 0
+    }
+
+    /// How many frames the bitmap covers, from frame 0 on.
+    pub const fn frames(&self) -> u64 {
+        if self.has_bitmap() { self.bitmap_size.saturating_mul(8) } else { 0 }
+    }
+
+    /// Reads the structure from the start of `bytes`. Padding is not looked at: the proposal doesn't say what
+    /// it holds.
+    ///
+    /// # Errors
+    /// If the input is too short, the version is another, or the bitmap can't lie in physical memory.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InfoError> {
+        let Some(bytes) = bytes.first_chunk::<{ Self::SIZE }>() else {
+            let needed = Self::SIZE as u64;
+            return Err(InfoError::new(
+                "crash_dump_bitmap_info",
+                Expected::Bytes(needed),
+                bytes.len() as u64,
+            ));
+        };
+        let info = Self::from_bytes(bytes)?;
+        info.check()?;
+        Ok(info)
+    }
+
+    /// Writes the structure to the start of `out`, and says how many bytes it took.
+    ///
+    /// # Errors
+    /// If it doesn't fit, or [`decode`](Self::decode) would refuse it; `out` is then as it was.
+    pub fn encode(&self, out: &mut [u8]) -> Result<usize, InfoError> {
+        self.check()?;
+        let room = out.len() as u64;
+        let Some(place) = out.first_chunk_mut() else {
+            return Err(InfoError::new("crash_dump_bitmap_info", Expected::Bytes(Self::SIZE as u64), room));
+        };
+        *place = self.to_bytes();
+        Ok(Self::SIZE)
+    }
+
+    fn check(&self) -> Result<(), InfoError> {
+        if self.version != VERSION {
+            return Err(InfoError::new("version", Expected::Version(VERSION), u64::from(self.version)));
+        }
+        if self.has_bitmap() {
+            between("bitmap_size", 1, MAX_BITMAP_SIZE, self.bitmap_size)?;
+            between("bitmap", 1, ADDRESS_END.saturating_sub(self.bitmap_size), self.bitmap)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::ToString;
+
+    const INFO: Info = Info { bitmap: 0x1000_0000, bitmap_size: 0x8000, user_pages: 7, ..Info::NO_BITMAP };
+
+    #[test]
+    fn no_bitmap_is_no_error() {
+        let mut bytes = [0; 64];
+        Info::NO_BITMAP.encode(&mut bytes).unwrap();
+        let info = Info::decode(&bytes).unwrap();
+        assert!(!info.has_bitmap());
+        assert_eq!(info.frames(), 0);
+    }
+
+    #[test]
+    fn another_version_is_refused_with_both_numbers() {
+        let mut bytes = INFO.to_bytes();
+        bytes[0] = 4;
+        let error = Info::decode(&bytes).unwrap_err();
+        assert!(error.is_newer_version());
+        assert_eq!(error.to_string(), "version: expected 1, found 4");
+    }
+
+    #[test]
+    fn a_bitmap_outside_physical_memory_is_refused() {
+        let info = Info { bitmap: (1 << 52) - 0x7ff8, ..INFO };
+        assert_eq!(Info::decode(&info.to_bytes()).unwrap_err().field, "bitmap");
+        let info = Info { bitmap_size: MAX_BITMAP_SIZE + 1, ..INFO };
+        assert_eq!(Info::decode(&info.to_bytes()).unwrap_err().field, "bitmap_size");
+    }
+
+    #[test]
+    fn every_truncation_is_seen() {
+        let bytes = INFO.to_bytes();
+        for len in 0..bytes.len() {
+            assert!(Info::decode(&bytes[..len]).unwrap_err().is_truncated());
+            assert!(INFO.encode(&mut bytes.to_vec()[..len]).unwrap_err().is_truncated());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_decodes_encodes_to_the_same(raw in any::<[u8; 60]>()) {
+            let mut bytes = [0; 64];
+            bytes[..4].copy_from_slice(&1u32.to_le_bytes());
+            bytes[8..].copy_from_slice(&raw[4..]);
+            // Half of the cases get an address that can be valid.
+            if raw[0] & 1 == 0 {
+                bytes[13..16].fill(0);
+                bytes[8] &= 0xf8;
+                bytes[20..24].fill(0);
+            }
+            if let Ok(info) = Info::decode(&bytes) {
+                let mut again = [0xff; 64];
+                prop_assert_eq!(info.encode(&mut again), Ok(64));
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+}

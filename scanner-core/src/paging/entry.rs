@@ -101,6 +101,13 @@ impl Level {
         self.entry_span() << ENTRIES.trailing_zeros()
     }
 
+    /// Whether tables with this level at the top reach `addr`: all bits above their reach must equal the topmost
+    /// one of it, or the processor refuses the address.
+    pub const fn is_canonical(self, addr: VirtAddr) -> bool {
+        let half = self.table_span() >> 1;
+        addr.as_u64().wrapping_add(half) < self.table_span()
+    }
+
     /// Which entry of its table stands for `addr`; always less than [`ENTRIES`].
     pub const fn index(self, addr: VirtAddr) -> usize {
         (addr.as_u64() >> self.shift()) as usize & (ENTRIES - 1)
@@ -137,9 +144,30 @@ impl Entry {
     }
 }
 
+/// A table, and the part of the address space that it stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table {
+    pub(super) level: Level,
+    pub(super) phys: PhysAddr,
+    /// Any address that the table stands for.
+    pub(super) virt: VirtAddr,
+}
+
+impl Table {
+    /// Whether the table stands for `addr`.
+    pub(super) const fn covers(&self, addr: VirtAddr) -> bool {
+        (self.virt.as_u64() ^ addr.as_u64()) < self.level.table_span()
+    }
+}
+
 /// The address bits below `size`, a power of two.
 pub(super) const fn offset_mask(size: u64) -> u64 {
     size.wrapping_sub(1)
+}
+
+/// Bytes from `addr` on up to the next multiple of `span`, a power of two.
+pub(super) const fn bytes_to_border(addr: VirtAddr, span: u64) -> u64 {
+    span.wrapping_sub(addr.as_u64() & offset_mask(span))
 }
 
 #[cfg(test)]

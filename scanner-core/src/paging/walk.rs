@@ -1,6 +1,6 @@
 //! Translating addresses of the kernel under inspection.
 
-use super::entry::{ADDRESS_MASK, Entry, EntryFlags, Level, offset_mask};
+use super::entry::{ADDRESS_MASK, Entry, EntryFlags, Level, Table, bytes_to_border, offset_mask};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::memory::{PhysicalMemory, ReadError};
 
@@ -63,11 +63,9 @@ impl AddressSpace {
         Some(Self { root: PhysAddr::new(root), five_level, sme_mask })
     }
 
-    /// Whether the processor accepts `addr`: all bits above the tables' reach equal the topmost one of the reach.
+    /// Whether the processor accepts `addr`; see [`Level::is_canonical`].
     pub const fn is_canonical(&self, addr: VirtAddr) -> bool {
-        // The arithmetic shift keeps the copies of the sign bit: all zeros or all ones.
-        let sign = addr.as_u64().cast_signed() >> if self.five_level { 56 } else { 47 };
-        sign == 0 || sign == -1
+        Level::top(self.five_level).is_canonical(addr)
     }
 
     /// The physical address behind `addr`, and how many bytes from there on the same table entry maps.
@@ -226,22 +224,6 @@ struct Walker {
     leaf_table: Option<Table>,
 }
 
-/// A table, and the part of the address space that it stands for.
-#[derive(Clone, Copy, Debug)]
-struct Table {
-    level: Level,
-    phys: PhysAddr,
-    /// Any address that the table stands for.
-    virt: VirtAddr,
-}
-
-impl Table {
-    /// Whether the table stands for `addr`.
-    const fn covers(&self, addr: VirtAddr) -> bool {
-        (self.virt.as_u64() ^ addr.as_u64()) < self.level.table_span()
-    }
-}
-
 impl Walker {
     /// What one table entry says about `addr` and the bytes behind it, down to the end of the entry's span.
     ///
@@ -302,11 +284,6 @@ fn read_entry<M: PhysicalMemory + ?Sized>(
     let mut bytes = [0; size_of::<u64>()];
     memory.read(at, &mut bytes)?;
     Ok(Entry(u64::from_le_bytes(bytes)))
-}
-
-/// Bytes from `addr` on up to the next multiple of `span`, a power of two.
-const fn bytes_to_border(addr: VirtAddr, span: u64) -> u64 {
-    span.wrapping_sub(addr.as_u64() & offset_mask(span))
 }
 
 #[cfg(test)]

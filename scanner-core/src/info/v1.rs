@@ -4,6 +4,7 @@ use super::ADDRESS_END;
 use super::error::{Expected, InfoError, between};
 use super::layout::wire_struct;
 use crate::addr::Pfn;
+use crate::level::{Counters, PageClass};
 
 /// The number in [`Info::version`].
 pub const VERSION: u32 = 1;
@@ -55,6 +56,17 @@ impl Info {
     /// How many frames the bitmap covers, from frame 0 on.
     pub const fn frames(&self) -> u64 {
         if self.has_bitmap() { self.bitmap_size.saturating_mul(8) } else { 0 }
+    }
+
+    /// Records what a scan counted, as makedumpfile sorts it: unaccepted pages are free ones. There is no room for
+    /// offline pages.
+    pub fn set_counters(&mut self, counters: &Counters) {
+        let unaccepted = counters.get(PageClass::Unaccepted);
+        self.cache_pages = counters.get(PageClass::Cache);
+        self.cache_private_pages = counters.get(PageClass::CachePrivate);
+        self.user_pages = counters.get(PageClass::User);
+        self.free_pages = counters.get(PageClass::Free).saturating_add(unaccepted);
+        self.hwpoison_pages = counters.get(PageClass::Hwpoison);
     }
 
     /// Reads the structure from the start of `bytes`. Padding is not looked at: the proposal doesn't say what

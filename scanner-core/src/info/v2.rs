@@ -14,6 +14,7 @@ use super::crc::Crc32c;
 use super::error::{Expected, InfoError, between, exactly, multiple_of};
 use super::layout::{array_at, put_array, wire_codes, wire_struct};
 use crate::addr::{PAGE_SHIFT, PHYS_ADDR_BITS, Pfn, PfnRange};
+use crate::level::{Counters, DumpLevel, PageClass, RuleSet};
 use core::mem::offset_of;
 
 /// The first bytes of the header.
@@ -79,13 +80,22 @@ wire_codes! {
 
 wire_codes! {
     /// Whose rules decided about the pages.
-    pub enum Rules {
+    pub enum RecordedRules {
         /// makedumpfile's, bit for bit.
         Makedumpfile = 0, "makedumpfile";
         /// The kernel's own predicates.
         Kernel = 1, "kernel";
         /// Not recorded: converted from version 1.
         NotRecorded = 2, "not-recorded";
+    }
+}
+
+impl From<RuleSet> for RecordedRules {
+    fn from(rules: RuleSet) -> Self {
+        match rules {
+            RuleSet::Makedumpfile => Self::Makedumpfile,
+            RuleSet::Kernel => Self::Kernel,
+        }
     }
 }
 
@@ -108,7 +118,7 @@ wire_struct! {
         /// Dump level of the scan, 0 to 31; 0xffffffff if not recorded.
         32 => dump_level: u32, "uint32_t";
         /// Whose rules decided about the pages; see the rule sets.
-        36 => rules: Rules, "uint32_t";
+        36 => rules: RecordedRules, "uint32_t";
         /// First page frame of the bitmap, a multiple of 64.
         40 => first_frame: u64, "uint64_t";
         /// Number of page frames in the bitmap, at least 1.
@@ -149,24 +159,26 @@ wire_struct! {
         160 => unreadable_pages: u64, "uint64_t";
         /// Pages kept because the scan stopped before it reached them.
         168 => unscanned_pages: u64, "uint64_t";
+        /// Pages kept because they are marked free, but of an order that no free block has.
+        176 => bad_order_pages: u64, "uint64_t";
         /// Nanoseconds of the setup: layout, addresses, chunks; 0 if not measured.
-        176 => setup_ns: u64, "uint64_t";
+        184 => setup_ns: u64, "uint64_t";
         /// Nanoseconds of the scan; 0 if not measured.
-        184 => scan_ns: u64, "uint64_t";
+        192 => scan_ns: u64, "uint64_t";
         /// Nanoseconds of sealing the chunks; 0 if not measured.
-        192 => seal_ns: u64, "uint64_t";
+        200 => seal_ns: u64, "uint64_t";
         /// The clock of these times in the producer's words, as "tsc 2893 MHz"; ends with a zero byte.
-        200 => clock: [u8; 24], "char[24]";
+        208 => clock: [u8; 24], "char[24]";
         /// CRC-32C of the VMCOREINFO text that the scan went by; 0 if not recorded.
-        224 => vmcoreinfo_crc: u32, "uint32_t";
+        232 => vmcoreinfo_crc: u32, "uint32_t";
         /// Bytes of the kernel's build id, 0 to 20; 0 if not recorded.
-        228 => build_id_size: u32, "uint32_t";
+        236 => build_id_size: u32, "uint32_t";
         /// The kernel's build id; bytes behind it are 0.
-        232 => build_id: [u8; 20], "uint8_t[20]";
+        240 => build_id: [u8; 20], "uint8_t[20]";
         /// The kernel's release, as of uname -r; ends with a zero byte.
-        252 => kernel_release: [u8; 65], "char[65]";
+        260 => kernel_release: [u8; 65], "char[65]";
         /// Zero. Room for later versions.
-        317 => reserved: [u8; 195], "uint8_t[195]";
+        325 => reserved: [u8; 187], "uint8_t[187]";
     }
 }
 
@@ -182,7 +194,7 @@ impl Header {
             producer: Producer::NotRecorded,
             state: State::Empty,
             dump_level: LEVEL_NOT_RECORDED,
-            rules: Rules::NotRecorded,
+            rules: RecordedRules::NotRecorded,
             first_frame: first_frame.as_u64(),
             frame_count,
             scanned_up_to: first_frame.as_u64(),
@@ -203,6 +215,7 @@ impl Header {
             unaccepted_pages: NOT_COUNTED,
             unreadable_pages: NOT_COUNTED,
             unscanned_pages: NOT_COUNTED,
+            bad_order_pages: NOT_COUNTED,
             setup_ns: 0,
             scan_ns: 0,
             seal_ns: 0,
@@ -211,7 +224,7 @@ impl Header {
             build_id_size: 0,
             build_id: [0; 20],
             kernel_release: [0; 65],
-            reserved: [0; 195],
+            reserved: [0; 187],
         }
     }
 
@@ -332,6 +345,19 @@ impl Header {
     /// The dump level of the scan, if the producer recorded it.
     pub const fn level(&self) -> Option<u32> {
         if self.dump_level == LEVEL_NOT_RECORDED { None } else { Some(self.dump_level) }
+    }
+
+    /// Records what a scan by `rules` at `level` counted. A scan doesn't look for pages of zeros.
+    pub fn set_scan(&mut self, level: DumpLevel, rules: RuleSet, counters: &Counters) {
+        self.dump_level = u32::from(level.bits());
+        self.rules = rules.into();
+        self.cache_pages = counters.get(PageClass::Cache);
+        self.cache_private_pages = counters.get(PageClass::CachePrivate);
+        self.user_pages = counters.get(PageClass::User);
+        self.free_pages = counters.get(PageClass::Free);
+        self.hwpoison_pages = counters.get(PageClass::Hwpoison);
+        self.offline_pages = counters.get(PageClass::Offline);
+        self.unaccepted_pages = counters.get(PageClass::Unaccepted);
     }
 
     /// The kernel's release; empty if not recorded.

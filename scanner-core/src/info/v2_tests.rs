@@ -14,7 +14,7 @@ fn header() -> Header {
         producer: Producer::Panic,
         state: State::Complete,
         dump_level: 31,
-        rules: Rules::Makedumpfile,
+        rules: RecordedRules::Makedumpfile,
         scanned_up_to: 64 + 100_000,
         user_pages: 4711,
         scan_ns: 1_234_567,
@@ -140,7 +140,7 @@ fn every_contradiction_is_named() {
         ("kernel_release", offset_of!(Header, kernel_release), 0x1b, 1),
         ("kernel_release", offset_of!(Header, kernel_release) + 64, 1, 1),
         ("clock", offset_of!(Header, clock) + 23, b'x'.into(), 1),
-        ("reserved", offset_of!(Header, reserved) + 194, 1, 1),
+        ("reserved", offset_of!(Header, reserved) + 186, 1, 1),
     ];
     for (field, offset, value, size) in cases {
         assert_eq!(refused_field(offset, value, size).field, field, "{value:#x} at {offset}");

@@ -4,16 +4,16 @@
 //! bitmap of its non-cyclic mode), and a scan looks at it if its first byte has file data (`p_filesz`).
 
 use super::extents::{Extents, FileMemory};
-use super::file::FileBytes;
+use super::file::PlainFile;
 use super::notes::CoreNotes;
+use super::segments::{self, CutOff};
 use super::{ImageFacts, ImageFormat, MemoryImage, Segment};
-use crate::frames::FrameRanges;
 use crate::{Error, Result};
 use object::LittleEndian;
 use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::read::{ReadCache, ReadRef};
-use scanner_core::{Pfn, PfnRange, PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
+use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::path::Path;
 
 type Header = FileHeader64<LittleEndian>;
@@ -41,22 +41,23 @@ pub struct ElfImage {
 }
 
 impl ElfImage {
-    /// Opens the ELF vmcore `path`; see [`FileBytes`] for what may happen if it changes meanwhile.
+    /// Opens the ELF vmcore `path`; see [`PlainFile`] for what may happen if it changes meanwhile.
     ///
     /// # Errors
     /// The file can't be read, or is no x86_64 ELF core.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_bytes(FileBytes::open(path)?).map_err(|e| e.at(path))
+        Self::from_bytes(PlainFile::open(path)?).map_err(|e| e.at(path))
     }
 
     /// The ELF vmcore in `bytes`.
     ///
     /// # Errors
     /// As for [`ElfImage::open`].
-    pub fn from_bytes(bytes: FileBytes) -> Result<Self> {
+    pub fn from_bytes(bytes: PlainFile) -> Result<Self> {
         let headers = match &bytes {
-            FileBytes::Mapped(map) => Headers::parse(&map[..], bytes.size())?,
-            FileBytes::Unmapped(file, size) => Headers::parse(&ReadCache::new(file), *size)?,
+            PlainFile::Mapped(map) => Headers::parse(&map[..], bytes.size())?,
+            PlainFile::InMemory(contents) => Headers::parse(&contents[..], bytes.size())?,
+            PlainFile::Unmapped(file, size) => Headers::parse(&ReadCache::new(file), *size)?,
         };
         let extents = Extents::of(&headers.segments);
         let facts = headers.into_facts(&extents)?;
@@ -103,7 +104,7 @@ impl Headers {
                 .warnings
                 .push("makedumpfile marked this dump as incomplete: it could not write all of it".into());
         }
-        let mut missing = Missing::default();
+        let mut missing = CutOff::default();
         for program_header in program_headers(header, data, size)? {
             match program_header.p_type(LE) {
                 elf::PT_NOTE => headers.add_notes(program_header, data, size)?,
@@ -117,7 +118,7 @@ impl Headers {
             )
             .hint("A core of a process is no vmcore."));
         }
-        headers.warnings.extend(missing.warning(size));
+        headers.warnings.extend(missing.warning(size, "PT_LOADs"));
         Ok(headers)
     }
 
@@ -143,13 +144,13 @@ impl Headers {
         Ok(())
     }
 
-    fn add_load(&mut self, header: &ProgramHeaderOf, size: u64, missing: &mut Missing) -> Result<()> {
+    fn add_load(&mut self, header: &ProgramHeaderOf, size: u64, missing: &mut CutOff) -> Result<()> {
         let (phys, mem_size) = (header.p_paddr(LE), header.p_memsz(LE));
         let (offset, file_size) = header.file_range(LE);
         if phys == NOT_PADDR {
             return Ok(());
         }
-        if phys.checked_add(mem_size).is_none_or(|end| end > Pfn::END.addr().as_u64()) {
+        if !segments::is_physical(phys, mem_size) {
             return Err(Error::unusable(format!(
                 "the PT_LOAD of {mem_size:#x} bytes at {phys:#x} leaves the physical address space of x86_64"
             )));
@@ -170,20 +171,10 @@ impl Headers {
     /// The facts of an image with these headers.
     fn into_facts(self, extents: &Extents) -> Result<ImageFacts> {
         let vmcoreinfo = CoreNotes::parse(&self.notes)?.vmcoreinfo.map(<[u8]>::to_vec);
-        let end = |s: &Segment| PhysAddr::new(s.phys.as_u64() + s.mem_size).pfn_ceil();
-        Ok(ImageFacts {
-            format: ImageFormat::Elf,
-            exists: FrameRanges::from_ranges(
-                self.segments.iter().map(|s| PfnRange::new(s.phys.pfn(), end(s))),
-            ),
-            backed: extents.first_bytes(),
-            max_pfn: self.segments.iter().map(|s| end(s).as_u64()).max().unwrap_or(0),
-            segments: self.segments,
-            notes: self.notes,
-            vmcoreinfo,
-            filtered: None,
-            warnings: self.warnings,
-        })
+        let facts = segments::facts(ImageFormat::Elf, self.segments, extents);
+        // Offset 0 is the ELF header, never memory: makedumpfile takes it for "not found".
+        let backed = facts.backed.minus(&extents.at_file_start());
+        Ok(ImageFacts { notes: self.notes, vmcoreinfo, warnings: self.warnings, backed, ..facts })
     }
 }
 
@@ -251,34 +242,6 @@ fn machine_name(machine: u16) -> String {
         _ => return format!("number {machine}"),
     };
     format!("{name} ({machine})")
-}
-
-/// Memory whose file data lies behind the end of a file that was cut off.
-#[derive(Default)]
-struct Missing {
-    segments: u64,
-    bytes: u64,
-    first: Option<u64>,
-}
-
-impl Missing {
-    /// Counts a `PT_LOAD` at `phys` of which `there` bytes are in the file instead of `promised`.
-    fn add(&mut self, phys: u64, there: u64, promised: u64) {
-        if there < promised {
-            self.segments += 1;
-            self.bytes = self.bytes.saturating_add(promised - there);
-            self.first = Some(self.first.map_or(phys + there, |first| first.min(phys + there)));
-        }
-    }
-
-    fn warning(&self, size: u64) -> Option<String> {
-        let first = self.first?;
-        let Self { segments, bytes, .. } = self;
-        Some(format!(
-            "the file of {size} bytes is cut off: {bytes} bytes of memory in {segments} PT_LOADs are missing, \
-             from physical address {first:#x} on; pages without data count as not backed"
-        ))
-    }
 }
 
 #[cfg(test)]

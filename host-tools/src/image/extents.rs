@@ -1,7 +1,7 @@
 //! Where in a file each piece of physical memory is.
 
 use super::Segment;
-use super::file::FileBytes;
+use super::file::PlainFile;
 use crate::frames::FrameRanges;
 use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
 use std::cmp::Reverse;
@@ -74,13 +74,17 @@ impl Extents {
         &self.0
     }
 
-    /// The frames whose first byte is in the file. As in makedumpfile, what lies at file offset 0 counts as missing:
-    /// that is the file's header.
+    /// The frames whose first byte is in one of the extents.
     pub fn first_bytes(&self) -> FrameRanges {
-        FrameRanges::from_ranges(self.0.iter().map(|extent| {
-            let start = if extent.offset == 0 { extent.start + 1 } else { extent.start };
-            PfnRange::new(PhysAddr::new(start).pfn_ceil(), PhysAddr::new(extent.end).pfn_ceil())
-        }))
+        let frames =
+            |e: &Extent| PfnRange::new(PhysAddr::new(e.start).pfn_ceil(), PhysAddr::new(e.end).pfn_ceil());
+        FrameRanges::from_ranges(self.0.iter().map(frames))
+    }
+
+    /// The frames whose first byte is the first byte of the file.
+    pub fn at_file_start(&self) -> FrameRanges {
+        let at_start = self.0.iter().filter(|e| e.offset == 0 && e.start % PAGE_SIZE as u64 == 0);
+        FrameRanges::from_ranges(at_start.map(|e| PfnRange::from_start(PhysAddr::new(e.start).pfn(), 1)))
     }
 
     /// The first extent that ends behind `addr`: the one that holds it, or else the next one.
@@ -111,13 +115,13 @@ impl Extents {
 /// Physical memory in a file.
 #[derive(Debug)]
 pub struct FileMemory {
-    bytes: FileBytes,
+    bytes: PlainFile,
     extents: Extents,
 }
 
 impl FileMemory {
     /// The memory that `extents` says is in `bytes`.
-    pub fn new(bytes: FileBytes, extents: Extents) -> Self {
+    pub fn new(bytes: PlainFile, extents: Extents) -> Self {
         Self { bytes, extents }
     }
 
@@ -184,9 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn file_offset_zero_counts_as_missing() {
-        let extents = Extents::of(&[segment(0x1000, 0x3000, 0x3000, 0)]);
-        assert_eq!(extents.first_bytes().as_slice(), [PfnRange::new(Pfn::new(2), Pfn::new(4))]);
+    fn frames_count_by_their_first_byte() {
+        let extents = Extents::of(&[segment(0x1000, 0x2001, 0x2001, 0), segment(0x7fff, 1, 1, 0)]);
+        assert_eq!(extents.first_bytes().as_slice(), [PfnRange::new(Pfn::new(1), Pfn::new(4))]);
+        assert_eq!(extents.at_file_start().as_slice(), [PfnRange::new(Pfn::new(1), Pfn::new(2))]);
     }
 
     proptest! {

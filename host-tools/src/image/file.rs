@@ -3,27 +3,29 @@
 use crate::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The bytes of a file that is only read.
+/// The bytes of a file as they are on disk. They are only read.
 ///
 /// A mapping is the rule. Files that can't be mapped as a whole (some kernels' `/proc/vmcore`, some network file
 /// systems) are read with `pread` instead.
 ///
 /// **Hazard:** if someone cuts the file off while it is mapped, a touch of what is gone ends the process with
 /// SIGBUS; there is no way to turn that into an error without a signal handler. A vmcore that is still being
-/// written should therefore not be opened. [`FileBytes::open_unmapped`] avoids the hazard.
+/// written should therefore not be opened. [`PlainFile::open_unmapped`] avoids the hazard.
 #[derive(Debug)]
-pub enum FileBytes {
+pub enum PlainFile {
     /// The whole file, mapped read-only.
     Mapped(Mmap),
     /// An open file, and its size in bytes.
     Unmapped(File, u64),
+    /// Contents that are in memory already.
+    InMemory(Vec<u8>),
 }
 
-impl FileBytes {
+impl PlainFile {
     /// Opens `path` and maps it if the system can.
     ///
     /// # Errors
@@ -43,7 +45,7 @@ impl FileBytes {
     /// Opens `path` to be read with `pread`.
     ///
     /// # Errors
-    /// As for [`FileBytes::open`].
+    /// As for [`PlainFile::open`].
     pub fn open_unmapped(path: &Path) -> Result<Self> {
         let (file, size) = open(path)?;
         Ok(Self::Unmapped(file, size))
@@ -54,13 +56,22 @@ impl FileBytes {
         match self {
             Self::Mapped(map) => map.len() as u64,
             Self::Unmapped(_, size) => *size,
+            Self::InMemory(bytes) => bytes.len() as u64,
         }
     }
 
-    /// The `len` bytes at `offset` in place, if the file is mapped and has them.
+    /// All bytes in place, unless they have to be read.
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        match self {
+            Self::Mapped(map) => Some(map),
+            Self::Unmapped(..) => None,
+            Self::InMemory(bytes) => Some(bytes),
+        }
+    }
+
+    /// The `len` bytes at `offset` in place, if the file has them and they don't have to be read.
     pub fn view(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        let Self::Mapped(map) = self else { return None };
-        map.get(usize::try_from(offset).ok()?..)?.get(..len)
+        self.as_slice()?.get(usize::try_from(offset).ok()?..)?.get(..len)
     }
 
     /// Fills `buf` with the bytes at `offset`.
@@ -68,21 +79,36 @@ impl FileBytes {
     /// # Errors
     /// The file ends before, or can't be read.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::Mapped(_) => {
-                let bytes = self.view(offset, buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-                buf.copy_from_slice(bytes);
-                Ok(())
-            }
-            Self::Unmapped(file, _) => file.read_exact_at(buf, offset),
+        if let Self::Unmapped(file, _) = self {
+            return file.read_exact_at(buf, offset);
         }
+        buf.copy_from_slice(self.view(offset, buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
+}
+
+/// The contents of a small file.
+///
+/// # Errors
+/// The file can't be read, or has more than `limit` bytes.
+pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |e| Error::unusable("can't be read").at(path).because(e);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(
+            Error::unusable(format!("has more than {limit} bytes: this can't be the right file")).at(path)
+        );
+    }
+    Ok(bytes)
 }
 
 /// Opens `path` and finds out its size in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, "can't be opened", e))?;
+    let mut file = File::open(path).map_err(|e| Error::unusable("can't be opened").at(path).because(e))?;
     // A block device has no size in its metadata, but it can be sought.
-    let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::io(path, "has no size", e))?;
+    let size = file
+        .seek(SeekFrom::End(0))
+        .map_err(|e| Error::unusable("has no size, as a pipe has none").at(path).because(e))?;
     Ok((file, size))
 }

@@ -4,8 +4,13 @@ pub mod elf;
 pub mod extents;
 pub mod file;
 pub mod notes;
+pub mod open;
+pub mod raw;
+mod segments;
 #[cfg(test)]
 mod testing;
+
+pub use open::{OpenOptions, open};
 
 use crate::frames::{FrameBitmap, FrameRanges};
 use scanner_core::{PhysAddr, PhysicalMemory, VirtAddr};

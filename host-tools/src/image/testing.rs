@@ -1,6 +1,6 @@
 //! ELF vmcores built in memory, for the tests of the images.
 
-use super::file::FileBytes;
+use super::file::PlainFile;
 use std::io::Write;
 
 /// An ELF note, padded to 4 bytes.
@@ -25,14 +25,19 @@ pub fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
+/// A file of these contents that was never on disk.
+pub fn in_memory(bytes: &[u8]) -> PlainFile {
+    PlainFile::InMemory(bytes.to_vec())
+}
+
 /// A mapped file of these contents.
-pub fn mapped(bytes: &[u8]) -> FileBytes {
-    FileBytes::open(file(bytes).path()).unwrap()
+pub fn mapped(bytes: &[u8]) -> PlainFile {
+    PlainFile::open(file(bytes).path()).unwrap()
 }
 
 /// A file of these contents that is not mapped.
-pub fn unmapped(bytes: &[u8]) -> FileBytes {
-    FileBytes::open_unmapped(file(bytes).path()).unwrap()
+pub fn unmapped(bytes: &[u8]) -> PlainFile {
+    PlainFile::open_unmapped(file(bytes).path()).unwrap()
 }
 
 /// A `PT_LOAD` and its data.

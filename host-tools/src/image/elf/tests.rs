@@ -1,14 +1,14 @@
-use super::super::testing::{ElfBuilder, mapped, note, unmapped};
+use super::super::testing::{ElfBuilder, in_memory, mapped, note, unmapped};
 use super::*;
 use proptest::prelude::*;
-use scanner_core::PAGE_SIZE;
+use scanner_core::{PAGE_SIZE, Pfn, PfnRange};
 
 fn image(bytes: &[u8]) -> ElfImage {
-    ElfImage::from_bytes(mapped(bytes)).unwrap()
+    ElfImage::from_bytes(in_memory(bytes)).unwrap()
 }
 
 fn error(bytes: &[u8]) -> String {
-    ElfImage::from_bytes(mapped(bytes)).unwrap_err().to_string()
+    ElfImage::from_bytes(in_memory(bytes)).unwrap_err().to_string()
 }
 
 fn ranges(pairs: &[(u64, u64)]) -> Vec<PfnRange> {
@@ -61,10 +61,11 @@ fn the_first_pt_load_in_the_file_wins() {
 #[test]
 fn a_file_that_is_not_mapped_reads_the_same() {
     let bytes = small().build();
-    let (mapped, unmapped) = (image(&bytes), ElfImage::from_bytes(unmapped(&bytes)).unwrap());
+    let [mapped, unmapped] = [mapped(&bytes), unmapped(&bytes)].map(|b| ElfImage::from_bytes(b).unwrap());
     assert_eq!(mapped.facts().segments, unmapped.facts().segments);
     assert_eq!(mapped.facts().notes, unmapped.facts().notes);
     assert_eq!(read(&mapped, 0x1ffe, 4), read(&unmapped, 0x1ffe, 4));
+    assert_eq!(mapped.view(PhysAddr::new(0x2000), 1), Some(&[0x22][..]));
     assert_eq!(unmapped.view(PhysAddr::new(0x2000), 1), None);
 }
 
@@ -87,6 +88,22 @@ fn a_partial_page_reads_as_zeros_where_the_file_has_nothing() {
     assert_eq!(second, parts.concat());
     assert_eq!(read(&image, 0x4fff, 2), Err(Unreadable { addr: PhysAddr::new(0x5000) }));
     assert_eq!(read(&image, 0x4200, 8).unwrap(), [0; 8]);
+}
+
+#[test]
+fn the_cyclic_mode_drops_the_page_that_a_pt_load_ends_within() {
+    let builder =
+        ElfBuilder::new().load(0x1800, 0x1400, &[]).load(0x4000, 0x1800, &[]).load(0x5800, 0x800, &[]);
+    let image = image(&builder.build());
+    assert_eq!(image.facts().exists.as_slice(), ranges(&[(1, 3), (4, 6)]));
+    assert_eq!(image.facts().exists_in_cycles().as_slice(), ranges(&[(1, 2), (4, 6)]));
+    assert!(image.facts().makedumpfile_goes_in_cycles(), "6 frames are no multiple of 4");
+    let goes_in_cycles = |end: u64| {
+        let image =
+            ElfImage::from_bytes(in_memory(&ElfBuilder::new().load(0, end << 12, &[]).build())).unwrap();
+        image.facts().makedumpfile_goes_in_cycles()
+    };
+    assert_eq!([8, 9, 16 << 20, (16 << 20) + 4].map(goes_in_cycles), [false, true, false, true]);
 }
 
 #[test]
@@ -179,7 +196,7 @@ proptest! {
         for (at, value) in mutations {
             bytes[at] = value;
         }
-        let both = [mapped(&bytes), unmapped(&bytes)].map(ElfImage::from_bytes);
+        let both = [in_memory(&bytes), unmapped(&bytes)].map(ElfImage::from_bytes);
         if let [Ok(one), Ok(other)] = &both {
             prop_assert_eq!(read(one, addr, 0x1800), read(other, addr, 0x1800));
             prop_assert!(one.facts().backed.minus(&one.facts().exists).as_slice().is_empty());

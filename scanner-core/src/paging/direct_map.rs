@@ -217,16 +217,14 @@ impl<'a> DirectMap<'a> {
 
     /// The longest span from the physical address `at` on, below `end`, with the largest page that fits there.
     fn span(&self, at: u64, end: u64) -> Option<Span> {
-        let mut larger_page: Option<u64> = None;
+        let mut larger_page = None;
         for level in PAGE_LEVELS.into_iter().filter(|level| self.may_use(*level)) {
             let page = level.entry_span();
             let pages_end = end & !offset_mask(page);
             if at & offset_mask(page) == 0 && at < pages_end {
-                // The span ends where pages stop to fit, or where a larger page begins to.
-                let larger_begin = larger_page
-                    .map(|larger| at.saturating_add(offset_mask(larger)) & !offset_mask(larger))
-                    .filter(|begin| larger_page.is_some_and(|larger| begin.saturating_add(larger) <= end));
-                let span_end = larger_begin.map_or(pages_end, |begin| begin.min(pages_end));
+                // The span ends where a larger page begins to fit, or where pages of this size stop to.
+                let larger_begin = larger_page.and_then(|larger| first_page(larger, at, end));
+                let span_end = larger_begin.unwrap_or(pages_end);
                 let phys = PhysAddr::new(at);
                 return Some(Span { virt: self.virt(phys), phys, len: span_end.saturating_sub(at), level });
             }
@@ -245,6 +243,12 @@ impl<'a> DirectMap<'a> {
         };
         allowed && self.options.offset & offset_mask(level.entry_span()) == 0
     }
+}
+
+/// Where the first page of `size` bytes, a power of two, fits into `at..end`.
+fn first_page(size: u64, at: u64, end: u64) -> Option<u64> {
+    let begin = at.checked_add(offset_mask(size))? & !offset_mask(size);
+    (begin.checked_add(size)? <= end).then_some(begin)
 }
 
 /// The page frames that the `len` bytes from `addr` on touch.

@@ -171,6 +171,9 @@ pub struct Pieces<'m, M: ?Sized> {
     ahead: Option<Result<Piece, Hole>>,
 }
 
+// The panic path has 1 KiB of stack for everything.
+static_assertions::const_assert!(size_of::<Pieces<'static, ()>>() <= 104);
+
 impl<M: PhysicalMemory + ?Sized> Pieces<'_, M> {
     /// What the next table entry maps of the range.
     fn next_entry(&mut self) -> Option<Result<Piece, Hole>> {

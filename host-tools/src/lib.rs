@@ -7,6 +7,8 @@ pub mod dump;
 pub mod error;
 pub mod frames;
 pub mod image;
+pub mod kdump;
 pub mod output;
+pub mod progress;
 
 pub use error::{Error, Result};

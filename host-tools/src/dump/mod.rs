@@ -1,5 +1,11 @@
 //! Sinks of memory: filtered dumps.
 
+pub mod candidates;
+mod head;
+pub mod kdump;
+pub mod pipeline;
+mod sink;
+
 use crate::Result;
 use scanner_core::PfnRange;
 

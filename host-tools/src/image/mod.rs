@@ -1,8 +1,11 @@
 //! Sources of memory: one trait, one file per format.
 
+pub mod bytes;
 pub mod elf;
 pub mod extents;
 pub mod file;
+pub mod flattened;
+pub mod kdump;
 pub mod notes;
 pub mod open;
 pub mod raw;
@@ -13,6 +16,7 @@ mod testing;
 pub use open::{OpenOptions, open};
 
 use crate::frames::{FrameBitmap, FrameRanges};
+use crate::kdump::DumpIdentity;
 use scanner_core::{PhysAddr, PhysicalMemory, VirtAddr};
 
 /// What kind of file an image is.
@@ -86,4 +90,9 @@ pub struct ImageFacts {
 pub trait MemoryImage: PhysicalMemory + Send + Sync {
     /// What is known of it without looking at page contents.
     fn facts(&self) -> &ImageFacts;
+
+    /// What the image's own headers record of the machine, if they do: a dump's know more than its notes.
+    fn recorded_identity(&self) -> Option<&DumpIdentity> {
+        None
+    }
 }

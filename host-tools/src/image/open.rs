@@ -2,9 +2,11 @@
 
 use super::elf::ElfImage;
 use super::file::read_small;
+use super::kdump::KdumpImage;
 use super::notes::vmcoreinfo_text;
 use super::raw::RawImage;
 use super::{ImageFacts, MemoryImage};
+use crate::kdump::{DumpIdentity, flattened, header};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable};
 use std::fs::File;
@@ -50,6 +52,7 @@ fn open_by_kind(path: &Path, map: Option<&Path>) -> Result<Box<dyn MemoryImage>>
     let head = read_head(path)?;
     match Kind::of(&head) {
         Kind::Elf => Ok(Box::new(ElfImage::open(path)?)),
+        Kind::Kdump => Ok(Box::new(KdumpImage::open(path)?)),
         Kind::Foreign { is, hint } => Err(unusable(is).hint(hint)),
         Kind::Unknown => Err(unusable("is no memory image of a known kind")
             .hint("If it is raw memory, say with --map which addresses it holds.")),
@@ -60,7 +63,12 @@ fn open_by_kind(path: &Path, map: Option<&Path>) -> Result<Box<dyn MemoryImage>>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Elf,
-    Foreign { is: &'static str, hint: &'static str },
+    /// Plain or flattened.
+    Kdump,
+    Foreign {
+        is: &'static str,
+        hint: &'static str,
+    },
     Unknown,
 }
 
@@ -100,6 +108,9 @@ impl Kind {
         if head.starts_with(b"\x7fELF") {
             return Self::Elf;
         }
+        if head.starts_with(header::SIGNATURE) || flattened::is_flattened(head) {
+            return Self::Kdump;
+        }
         let foreign = FOREIGN.iter().find(|(magic, ..)| head.starts_with(magic));
         foreign.map_or(Self::Unknown, |&(_, is, hint)| Self::Foreign { is, hint })
     }
@@ -131,6 +142,10 @@ impl PhysicalMemory for WithFacts {
 impl MemoryImage for WithFacts {
     fn facts(&self) -> &ImageFacts {
         &self.facts
+    }
+
+    fn recorded_identity(&self) -> Option<&DumpIdentity> {
+        self.image.recorded_identity()
     }
 }
 

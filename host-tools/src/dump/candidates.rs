@@ -1,0 +1,62 @@
+//! Which frames a dump starts from, before a filter leaves any out.
+
+use crate::frames::{FrameBitmap, FrameRanges};
+use crate::image::ImageFacts;
+use scanner_core::{Pfn, PfnRange};
+
+/// The frames of an image that have data: the start of the 2nd bitmap.
+pub struct Candidates<'a> {
+    facts: &'a ImageFacts,
+    /// makedumpfile's "no data": the tails of segments that the file does not hold.
+    no_data: FrameRanges,
+}
+
+impl<'a> Candidates<'a> {
+    /// The candidates of the image that `facts` describe.
+    pub fn new(facts: &'a ImageFacts) -> Self {
+        // A tail starts with the first frame that has no byte in the file, and takes the segment's last frame even
+        // if only a part of it belongs to the segment; as in makedumpfile, whatever other segments say.
+        let tails = facts.segments.iter().filter(|s| s.file_size < s.mem_size).filter_map(|segment| {
+            let start = segment.phys.checked_add(segment.file_size)?.pfn_ceil();
+            let end = segment.phys.checked_add(segment.mem_size).map_or(Pfn::END, |end| end.pfn_ceil());
+            Some(PfnRange::new(start, end))
+        });
+        Self { facts, no_data: FrameRanges::from_ranges(tails) }
+    }
+
+    /// The candidates in `window`, which starts at a multiple of 64; bit 0 is `window.start`.
+    pub fn window(&self, window: PfnRange) -> FrameBitmap {
+        let mut keep = existing(self.facts, window);
+        for range in self.no_data.within(window) {
+            keep.clear_range(relative(range, window));
+        }
+        if let Some(filtered) = &self.facts.filtered {
+            let kept = filtered.kept.words();
+            let first = (window.start.as_u64() / 64) as usize;
+            for (i, word) in keep.words_mut().iter_mut().enumerate() {
+                *word &= kept.get(first + i).copied().unwrap_or(0);
+            }
+        }
+        keep
+    }
+}
+
+/// The frames that exist in `window`: a piece of the 1st bitmap; bit 0 is `window.start`.
+pub fn existing(facts: &ImageFacts, window: PfnRange) -> FrameBitmap {
+    let mut bitmap = FrameBitmap::new(window.len());
+    for range in facts.exists.within(window) {
+        bitmap.set_range(relative(range, window));
+    }
+    bitmap
+}
+
+/// The windows of `frames` frames each, the last one shorter, that cover frames `0..end`.
+pub fn windows(end: u64, frames: u64) -> impl Iterator<Item = PfnRange> {
+    let windows = end.div_ceil(frames);
+    (0..windows).map(move |i| PfnRange::new(Pfn::new(i * frames), Pfn::new((i * frames + frames).min(end))))
+}
+
+fn relative(range: PfnRange, window: PfnRange) -> PfnRange {
+    let from_start = |pfn: Pfn| Pfn::new(pfn.frames_since(window.start));
+    PfnRange::new(from_start(range.start), from_start(range.end))
+}

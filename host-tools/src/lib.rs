@@ -3,6 +3,8 @@
 //! A [`image::MemoryImage`] is a source of memory (ELF vmcore, kdump-compressed file, raw memory with a map);
 //! [`scanner_core`] turns it into a bitmap; the modules of [`dump`] write the filtered dump.
 
+pub mod bitmap_file;
+pub mod commands;
 pub mod dump;
 pub mod error;
 pub mod frames;

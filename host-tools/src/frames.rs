@@ -78,6 +78,13 @@ impl FrameBitmap {
         Self { words: vec![0; frames.div_ceil(64) as usize], frames }
     }
 
+    /// A bitmap of `frames` bits, all set.
+    pub fn ones(frames: u64) -> Self {
+        let mut bitmap = Self { words: vec![u64::MAX; frames.div_ceil(64) as usize], frames };
+        bitmap.clear_tail();
+        bitmap
+    }
+
     /// A bitmap from the bytes of a file; bits that `bytes` doesn't have are clear, those at or behind
     /// `frames` are dropped.
     pub fn from_bytes(bytes: &[u8], frames: u64) -> Self {

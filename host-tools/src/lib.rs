@@ -12,5 +12,8 @@ pub mod image;
 pub mod kdump;
 pub mod output;
 pub mod progress;
+pub mod machine;
+pub mod output;
+pub mod scan;
 
 pub use error::{Error, Result};

@@ -1,3 +1,16 @@
 //! The command line of `cdbitmap`.
 
-fn main() {}
+use cdbitmap::commands::{Answer, CommandLine};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match CommandLine::parse().run() {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("cdbitmap: {error}");
+            ExitCode::from(error.exit_code() as u8)
+        }
+    }
+}

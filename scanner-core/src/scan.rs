@@ -66,7 +66,7 @@ pub enum Outcome {
 /// A scan's place.
 #[derive(Clone, Debug)]
 pub struct Scan<'a> {
-    rules: &'a Rules,
+    rules: Rules,
     sections: &'a MemorySections,
     ranges: &'a [PfnRange],
     next: Pfn,
@@ -77,13 +77,13 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// A scan of the frames of `ranges` (ascending, disjoint: the memory that is to be looked at) by `rules`.
-    pub fn new(rules: &'a Rules, sections: &'a MemorySections, ranges: &'a [PfnRange]) -> Self {
+    pub fn new(rules: Rules, sections: &'a MemorySections, ranges: &'a [PfnRange]) -> Self {
         Self::starting_at(rules, sections, ranges, Pfn::new(0))
     }
 
     /// A scan that starts at `first`, which has to be the first frame of a section.
     pub fn starting_at(
-        rules: &'a Rules,
+        rules: Rules,
         sections: &'a MemorySections,
         ranges: &'a [PfnRange],
         first: Pfn,

@@ -1,0 +1,107 @@
+//! A machine behind a memory image: its kernel's layout and memory sections, resolved.
+
+use crate::image::MemoryImage;
+use crate::{Error, Result};
+use scanner_core::layout::DeadRule;
+use scanner_core::paging::START_KERNEL_MAP;
+use scanner_core::vmcoreinfo::Key;
+use scanner_core::{DumpLevel, KernelLayout, MemorySections, Pfn, RuleSet, VirtAddr, VmcoreInfo};
+
+/// A machine whose kernel's layout is known.
+pub struct Machine<'i> {
+    /// The memory.
+    pub image: &'i dyn MemoryImage,
+    /// The VMCOREINFO text, parsed.
+    pub info: VmcoreInfo<'i>,
+    /// The layout.
+    pub layout: KernelLayout,
+    /// Which rules decide.
+    pub rule_set: RuleSet,
+    /// Where the `struct page`s are.
+    pub sections: MemorySections,
+    /// Page frames: one more than the last that exists and has a `struct page` (makedumpfile's `max_mapnr`).
+    pub frames: u64,
+}
+
+impl<'i> Machine<'i> {
+    /// Resolves the layout and the memory sections of the machine in `image`.
+    ///
+    /// # Errors
+    /// If the image has no VMCOREINFO, if a key is missing or wrong, or if the sections can't be read. Each names
+    /// what, and what to do.
+    pub fn new(image: &'i dyn MemoryImage, rule_set: RuleSet) -> Result<Self> {
+        let facts = image.facts();
+        let text = facts.vmcoreinfo.as_deref().ok_or_else(|| {
+            Error::unusable("the image has no VMCOREINFO, so the kernel's layout is not known").hint(
+                "Give one with --vmcoreinfo FILE: from another dump of the same boot (cdbitmap inspect IMAGE \
+                 --vmcoreinfo-text), or made from the kernel's debug information by makedumpfile -x VMLINUX -g FILE.",
+            )
+        })?;
+        let info = VmcoreInfo::parse(text).map_err(|e| layout_error(e.to_string()))?;
+        let layout = KernelLayout::resolve(&info, phys_base_of_segments(image))
+            .map_err(|e| layout_error(e.to_string()))?;
+        let max_pfn = Pfn::new(facts.max_pfn);
+        let sections = MemorySections::locate(&layout, image, max_pfn, rule_set).map_err(|error| {
+            Error::unusable(format!("the array of struct page can't be found: {error}"))
+                .hint("Is the VMCOREINFO that of this machine's kernel and boot? KASLR moves addresses at each boot.")
+        })?;
+        let frames = sections.end(image).as_u64();
+        Ok(Self { image, info, layout, rule_set, sections, frames })
+    }
+
+    /// The kernel's release as `uname -r` says it.
+    pub fn os_release(&self) -> &'i str {
+        self.info.os_release()
+    }
+
+    /// The rules that can't find anything in this kernel although `level` asks for them.
+    pub fn dead_rules(&self, level: DumpLevel) -> Vec<DeadRule> {
+        let matters = |rule: &DeadRule| match rule {
+            DeadRule::Free | DeadRule::FreeByListsOnly => level.contains(DumpLevel::FREE),
+            DeadRule::Hugetlb => level.contains(DumpLevel::USER),
+            DeadRule::CompoundOrder => {
+                level.intersects(DumpLevel::USER | DumpLevel::CACHE | DumpLevel::CACHE_PRIVATE)
+            }
+            DeadRule::Hwpoison | DeadRule::Offline => true,
+        };
+        self.layout.dead_rules().filter(matters).collect()
+    }
+
+    /// The six fields of `struct new_utsname` as they stand in the kernel's memory: sysname, nodename, release,
+    /// version, machine, domainname. `None` if VMCOREINFO doesn't say where, or the memory can't be read.
+    pub fn utsname(&self) -> Option<[[u8; 65]; 6]> {
+        let addr = match self.info.get(Key::SymInitUtsNs) {
+            // Before 5.11 the name stood behind a reference count, and its offset was not exported.
+            Some(addr) => addr.checked_add(self.info.get(Key::OffUtsNamespaceName).unwrap_or(4))?,
+            None => self.info.get(Key::SymSystemUtsname)?,
+        };
+        let mut bytes = [0; 6 * 65];
+        self.layout.space.read(self.image, VirtAddr::new(addr), &mut bytes).ok()?;
+        let mut fields = [[0; 65]; 6];
+        for (field, chunk) in fields.iter_mut().zip(bytes.chunks_exact(65)) {
+            field.copy_from_slice(chunk);
+        }
+        Some(fields)
+    }
+}
+
+impl std::fmt::Debug for Machine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine")
+            .field("release", &self.os_release())
+            .field("layout", &self.layout)
+            .field("frames", &self.frames)
+            .finish_non_exhaustive()
+    }
+}
+
+fn layout_error(what: String) -> Error {
+    Error::unusable(what)
+        .hint("The kernel's layout can't be trusted; a corrected text can be given with --vmcoreinfo FILE.")
+}
+
+/// Where the kernel image was loaded, from the segment that maps its text.
+fn phys_base_of_segments(image: &dyn MemoryImage) -> Option<u64> {
+    let text = image.facts().segments.iter().find(|s| s.virt >= START_KERNEL_MAP)?;
+    Some(text.phys.as_u64().wrapping_sub(text.virt.as_u64().wrapping_sub(START_KERNEL_MAP.as_u64())))
+}

@@ -1,0 +1,132 @@
+//! Scanning a machine on a host: into a whole bitmap, or window by window.
+
+use crate::Result;
+use crate::dump::FrameFilter;
+use crate::frames::FrameBitmap;
+use crate::machine::Machine;
+use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
+use scanner_core::sections::SectionError;
+use scanner_core::{Bitmap, Counters, DumpLevel, PageClass, Pfn, PfnRange, Rules, Scan};
+use std::time::{Duration, Instant};
+
+/// What a scan found.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Pages left out, per class.
+    pub counters: Counters,
+    /// Frames kept because their `struct page`s can't be read, and why; at most [`Findings::MAX_UNREADABLE`] places.
+    pub unreadable: Vec<(PfnRange, SectionError)>,
+    /// How many frames that are in all.
+    pub unreadable_frames: u64,
+    /// Pages kept because they are marked free with an order that no free block has.
+    pub bad_orders: u64,
+    /// What the scan took.
+    pub time: Duration,
+}
+
+impl Findings {
+    /// Unreadable places that are remembered one by one.
+    pub const MAX_UNREADABLE: usize = 1000;
+}
+
+/// A bitmap over all frames of a machine, and what was found on the way.
+#[derive(Clone, Debug)]
+pub struct ScannedBitmap {
+    /// 1 for "dump it"; frames that don't exist have a 1.
+    pub bitmap: FrameBitmap,
+    /// What was found.
+    pub findings: Findings,
+}
+
+/// Scans the whole of `machine` at `level`; `pace` is told how far it has come, and can stop it: frames that are not
+/// decided yet are then kept.
+pub fn scan(machine: &Machine<'_>, level: DumpLevel, pace: &mut dyn Pace) -> ScannedBitmap {
+    let mut bitmap = FrameBitmap::ones(machine.frames);
+    let mut scan = WindowScan::new(machine, level);
+    scan.run(PfnRange::new(Pfn::new(0), Pfn::new(machine.frames)), bitmap.words_mut(), pace);
+    ScannedBitmap { bitmap, findings: scan.findings }
+}
+
+/// A scan that goes over the machine window by window, so that only a window's bits need memory.
+#[derive(Debug)]
+pub struct WindowScan<'m> {
+    scan: Option<Scan<'m>>,
+    machine: &'m Machine<'m>,
+    scratch: Vec<u8>,
+    /// Excluded frames that the last window has cut off.
+    carried: Option<(PfnRange, PageClass)>,
+    findings: Findings,
+}
+
+impl<'m> WindowScan<'m> {
+    /// A scan of `machine` at `level`, before its first window.
+    pub fn new(machine: &'m Machine<'m>, level: DumpLevel) -> Self {
+        let rules = Rules::new(&machine.layout, level, machine.rule_set);
+        let ranges = machine.image.facts().backed.as_slice();
+        let scan = rules.need_scan().then(|| Scan::new(rules, &machine.sections, ranges));
+        Self { scan, machine, scratch: vec![0; SCRATCH_BYTES], carried: None, findings: Findings::default() }
+    }
+
+    /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
+    /// window's first frame. Windows follow one another. `false` if `pace` has stopped it.
+    pub fn run(&mut self, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
+        let Some(scan) = &mut self.scan else { return true };
+        let start = Instant::now();
+        let mut chunks = [keep];
+        // One chunk, however large.
+        let Ok(bitmap) = Bitmap::new(window, 63, &mut chunks) else { return false };
+        let mut sink = WindowSink { bitmap, carried: None, findings: &mut self.findings };
+        if let Some((frames, class)) = self.carried.take() {
+            sink.exclude(frames, class);
+        }
+        let outcome = scan.run(self.machine.image, window.end, &mut self.scratch, &mut sink, pace);
+        self.carried = sink.carried;
+        self.findings.time += start.elapsed();
+        outcome == Outcome::Reached
+    }
+
+    /// What was found in the windows so far.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+}
+
+impl FrameFilter for WindowScan<'_> {
+    fn filter(&mut self, window: PfnRange, keep: &mut [u64]) -> Result<()> {
+        self.run(window, keep, &mut Unhurried);
+        Ok(())
+    }
+}
+
+struct WindowSink<'f, 'a, 'c> {
+    bitmap: Bitmap<'a, 'c>,
+    carried: Option<(PfnRange, PageClass)>,
+    findings: &'f mut Findings,
+}
+
+impl Sink for WindowSink<'_, '_, '_> {
+    fn exclude(&mut self, frames: PfnRange, class: PageClass) {
+        self.findings.counters.add(class, self.bitmap.clear(frames));
+        let window_end = self.bitmap.frames().end;
+        // Of several ranges that reach behind the window the longest tells all.
+        if frames.end > window_end && self.carried.is_none_or(|(c, _)| c.end < frames.end) {
+            self.carried = Some((PfnRange::new(window_end.max(frames.start), frames.end), class));
+        }
+    }
+
+    fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
+        self.findings.unreadable_frames += frames.len();
+        let places = &mut self.findings.unreadable;
+        if let Some((last, _)) = places.last_mut()
+            && last.end == frames.start
+        {
+            last.end = frames.end;
+        } else if places.len() < Findings::MAX_UNREADABLE {
+            places.push((frames, error));
+        }
+    }
+
+    fn bad_order(&mut self, _: Pfn) {
+        self.findings.bad_orders += 1;
+    }
+}

@@ -1,5 +1,6 @@
 //! A machine behind a memory image: its kernel's layout and memory sections, resolved.
 
+use crate::frames::FrameRanges;
 use crate::image::MemoryImage;
 use crate::{Error, Result};
 use scanner_core::layout::DeadRule;
@@ -47,6 +48,17 @@ impl<'i> Machine<'i> {
         })?;
         let frames = sections.end(image).as_u64();
         Ok(Self { image, info, layout, rule_set, sections, frames })
+    }
+
+    /// The 1st bitmap: the memory that a dump of this machine has. By makedumpfile's rules that is what its default
+    /// mode makes of the segments; by the kernel's it is every frame that a segment touches.
+    pub fn exists(&self) -> FrameRanges {
+        let facts = self.image.facts();
+        if self.rule_set == RuleSet::Makedumpfile && facts.makedumpfile_goes_in_cycles() {
+            facts.exists_in_cycles()
+        } else {
+            facts.exists.clone()
+        }
     }
 
     /// The kernel's release as `uname -r` says it.

@@ -1,1 +1,127 @@
-//! The commands of `cdbitmap`, one file per verb: arguments in, library calls, text out.
+//! The command line: one file per verb. They hold no logic that a user of the library would want.
+
+use crate::image::{MemoryImage, OpenOptions, open};
+use crate::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+use scanner_core::{DumpLevel, RuleSet};
+use std::path::{Path, PathBuf};
+
+pub mod scan;
+
+/// Crash dump bitmaps: produce, verify, explain and compare them, and write the filtered dump.
+#[derive(Debug, Parser)]
+#[command(name = "cdbitmap", version, propagate_version = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Scan an image: counts per class, times, sizes of dumps; write the bitmap
+    Scan(scan::Scan),
+}
+
+/// What a command has to say by its exit code, when nothing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done; all holds; no difference (0).
+    Yes,
+    /// A check does not hold; they differ (1).
+    No,
+}
+
+impl CommandLine {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever goes wrong, with the exit code it leads to.
+    pub fn run(&self) -> Result<Answer> {
+        let done = |()| Answer::Yes;
+        match &self.command {
+            Command::Scan(args) => args.run().map(done),
+        }
+    }
+}
+
+/// An image and what helps to understand it.
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// An ELF vmcore, a kdump-compressed file (also flattened), or raw memory
+    pub image: PathBuf,
+    /// What helps to understand it.
+    #[command(flatten)]
+    pub options: ImageOptions,
+}
+
+/// What helps to understand an image.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ImageOptions {
+    /// Use this VMCOREINFO text instead of the image's own
+    #[arg(long, value_name = "FILE")]
+    pub vmcoreinfo: Option<PathBuf>,
+    /// The map of a raw image: lines of START-END [OFFSET], or /proc/iomem
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
+}
+
+impl ImageArgs {
+    /// Opens the image, and prints its warnings.
+    ///
+    /// # Errors
+    /// See [`open`].
+    pub fn open(&self) -> Result<Box<dyn MemoryImage>> {
+        self.options.open(&self.image)
+    }
+}
+
+impl ImageOptions {
+    /// Opens `image`, and prints its warnings.
+    ///
+    /// # Errors
+    /// See [`open`].
+    pub fn open(&self, image: &Path) -> Result<Box<dyn MemoryImage>> {
+        let options = OpenOptions { vmcoreinfo: self.vmcoreinfo.clone(), map: self.map.clone() };
+        let opened = open(image, &options)?;
+        for warning in &opened.facts().warnings {
+            eprintln!("cdbitmap: {}: {warning}", image.display());
+        }
+        Ok(opened)
+    }
+}
+
+/// Parses a dump level.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn parse_level(text: &str) -> Result<DumpLevel, String> {
+    text.parse().ok().and_then(DumpLevel::from_number).ok_or_else(|| {
+        "a dump level is a number from 0 to 31: the sum of 1 (zero pages), 2 (cache), 4 (private cache), \
+         8 (user data), 16 (free)"
+            .to_owned()
+    })
+}
+
+/// Parses the name of a rule set.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn parse_rules(text: &str) -> Result<RuleSet, String> {
+    [RuleSet::Makedumpfile, RuleSet::Kernel]
+        .into_iter()
+        .find(|rules| rules.name() == text)
+        .ok_or_else(|| "the rule sets are makedumpfile and kernel".to_owned())
+}
+
+/// Prints a report as JSON on standard output.
+///
+/// # Errors
+/// If it can't be written.
+pub fn print_json(report: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)
+        .map_err(|error| Error::failure("the report can't be written as JSON").because(error))?;
+    println!("{text}");
+    Ok(())
+}

@@ -10,10 +10,9 @@ pub mod error;
 pub mod frames;
 pub mod image;
 pub mod kdump;
-pub mod output;
-pub mod progress;
 pub mod machine;
 pub mod output;
+pub mod progress;
 pub mod scan;
 
 pub use error::{Error, Result};

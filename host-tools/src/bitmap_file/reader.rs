@@ -2,7 +2,7 @@
 
 use super::{Bytes, Info};
 use crate::dump::FrameFilter;
-use crate::image::file::FileBytes;
+use crate::image::bytes::FileBytes;
 use crate::{Error, Result};
 use scanner_core::info::v2::Chunk;
 use scanner_core::info::{Crc32c, InfoError, Version, probe, v1, v2};

@@ -2,7 +2,7 @@
 
 use super::{Bytes, Info};
 use crate::dump::FrameFilter;
-use crate::image::bytes::FileBytes;
+use crate::image::file::PlainFile;
 use crate::{Error, Result};
 use scanner_core::info::v2::Chunk;
 use scanner_core::info::{Crc32c, InfoError, Version, probe, v1, v2};
@@ -14,7 +14,7 @@ const WINDOW_BYTES: usize = 64 << 10;
 
 /// A file as memory: addresses are file offsets.
 #[derive(Debug)]
-pub struct FileMemory(FileBytes);
+pub struct FileMemory(PlainFile);
 
 impl PhysicalMemory for FileMemory {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
@@ -88,7 +88,7 @@ impl BitmapReader<FileMemory> {
     /// # Errors
     /// If it can't be read, or is not a valid bitmap file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = FileBytes::open_unmapped(path)?;
+        let file = PlainFile::open_unmapped(path)?;
         let size = file.size();
         let mut reader =
             Self::in_memory(FileMemory(file), PhysAddr::new(0)).map_err(|error| error.at(path))?;

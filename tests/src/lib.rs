@@ -1,1 +1,5 @@
 //! What the tests across crates share.
+
+pub mod fixture;
+pub mod scan;
+pub mod trim;

@@ -42,8 +42,8 @@ impl ImageFacts {
     /// or don't fit into `2 * max_mapnr / 8` bytes because the division leaves a rest (then `max_mapnr` is no
     /// multiple of 4). A dump that is filtered again never goes in cycles.
     pub fn makedumpfile_goes_in_cycles(&self) -> bool {
-        let buffer = (self.max_pfn * 2 / 8).min(4 << 20);
-        self.filtered.is_none() && buffer * 8 < self.max_pfn * 2
+        let bits = self.max_pfn.saturating_mul(2);
+        self.filtered.is_none() && (bits / 8).min(4 << 20) * 8 < bits
     }
 }
 

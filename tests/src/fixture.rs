@@ -14,8 +14,6 @@ use tempfile::NamedTempFile;
 pub const LEVELS: usize = 32;
 /// What is looked at for being zero when a sparse file is written, in bytes.
 const BLOCK: usize = 64 << 10;
-/// zstd's window as a power of two: the vmcore's repetitions are as far apart as its copies of the kernel's text.
-const WINDOW_LOG: u32 = 27;
 
 /// A fixture, ready to be used: its vmcore is a sparse temporary file.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ fn directory() -> PathBuf {
 pub struct Bitmaps {
     /// `OSRELEASE` of the kernel.
     pub kernel: String,
-    /// The first line of `makedumpfile -v`.
+    /// The version of makedumpfile, as `makedumpfile -v` says it.
     pub makedumpfile: String,
     /// Frames that the bitmaps cover.
     pub max_mapnr: u64,
@@ -121,16 +119,12 @@ impl Bitmaps {
 /// Either can't be read or written.
 pub fn compress(mut source: impl Read, target: &Path) -> std::io::Result<()> {
     let mut encoder = zstd::Encoder::new(File::create(target)?, 19)?;
-    encoder.long_distance_matching(true)?;
-    encoder.window_log(WINDOW_LOG)?;
     std::io::copy(&mut source, &mut encoder)?;
     encoder.finish()?.flush()
 }
 
 fn decoder(compressed: File) -> impl Read {
-    let mut decoder = zstd::Decoder::new(compressed).expect("a decoder");
-    decoder.window_log_max(WINDOW_LOG).expect("a window of 128 MiB");
-    decoder
+    zstd::Decoder::new(compressed).expect("a decoder")
 }
 
 /// Copies `source` to `target`, leaving holes for blocks of zeros.

@@ -53,10 +53,10 @@ impl Trimmed {
         if !PAGE_SIZE.is_multiple_of(layout.page.size) {
             return Err(Error::unusable("struct pages that lie across pages can't be trimmed"));
         }
+        // By the kernel's rules, since makedumpfile can be off by a flag in the array's address (6.15 and later).
         let recorder = Recorder { memory: image, reads: RefCell::default() };
-        let sections =
-            MemorySections::locate(&layout, &recorder, Pfn::new(facts.max_pfn), RuleSet::Makedumpfile)
-                .map_err(|e| Error::unusable("memory sections").because(e))?;
+        let sections = MemorySections::locate(&layout, &recorder, Pfn::new(facts.max_pfn), RuleSet::Kernel)
+            .map_err(|e| Error::unusable("memory sections").because(e))?;
 
         let mut trimmed = Self::default();
         for section in sections.iter(&recorder) {
@@ -83,11 +83,14 @@ impl Trimmed {
         phys: PhysAddr,
         len: u64,
     ) -> Result<()> {
+        if !phys.as_u64().is_multiple_of(layout.page.size as u64) {
+            return Err(Error::unusable("struct pages that lie across pages can't be trimmed"));
+        }
         let mut original = vec![0; len as usize];
         image.read(phys, &mut original).map_err(|e| Error::unusable("struct pages").because(e))?;
         let mut kept = Vec::with_capacity(original.len());
         let mut behind_head = false;
-        for page in original.chunks(layout.page.size) {
+        for page in original.chunks_exact(layout.page.size) {
             kept.extend(trim_struct_page(page, layout, behind_head));
             behind_head = number(page, layout.page.flags) & layout.flags.head != 0;
         }

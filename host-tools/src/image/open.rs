@@ -37,8 +37,10 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImage>> 
 
 /// The largest file that is taken for VMCOREINFO, in bytes. The kernel's own is at most a page.
 const MAX_VMCOREINFO: u64 = 1 << 20;
+/// Where the first bytes of a flattened file are, if they come first in the stream.
+const IN_FLATTENED: usize = flattened::HEADER_SIZE + flattened::RECORD_HEADER_SIZE;
 /// Bytes at the start of a file that tell its kind.
-const HEAD: u64 = 64;
+const HEAD: u64 = IN_FLATTENED as u64 + 16;
 
 fn open_by_kind(path: &Path, map: Option<&Path>) -> Result<Box<dyn MemoryImage>> {
     let unusable = |what: &str| Error::unusable(what).at(path);
@@ -73,7 +75,12 @@ enum Kind {
 }
 
 /// Files that one might take for a memory image, by their first bytes: what they are, and what to do.
-const FOREIGN: [(&[u8], &str, &str); 16] = [
+const FOREIGN: [(&[u8], &str, &str); 17] = [
+    (
+        b"DISKDUMP",
+        "is a dump of diskdump, the forerunner of kdump",
+        "Only kdump-compressed files can be read.",
+    ),
     (b"EMiL", "is a LiME image", "Have LiME write raw memory (format=raw), and give its ranges with --map."),
     (b"\x1f\x8b", "is compressed with gzip", DECOMPRESS),
     (b"BZh", "is compressed with bzip2", DECOMPRESS),
@@ -92,6 +99,7 @@ const FOREIGN: [(&[u8], &str, &str); 16] = [
     (b"!<arch>\n", "is an archive", "Unpack it first."),
 ];
 const DECOMPRESS: &str = "Decompress it first: memory is read in no particular order.";
+const REARRANGE: &str = "Rearrange it first: `makedumpfile -R VMCORE < FILE`.";
 const GUEST: &str = "QEMU writes a vmcore of a running machine with `dump-guest-memory`, libvirt with `virsh dump --memory-only`.";
 const VMWARE: &str = "Convert it to a vmcore first (vmss2core -N6).";
 const BITMAP: &str = "Give the vmcore that it belongs to as the image, and the bitmap beside it.";
@@ -107,6 +115,11 @@ impl Kind {
         }
         if head.starts_with(b"\x7fELF") {
             return Self::Elf;
+        }
+        if flattened::is_flattened(head)
+            && head.get(IN_FLATTENED..).is_some_and(|h| h.starts_with(b"\x7fELF"))
+        {
+            return Self::Foreign { is: "is a flattened ELF dump", hint: REARRANGE };
         }
         if head.starts_with(header::SIGNATURE) || flattened::is_flattened(head) {
             return Self::Kdump;
@@ -169,6 +182,10 @@ mod tests {
             assert!(error.contains(is) && error.contains(hint), "{error}");
         }
         assert!(error(b"").contains("is empty"));
+        let core = ElfBuilder::new().load(0, 0x1000, &[1; 4096]).build();
+        let record = flattened::record_header(0, core.len() as u64);
+        let flat = [&flattened::header()[..], &record, &core].concat();
+        assert!(error(&flat).contains("makedumpfile -R"), "{}", error(&flat));
         assert!(error(&[0; 4096]).contains("--map"));
         let here = open(Path::new("."), &OpenOptions::default()).err().unwrap().to_string();
         assert!(here.contains("is a directory"));

@@ -11,9 +11,19 @@ use cross_tests::{scan::scan, trim::Trimmed};
 use scanner_core::{DumpLevel, RuleSet, VmcoreInfo};
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match make_fixture() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trim-vmcore: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make_fixture() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [vmcore, name, makedumpfile] = &arguments[..] else {
         return Err(Error::unusable("usage: trim-vmcore VMCORE NAME MAKEDUMPFILE"));
@@ -80,7 +90,8 @@ fn reference(image: &dyn MemoryImage, vmcore: &Path, makedumpfile: &Path) -> Res
     }
     let version = Command::new(makedumpfile).arg("-v").output().map_err(failed)?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    bitmaps.makedumpfile = version.lines().next().unwrap_or("unknown").trim().to_owned();
+    let version = version.lines().next().unwrap_or("unknown").trim();
+    bitmaps.makedumpfile = version.trim_start_matches("makedumpfile: version ").to_owned();
     Ok(bitmaps)
 }
 

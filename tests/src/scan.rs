@@ -28,7 +28,7 @@ pub fn scan(image: &dyn MemoryImage, level: DumpLevel, rule_set: RuleSet) -> Res
     let mut bitmap = Bitmap::new(frames, 63, &mut chunks).expect("the chunk has all frames");
     let mut sink = BitmapSink::new(&mut bitmap);
     let rules = Rules::new(&layout, level, rule_set);
-    Scan::new(&rules, &sections, facts.backed.as_slice()).run(
+    Scan::new(rules, &sections, facts.backed.as_slice()).run(
         image,
         end,
         &mut vec![0; SCRATCH_BYTES],

@@ -7,13 +7,14 @@ use scanner_core::{Pfn, PfnRange};
 /// The frames of an image that have data: the start of the 2nd bitmap.
 pub struct Candidates<'a> {
     facts: &'a ImageFacts,
+    exists: &'a FrameRanges,
     /// makedumpfile's "no data": the tails of segments that the file does not hold.
     no_data: FrameRanges,
 }
 
 impl<'a> Candidates<'a> {
-    /// The candidates of the image that `facts` describe.
-    pub fn new(facts: &'a ImageFacts) -> Self {
+    /// The candidates among `exists` of the image that `facts` describe.
+    pub fn new(facts: &'a ImageFacts, exists: &'a FrameRanges) -> Self {
         // A tail starts with the first frame that has no byte in the file, and takes the segment's last frame even
         // if only a part of it belongs to the segment; as in makedumpfile, whatever other segments say.
         let tails = facts.segments.iter().filter(|s| s.file_size < s.mem_size).filter_map(|segment| {
@@ -21,12 +22,12 @@ impl<'a> Candidates<'a> {
             let end = segment.phys.checked_add(segment.mem_size).map_or(Pfn::END, |end| end.pfn_ceil());
             Some(PfnRange::new(start, end))
         });
-        Self { facts, no_data: FrameRanges::from_ranges(tails) }
+        Self { facts, exists, no_data: FrameRanges::from_ranges(tails) }
     }
 
     /// The candidates in `window`, which starts at a multiple of 64; bit 0 is `window.start`.
     pub fn window(&self, window: PfnRange) -> FrameBitmap {
-        let mut keep = existing(self.facts, window);
+        let mut keep = existing(self.exists, window);
         for range in self.no_data.within(window) {
             keep.clear_range(relative(range, window));
         }
@@ -41,10 +42,10 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// The frames that exist in `window`: a piece of the 1st bitmap; bit 0 is `window.start`.
-pub fn existing(facts: &ImageFacts, window: PfnRange) -> FrameBitmap {
+/// The frames of `exists` in `window`: a piece of the 1st bitmap; bit 0 is `window.start`.
+pub fn existing(exists: &FrameRanges, window: PfnRange) -> FrameBitmap {
     let mut bitmap = FrameBitmap::new(window.len());
-    for range in facts.exists.within(window) {
+    for range in exists.within(window) {
         bitmap.set_range(relative(range, window));
     }
     bitmap

@@ -10,6 +10,7 @@ use super::candidates::{Candidates, existing, windows};
 use super::head::{Head, Layout};
 use super::pipeline::{self, BATCH, Batch, Feed, Recipe, StoredPage};
 use super::sink::Sink;
+use crate::frames::FrameRanges;
 use crate::image::{ImageFacts, MemoryImage};
 use crate::kdump::header::{Extent, PageDesc};
 use crate::kdump::{BLOCK_SIZE, Codec, DumpIdentity};
@@ -37,6 +38,9 @@ pub struct DumpOptions {
     /// Frames that the bitmaps cover, if fewer than the image's [`max_pfn`](ImageFacts::max_pfn): makedumpfile
     /// stops at the end of the last memory section.
     pub max_mapnr: Option<u64>,
+    /// The memory that exists, if it is to be other than what the image says
+    /// ([`Machine::exists`](crate::machine::Machine::exists)).
+    pub exists: Option<FrameRanges>,
     /// What the headers say of the machine; by default what the image knows.
     pub identity: Option<DumpIdentity>,
 }
@@ -50,6 +54,7 @@ impl Default for DumpOptions {
             buffer_bytes: 4 << 20,
             flattened: false,
             max_mapnr: None,
+            exists: None,
             identity: None,
         }
     }
@@ -111,7 +116,8 @@ pub fn write(
 
     let mut report = DumpReport { max_mapnr, ..DumpReport::default() };
     let layout = Layout::new(&head);
-    report.existing = write_bitmap1(facts, &layout, &mut sink)?;
+    let exists = options.exists.as_ref().unwrap_or(&facts.exists);
+    report.existing = write_bitmap1(exists, &layout, &mut sink)?;
     let bitmap2 = write_bitmap2(facts, filter, options, &layout, &mut sink, &mut report, progress)?;
 
     let data = layout.descriptors + report.kept * PageDesc::SIZE as u64;
@@ -147,12 +153,12 @@ pub fn write(
 }
 
 /// Writes the 1st bitmap, padding included. Returns how many bits are set.
-fn write_bitmap1(facts: &ImageFacts, layout: &Layout, sink: &mut Sink) -> Result<u64> {
+fn write_bitmap1(exists: &FrameRanges, layout: &Layout, sink: &mut Sink) -> Result<u64> {
     let mut existing_frames = 0;
     let mut at = layout.bitmap1;
     // The padding has no frames: windows over all bits, of which those behind the last frame stay clear.
     for window in windows(layout.bitmap_size() * 8, BITMAP_PIECE as u64 * 8) {
-        let bitmap = existing(facts, window);
+        let bitmap = existing(exists, window);
         existing_frames += bitmap.count();
         let bytes = bitmap.to_bytes();
         sink.write_at(at, &bytes)?;
@@ -172,7 +178,7 @@ fn write_bitmap2(
     progress: &dyn Progress,
 ) -> Result<Bitmap2> {
     let bitmap2 = Bitmap2::new(sink, layout)?;
-    let candidates = Candidates::new(facts);
+    let candidates = Candidates::new(facts, options.exists.as_ref().unwrap_or(&facts.exists));
     let window_frames = options.buffer_bytes.saturating_mul(8).clamp(64, Pfn::END.as_u64()) / 64 * 64;
     progress.start("Excluding unnecessary pages", report.max_mapnr);
     for window in windows(report.max_mapnr, window_frames) {

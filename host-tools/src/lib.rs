@@ -9,6 +9,7 @@ pub mod dump;
 pub mod error;
 pub mod frames;
 pub mod image;
+pub mod info_layout;
 pub mod kdump;
 pub mod machine;
 pub mod output;

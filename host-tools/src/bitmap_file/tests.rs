@@ -36,7 +36,7 @@ fn a_file_is_read_as_it_was_written() {
         v2_file(0, 100_000, &[range(5, 70)]).convert(Version::V1).unwrap().file,
     ] {
         let path = directory.path().join("bitmap");
-        file.write(&path).unwrap();
+        file.write(&path, true).unwrap();
         let read = BitmapFile::read(&path).unwrap();
         assert_eq!(read.bits, file.bits);
         assert_eq!(read.info.frames(), file.info.frames());

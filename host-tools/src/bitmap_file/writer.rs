@@ -2,10 +2,10 @@
 
 use super::{BitmapFile, Info};
 use crate::frames::FrameBitmap;
+use crate::output::OutputFile;
 use crate::{Error, Result};
 use scanner_core::info::v2::{Chunk, Header};
 use scanner_core::info::{Crc32c, InfoError, v1, v2};
-use std::io::{self, Write};
 use std::path::Path;
 
 /// Bits start at a multiple of this, so that a file can be mapped.
@@ -16,20 +16,18 @@ pub(super) const ALIGNMENT: u64 = 4096;
 const CHUNK_SHIFT: u32 = 23;
 
 impl BitmapFile {
-    /// Writes the bitmap file `path`, which appears whole or not at all. Addresses, chunks and checksums are made
-    /// anew; all else of the structure is written as it is.
+    /// Writes the bitmap file `path`, which appears whole or not at all; it replaces a file only with `force`.
+    /// Addresses, chunks and checksums are made anew; all else of the structure is written as it is.
     ///
     /// # Errors
     /// If the structure is not valid, or not for as many frames as there are bits, or the file can't be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
         let start = self.start().map_err(|error| error.at(path))?;
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let failed = |error| Error::io(path, "can't be written", error);
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        write_words(&mut file, &start, &self.bits).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        let mut file = OutputFile::create(path, force)?;
+        file.append(&start)?;
+        blocks(self.bits.words(), self.bits.frames().div_ceil(8))
+            .try_for_each(|bytes| file.append(&bytes))?;
+        file.finish()
     }
 
     /// The bytes of the bitmap file.
@@ -37,10 +35,8 @@ impl BitmapFile {
     /// # Errors
     /// See [`write`](Self::write).
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let start = self.start()?;
-        write_words(&mut bytes, &start, &self.bits)
-            .map_err(|error| Error::failure("the bitmap can't be written").because(error))?;
+        let mut bytes = self.start()?;
+        bytes.extend(blocks(self.bits.words(), self.bits.frames().div_ceil(8)).flatten());
         Ok(bytes)
     }
 
@@ -96,11 +92,6 @@ fn start_v2(header: &Header, bits: &FrameBitmap) -> Result<Vec<u8>, InfoError> {
     }
     header.encode(&mut start)?;
     Ok(start)
-}
-
-fn write_words(out: &mut impl Write, start: &[u8], bits: &FrameBitmap) -> io::Result<()> {
-    out.write_all(start)?;
-    blocks(bits.words(), bits.frames().div_ceil(8)).try_for_each(|bytes| out.write_all(&bytes))
 }
 
 /// The first `size` bytes of `words`, block by block.

@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::{Path, PathBuf};
 
+pub mod convert;
+pub mod format;
+pub mod layout;
 pub mod scan;
 
 /// Crash dump bitmaps: produce, verify, explain and compare them, and write the filtered dump.
@@ -22,6 +25,10 @@ pub struct CommandLine {
 pub enum Command {
     /// Scan an image: counts per class, times, sizes of dumps; write the bitmap
     Scan(scan::Scan),
+    /// Convert a bitmap file to another version of the format, and say what is lost
+    Convert(convert::Convert),
+    /// Print the structures of the bitmap format, field by field
+    Layout(layout::Layout),
 }
 
 /// What a command has to say by its exit code, when nothing went wrong.
@@ -42,6 +49,8 @@ impl CommandLine {
         let done = |()| Answer::Yes;
         match &self.command {
             Command::Scan(args) => args.run().map(done),
+            Command::Convert(args) => args.run().map(done),
+            Command::Layout(args) => args.run().map(done),
         }
     }
 }

@@ -75,6 +75,11 @@ impl Trimmed {
         Ok(trimmed)
     }
 
+    /// What stays of frame `pfn`; `None` if nothing does.
+    pub fn page(&self, pfn: Pfn) -> Option<&[u8; PAGE_SIZE]> {
+        self.pages.get(&pfn.as_u64()).map(|page| &**page)
+    }
+
     /// Takes the fields that count of the struct pages in `len` bytes at `phys`.
     fn take_struct_pages(
         &mut self,

@@ -4,7 +4,8 @@ use cdbitmap::frames::{FrameBitmap, FrameRanges};
 use cdbitmap::image::{ImageFacts, OpenOptions, open};
 use cross_tests::fixture::{self, Fixture};
 use cross_tests::scan::scan;
-use scanner_core::{DumpLevel, RuleSet};
+use cross_tests::trim::Trimmed;
+use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PhysicalMemory, RuleSet};
 
 /// The 1st bitmap as makedumpfile makes it by default.
 fn first_bitmap(facts: &ImageFacts) -> FrameRanges {
@@ -34,4 +35,21 @@ fn second_bitmaps_are_makedumpfiles_at_every_level() {
             assert!(ours == *theirs, "{name}, level {number}: {}", difference(&ours, theirs));
         }
     }
+}
+
+/// So nothing is in a fixture but what a scan needs.
+#[test]
+fn trimming_a_fixture_again_changes_nothing() {
+    let fixture = Fixture::unpack("6.12");
+    let image = open(fixture.path(), &OpenOptions::default()).unwrap();
+    let trimmed = Trimmed::of(&*image).unwrap();
+    let (mut page, mut not_zero) = ([0; PAGE_SIZE], 0);
+    for range in image.facts().backed.as_slice() {
+        for pfn in (range.start.as_u64()..range.end.as_u64()).map(Pfn::new) {
+            image.read(pfn.addr(), &mut page).unwrap();
+            assert!(trimmed.page(pfn).unwrap_or(&[0; PAGE_SIZE]) == &page, "frame {pfn}");
+            not_zero += u32::from(page != [0; PAGE_SIZE]);
+        }
+    }
+    assert!(not_zero > 2048, "at least the struct pages of 512 MiB, but {not_zero} pages");
 }

@@ -5,7 +5,7 @@ use cdbitmap::image::{ImageFacts, OpenOptions, open};
 use cross_tests::fixture::{self, Fixture};
 use cross_tests::scan::scan;
 use cross_tests::trim::Trimmed;
-use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PhysicalMemory, RuleSet};
+use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
 
 /// The 1st bitmap as makedumpfile makes it by default.
 fn first_bitmap(facts: &ImageFacts) -> FrameRanges {

@@ -15,5 +15,6 @@ pub mod machine;
 pub mod output;
 pub mod progress;
 pub mod scan;
+pub mod synth;
 
 pub use error::{Error, Result};

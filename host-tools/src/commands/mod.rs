@@ -10,6 +10,7 @@ pub mod convert;
 pub mod format;
 pub mod layout;
 pub mod scan;
+pub mod synth;
 
 /// Crash dump bitmaps: produce, verify, explain and compare them, and write the filtered dump.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ pub enum Command {
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
     Layout(layout::Layout),
+    /// Write a simulated machine as an ELF vmcore
+    Synth(synth::Synth),
 }
 
 /// What a command has to say by its exit code, when nothing went wrong.
@@ -51,6 +54,7 @@ impl CommandLine {
             Command::Scan(args) => args.run().map(done),
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
+            Command::Synth(args) => args.run().map(done),
         }
     }
 }

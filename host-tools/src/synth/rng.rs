@@ -1,0 +1,29 @@
+//! Numbers that look random and follow from the seed alone, so that any part of a machine can be made by itself.
+
+/// A stream of numbers (SplitMix64, public domain, S. Vigna).
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// The stream that belongs to item `item` of `topic`.
+    pub fn new(seed: u64, topic: u64, item: u64) -> Self {
+        let mut mixed = Self(seed ^ topic.rotate_left(48));
+        let mut rng = Self(mixed.next() ^ item);
+        rng.next();
+        rng
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not 0. The bias is of no importance here.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}

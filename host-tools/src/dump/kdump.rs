@@ -108,8 +108,7 @@ pub fn write(
         return Err(Error::unusable(format!("{max_mapnr} frames are no machine's memory")));
     }
     let mut sink = Sink::new(out, options.flattened)?;
-    let known = options.identity.as_ref().or_else(|| image.recorded_identity());
-    let identity = known.cloned().unwrap_or_else(|| DumpIdentity::of(facts));
+    let identity = options.identity.clone().unwrap_or_else(|| DumpIdentity::of_image(image));
     let level = options.level | facts.filtered.as_ref().map_or(0, |filtered| filtered.level);
     let mut head = Head::new(facts, &identity, level, options.codec, max_mapnr)?;
     sink.write_at(0, &head.to_bytes())?;
@@ -368,3 +367,6 @@ impl Feed for PageWriter<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,9 +66,12 @@ impl KdumpImage {
         let mut identity = DumpIdentity::of(&facts);
         identity.set_utsname(&header.utsname);
         identity.nr_cpus = header.nr_cpus;
-        identity.phys_base = sub.phys_base;
         if header.timestamp != 0 {
             identity.crash_time = header.timestamp;
+        }
+        // VMCOREINFO goes first: QEMU takes its number for hexadecimal, and writes nonsense to the sub header.
+        if identity.phys_base == 0 {
+            identity.phys_base = sub.phys_base;
         }
         identity.erase_info = extent(&file, sub.erase_info, "erase info")?.into_owned();
 
@@ -325,3 +328,6 @@ impl PageCache {
         slot.as_ref().map(|slot| use_page(&slot.page))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ pub mod open;
 pub mod raw;
 mod segments;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use open::{OpenOptions, open};
 

@@ -1,5 +1,6 @@
 //! How the data of a page are stored: five codecs, one page at a time.
 
+use super::lzo;
 use crate::{Error, Result};
 use scanner_core::PAGE_SIZE;
 
@@ -63,7 +64,7 @@ pub struct Compressor(Encoder);
 enum Encoder {
     Raw,
     Zlib(Box<libdeflater::Compressor>),
-    Lzo(Box<lzokay::compress::Dict>),
+    Lzo(lzo::Encoder),
     Snappy(Box<snap::raw::Encoder>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
@@ -83,7 +84,7 @@ impl Compressor {
                 let level = libdeflater::CompressionLvl::new(LEVEL).unwrap_or_default();
                 Encoder::Zlib(Box::new(libdeflater::Compressor::new(level)))
             }
-            Codec::Lzo => Encoder::Lzo(lzokay::compress::Dict::new()),
+            Codec::Lzo => Encoder::Lzo(lzo::Encoder::new()),
             Codec::Snappy => Encoder::Snappy(Box::new(snap::raw::Encoder::new())),
             Codec::Zstd => Encoder::Zstd(Box::new(
                 zstd::bulk::Compressor::new(LEVEL)
@@ -104,7 +105,7 @@ impl Compressor {
             Encoder::Raw => None,
             // Room for less than a page: it gives up as soon as compressing does not pay.
             Encoder::Zlib(zlib) => zlib.zlib_compress(page, &mut out[..PAGE_SIZE - 1]).ok(),
-            Encoder::Lzo(dict) => lzokay::compress::compress_no_alloc(page, out, dict).ok(),
+            Encoder::Lzo(lzo) => Some(lzo.compress(page, out)),
             Encoder::Snappy(snappy) => snappy.compress(page, out).ok(),
             Encoder::Zstd(zstd) => zstd.compress_to_buffer(page, out).ok(),
         }?;

@@ -1,8 +1,9 @@
 //! Which machine, kernel and crash a dump is of.
 
 use super::header::UTS_FIELD;
-use crate::image::ImageFacts;
 use crate::image::notes::CoreNotes;
+use crate::image::{ImageFacts, MemoryImage};
+use scanner_core::PhysAddr;
 
 /// What the headers of a dump say of the machine, beside its memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,9 +33,45 @@ pub struct DumpIdentity {
 /// Where x86_64 maps the kernel's own image (`__START_KERNEL_map`).
 const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
+/// Where `struct new_utsname` is in `struct uts_namespace` if VMCOREINFO does not say (before 5.11): behind `kref`.
+const UTS_NAME_OFFSET: u64 = 4;
+
 impl DumpIdentity {
+    /// All that is known of the machine of an image: what a dump's headers record, or else what notes, program
+    /// headers and the kernel's own `init_uts_ns` tell.
+    pub fn of_image(image: &dyn MemoryImage) -> Self {
+        let mut identity = Self::of(image.facts());
+        if let Some(utsname) = identity.read_utsname(image) {
+            identity.set_utsname(&utsname);
+        }
+        if let Some(recorded) = image.recorded_identity() {
+            identity.set_utsname(&recorded.utsname());
+            let (phys_base, nr_cpus) = (recorded.phys_base, recorded.nr_cpus);
+            (identity.phys_base, identity.nr_cpus) = (phys_base, nr_cpus);
+            identity.crash_time = recorded.crash_time;
+            identity.erase_info.clone_from(&recorded.erase_info);
+        }
+        identity
+    }
+
+    /// The names in the kernel's memory, if they are where VMCOREINFO says, and of the kernel that it is of.
+    fn read_utsname(&self, image: &dyn MemoryImage) -> Option<[[u8; UTS_FIELD]; 6]> {
+        let info = VmcoreinfoText(image.facts().vmcoreinfo.as_deref()?);
+        let namespace = u64::from_str_radix(info.get("SYMBOL(init_uts_ns)")?, 16).ok()?;
+        let offset = info.get("OFFSET(uts_namespace.name)").and_then(|v| v.parse().ok());
+        let phys = namespace
+            .checked_sub(START_KERNEL_MAP)?
+            .wrapping_add(self.phys_base)
+            .wrapping_add(offset.unwrap_or(UTS_NAME_OFFSET));
+        let mut utsname = [[0; UTS_FIELD]; 6];
+        image.read(PhysAddr::new(phys), utsname.as_flattened_mut()).ok()?;
+        let release = text(&utsname[2]);
+        (text(&utsname[0]) == self.sysname.as_bytes() && release == self.release.as_bytes())
+            .then_some(utsname)
+    }
+
     /// What VMCOREINFO, notes and program headers of an image tell. Names that are only in the kernel's memory
-    /// stay empty; who can read `init_uts_ns` fills them in.
+    /// stay empty.
     pub fn of(facts: &ImageFacts) -> Self {
         let info = VmcoreinfoText(facts.vmcoreinfo.as_deref().unwrap_or_default());
         let from_segments = || {
@@ -56,28 +93,45 @@ impl DumpIdentity {
         }
     }
 
-    /// The fields of `new_utsname`, cut to the room there is.
+    /// The fields of `new_utsname`, cut to the room there is. One that is not known gets a stand-in: libkdumpfile
+    /// takes a header with an empty name for damaged, and then does not find out the architecture.
     pub fn utsname(&self) -> [[u8; UTS_FIELD]; 6] {
         let fields =
             [&self.sysname, &self.nodename, &self.release, &self.version, &self.machine, &self.domainname];
-        fields.map(|text| {
+        fields.map(|name| {
             let mut field = [0; UTS_FIELD];
-            let text = text.as_bytes();
-            let size = text.len().min(UTS_FIELD - 1);
-            field[..size].copy_from_slice(&text[..size]);
+            let name = if name.is_empty() { UNKNOWN } else { name.as_bytes() };
+            let size = name.len().min(UTS_FIELD - 1);
+            field[..size].copy_from_slice(&name[..size]);
             field
         })
     }
 
-    /// Takes the names over from a header's `new_utsname`.
+    /// Takes over what a `new_utsname` knows. QEMU knows nothing, and says "Unknown" for the machine.
     pub fn set_utsname(&mut self, utsname: &[[u8; UTS_FIELD]; 6]) {
-        let [sysname, nodename, release, version, machine, domainname] = utsname.each_ref().map(|field| {
-            let text = field.split(|b| *b == 0).next().unwrap_or_default();
-            String::from_utf8_lossy(text).into_owned()
-        });
-        (self.sysname, self.nodename, self.release) = (sysname, nodename, release);
-        (self.version, self.machine, self.domainname) = (version, machine, domainname);
+        let known: [&mut String; 6] = [
+            &mut self.sysname,
+            &mut self.nodename,
+            &mut self.release,
+            &mut self.version,
+            &mut self.machine,
+            &mut self.domainname,
+        ];
+        for (name, field) in known.into_iter().zip(utsname) {
+            let text = text(field);
+            if !text.is_empty() && text != UNKNOWN && text != b"Unknown" {
+                *name = String::from_utf8_lossy(text).into_owned();
+            }
+        }
     }
+}
+
+/// Stands for a name that is not known.
+const UNKNOWN: &[u8] = b"(unknown)";
+
+/// A field of `new_utsname` up to its NUL.
+fn text(field: &[u8; UTS_FIELD]) -> &[u8] {
+    field.split(|b| *b == 0).next().unwrap_or_default()
 }
 
 /// `KEY=value` lines.

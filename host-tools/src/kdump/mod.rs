@@ -16,6 +16,7 @@ pub mod codec;
 pub mod flattened;
 pub mod header;
 pub mod identity;
+mod lzo;
 
 pub use codec::Codec;
 pub use identity::DumpIdentity;

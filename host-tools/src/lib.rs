@@ -16,5 +16,6 @@ pub mod output;
 pub mod progress;
 pub mod scan;
 pub mod synth;
+pub mod scan_report;
 
 pub use error::{Error, Result};

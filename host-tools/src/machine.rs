@@ -3,6 +3,7 @@
 use crate::frames::FrameRanges;
 use crate::image::MemoryImage;
 use crate::{Error, Result};
+use scanner_core::info::Crc32c;
 use scanner_core::layout::DeadRule;
 use scanner_core::paging::START_KERNEL_MAP;
 use scanner_core::vmcoreinfo::Key;
@@ -64,6 +65,24 @@ impl<'i> Machine<'i> {
     /// The kernel's release as `uname -r` says it.
     pub fn os_release(&self) -> &'i str {
         self.info.os_release()
+    }
+
+    /// The kernel's build id, as bytes; empty if VMCOREINFO has none.
+    pub fn build_id(&self) -> Vec<u8> {
+        let digits = self.info.build_id().unwrap_or_default().as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        digits.chunks(2).map(byte).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// CRC-32C of the VMCOREINFO text, by which a bitmap is known to be of the same boot (KASLR moves symbols).
+    /// Without the line that the kernel appends when it crashes, so that a text read before is the same.
+    pub fn vmcoreinfo_crc(&self) -> u32 {
+        let text = self.image.facts().vmcoreinfo.as_deref().unwrap_or_default();
+        let mut crc = Crc32c::new();
+        for line in text.split_inclusive(|b| *b == b'\n').filter(|line| !line.starts_with(b"CRASHTIME=")) {
+            crc.update(line);
+        }
+        crc.finish()
     }
 
     /// The rules that can't find anything in this kernel although `level` asks for them.

@@ -22,6 +22,10 @@ pub struct Findings {
     pub bad_orders: u64,
     /// What the scan took.
     pub time: Duration,
+    /// The first frame that is not decided.
+    pub scanned_up_to: Pfn,
+    /// Whether the scan came to its end.
+    pub complete: bool,
 }
 
 impl Findings {
@@ -70,7 +74,11 @@ impl<'m> WindowScan<'m> {
     /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
     /// window's first frame. Windows follow one another. `false` if `pace` has stopped it.
     pub fn run(&mut self, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
-        let Some(scan) = &mut self.scan else { return true };
+        let Some(scan) = &mut self.scan else {
+            self.findings.scanned_up_to = window.end;
+            self.findings.complete = true;
+            return true;
+        };
         let start = Instant::now();
         let mut chunks = [keep];
         // One chunk, however large.
@@ -81,8 +89,10 @@ impl<'m> WindowScan<'m> {
         }
         let outcome = scan.run(self.machine.image, window.end, &mut self.scratch, &mut sink, pace);
         self.carried = sink.carried;
+        self.findings.scanned_up_to = scan.next();
+        self.findings.complete = outcome == Outcome::Reached;
         self.findings.time += start.elapsed();
-        outcome == Outcome::Reached
+        self.findings.complete
     }
 
     /// What was found in the windows so far.

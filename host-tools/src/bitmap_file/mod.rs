@@ -6,6 +6,7 @@
 mod convert;
 mod reader;
 mod report;
+mod scanned;
 mod writer;
 
 pub use convert::Conversion;

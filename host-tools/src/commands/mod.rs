@@ -1,9 +1,12 @@
 //! The command line: one file per verb. They hold no logic that a user of the library would want.
 
 use crate::image::{MemoryImage, OpenOptions, open};
+use crate::progress::Progress;
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
-use scanner_core::{DumpLevel, RuleSet};
+use scanner_core::info::Version;
+use scanner_core::scan::Pace;
+use scanner_core::{DumpLevel, Pfn, RuleSet};
 use std::path::{Path, PathBuf};
 
 pub mod convert;
@@ -126,6 +129,45 @@ pub fn parse_rules(text: &str) -> Result<RuleSet, String> {
         .into_iter()
         .find(|rules| rules.name() == text)
         .ok_or_else(|| "the rule sets are makedumpfile and kernel".to_owned())
+}
+
+/// Parses the version of the bitmap format.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn parse_version(text: &str) -> Result<Version, String> {
+    match text {
+        "1" => Ok(Version::V1),
+        "2" => Ok(Version::V2),
+        _ => Err("the versions of the format are 1 and 2".to_owned()),
+    }
+}
+
+/// Shows how far a scan has come.
+pub struct ProgressPace<'p> {
+    progress: &'p dyn Progress,
+    reached: Pfn,
+}
+
+impl<'p> ProgressPace<'p> {
+    /// Begins the stage `what` over `frames` frames.
+    pub fn start(progress: &'p dyn Progress, what: &str, frames: u64) -> Self {
+        progress.start(what, frames);
+        Self { progress, reached: Pfn::new(0) }
+    }
+
+    /// Ends the stage.
+    pub fn finish(self) {
+        self.progress.finish();
+    }
+}
+
+impl Pace for ProgressPace<'_> {
+    fn go_on(&mut self, next: Pfn) -> bool {
+        self.progress.advance(next.frames_since(self.reached));
+        self.reached = next;
+        true
+    }
 }
 
 /// Prints a report as JSON on standard output.

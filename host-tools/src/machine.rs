@@ -9,6 +9,10 @@ use scanner_core::paging::START_KERNEL_MAP;
 use scanner_core::vmcoreinfo::Key;
 use scanner_core::{DumpLevel, KernelLayout, MemorySections, Pfn, RuleSet, VirtAddr, VmcoreInfo};
 
+/// The largest machine, in frames: 256 TiB of address space, of which the bitmap takes 8 GiB. A bound for what a
+/// damaged image can make us allocate.
+const MAX_FRAMES: u64 = 1 << 36;
+
 /// A machine whose kernel's layout is known.
 pub struct Machine<'i> {
     /// The memory.
@@ -48,6 +52,11 @@ impl<'i> Machine<'i> {
                 .hint("Is the VMCOREINFO that of this machine's kernel and boot? KASLR moves addresses at each boot.")
         })?;
         let frames = sections.end(image).as_u64();
+        if frames > MAX_FRAMES {
+            return Err(Error::unusable(format!(
+                "the memory sections reach up to frame {frames:#x}, past 256 TiB"
+            )));
+        }
         Ok(Self { image, info, layout, rule_set, sections, frames })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::dump::candidates::Candidates;
 use crate::dump::pipeline::is_zero;
+use crate::frames::FrameBitmap;
 use crate::image::MemoryImage;
 use crate::kdump::{BLOCK_SIZE, bitmap_blocks, header::PageDesc};
 use crate::machine::Machine;
@@ -79,8 +80,7 @@ pub struct LevelSize {
 }
 
 impl ScanReport {
-    /// What `scanned`, a scan of `machine` at `level`, has to tell. `steps` are those before; the sizes are found by
-    /// scanning at the other levels.
+    /// What `scanned`, a scan of `machine` at `level`, has to tell. `steps` are those before.
     pub fn new(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, steps: Vec<Step>) -> Self {
         let exists = machine.exists();
         let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
@@ -108,7 +108,7 @@ impl ScanReport {
             bad_orders: findings.bad_orders,
             dead_rules: machine.dead_rules(level).iter().map(|rule| rule.reason()).collect(),
             steps,
-            sizes: sizes(machine, &candidates),
+            sizes: sizes(machine, level, scanned, &candidates),
         }
     }
 
@@ -137,21 +137,29 @@ fn is_zero_page(image: &dyn MemoryImage, pfn: Pfn) -> bool {
     image.read(pfn.addr(), &mut page).is_ok() && is_zero(&page)
 }
 
-/// The sizes at all levels without bit 1, found by scanning at each: nothing is guessed from classes.
-fn sizes(machine: &Machine<'_>, candidates: &crate::frames::FrameBitmap) -> Vec<LevelSize> {
-    (0..32)
-        .step_by(2)
-        .filter_map(DumpLevel::from_number)
-        .map(|level| {
-            let mut kept = candidates.clone();
-            kept.intersect(&scan(machine, level, &mut Unhurried).bitmap);
-            let pages = kept.count();
-            let notes = machine.image.facts().notes.len().div_ceil(BLOCK_SIZE) as u64 + 2;
-            let blocks = notes + bitmap_blocks(machine.frames);
-            let bytes = blocks * BLOCK_SIZE as u64 + pages * (PageDesc::SIZE + PAGE_SIZE) as u64;
-            LevelSize { level: level.bits(), pages, bytes }
-        })
-        .collect()
+/// The sizes at all levels without bit 1, from a scan at `level` or, if that leaves out less, at all bits. They are
+/// upper limits: a page that several rules would leave out counts for the first one only.
+fn sizes(
+    machine: &Machine<'_>,
+    level: DumpLevel,
+    scanned: &ScannedBitmap,
+    candidates: &FrameBitmap,
+) -> Vec<LevelSize> {
+    let all = DumpLevel::all();
+    let full = if (level | DumpLevel::ZERO) == all { None } else { Some(scan(machine, all, &mut Unhurried)) };
+    let full = full.as_ref().unwrap_or(scanned);
+    let mut kept = candidates.clone();
+    kept.intersect(&full.bitmap);
+    let least = kept.count();
+    let notes = machine.image.facts().notes.len().div_ceil(BLOCK_SIZE) as u64 + 2;
+    let blocks = notes + bitmap_blocks(machine.frames);
+    let size_at = |level: DumpLevel| {
+        let stays = PageClass::ALL.into_iter().filter(|class| !class.left_out_at(level));
+        let pages = least + stays.map(|class| full.findings.counters.get(class)).sum::<u64>();
+        let bytes = blocks * BLOCK_SIZE as u64 + pages * (PageDesc::SIZE + PAGE_SIZE) as u64;
+        LevelSize { level: level.bits(), pages, bytes }
+    };
+    (0..32).step_by(2).filter_map(DumpLevel::from_number).map(size_at).collect()
 }
 
 impl Step {
@@ -194,8 +202,9 @@ impl fmt::Display for ScanReport {
         writeln!(f, "Dump level   {}, rules of {}", self.level, self.rules)?;
         writeln!(f)?;
         writeln!(f, "{:<16}{:>14}{:>14}{:>9}", "Class", "pages", "memory", "share")?;
-        let mut row =
-            |name: &str, pages| writeln!(f, "{name:<16}{pages:>14}{:>14}{:>7.1} %", memory(pages), share(pages));
+        let mut row = |name: &str, pages| {
+            writeln!(f, "{name:<16}{pages:>14}{:>14}{:>7.1} %", memory(pages), share(pages))
+        };
         for count in &self.excluded {
             row(count.class, count.pages)?;
         }
@@ -213,7 +222,11 @@ impl fmt::Display for ScanReport {
             }
         }
         if self.bad_orders > 0 {
-            writeln!(f, "\n{} pages are kept because they are marked free with an order that can't be.", self.bad_orders)?;
+            writeln!(
+                f,
+                "\n{} pages are kept because they are marked free with an order that can't be.",
+                self.bad_orders
+            )?;
         }
         for rule in &self.dead_rules {
             writeln!(f, "\nA rule is dead: {rule}.")?;

@@ -78,6 +78,18 @@ impl PageClass {
         Self::Offline,
     ];
 
+    /// Whether a dump at `level` leaves pages of this class out.
+    pub fn left_out_at(self, level: DumpLevel) -> bool {
+        match self {
+            Self::Free | Self::Unaccepted => level.contains(DumpLevel::FREE),
+            Self::Cache => level.intersects(DumpLevel::CACHE | DumpLevel::CACHE_PRIVATE),
+            Self::CachePrivate => level.contains(DumpLevel::CACHE_PRIVATE),
+            Self::User => level.contains(DumpLevel::USER),
+            // Of no use, or not to be touched, at any level.
+            Self::Hwpoison | Self::Offline => true,
+        }
+    }
+
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 //! [`BitmapReader`] reads them, and equally the bitmap that a crashed kernel left in its memory, in constant memory;
 //! [`BitmapFile`] holds one as a whole. `Documentation/format.md` is the specification.
 
+mod belongs;
 mod convert;
 mod reader;
 mod report;

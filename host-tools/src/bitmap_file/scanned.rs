@@ -43,7 +43,12 @@ fn version_1(scanned: &ScannedBitmap) -> BitmapFile {
     BitmapFile { info: Info::V1(info), bits }
 }
 
-fn version_2(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, setup: Duration) -> BitmapFile {
+fn version_2(
+    machine: &Machine<'_>,
+    level: DumpLevel,
+    scanned: &ScannedBitmap,
+    setup: Duration,
+) -> BitmapFile {
     let findings = &scanned.findings;
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let mut header = v2::Header::new(Pfn::new(0), scanned.bitmap.frames(), v2::MIN_CHUNK_SHIFT);

@@ -10,6 +10,7 @@ use scanner_core::{DumpLevel, Pfn, RuleSet};
 use std::path::{Path, PathBuf};
 
 pub mod convert;
+pub mod dump;
 pub mod format;
 pub mod layout;
 pub mod scan;
@@ -29,6 +30,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Scan an image: counts per class, times, sizes of dumps; write the bitmap
     Scan(scan::Scan),
+    /// Write the filtered dump, kdump-compressed
+    Dump(dump::Dump),
     /// Convert a bitmap file to another version of the format, and say what is lost
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
@@ -55,6 +58,7 @@ impl CommandLine {
         let done = |()| Answer::Yes;
         match &self.command {
             Command::Scan(args) => args.run().map(done),
+            Command::Dump(args) => args.run().map(done),
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
             Command::Synth(args) => args.run().map(done),

@@ -67,7 +67,8 @@ impl Scan {
 
         if let Some(path) = &self.output {
             let start = Instant::now();
-            BitmapFile::of_scan(&machine, self.level, &scanned, self.format, setup)?.write(path, self.force)?;
+            BitmapFile::of_scan(&machine, self.level, &scanned, self.format, setup)?
+                .write(path, self.force)?;
             timed("Writing the bitmap", start);
         }
         let mut report = ScanReport::new(&machine, self.level, &scanned, steps);

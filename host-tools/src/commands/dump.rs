@@ -1,0 +1,212 @@
+//! `cdbitmap dump`: the filtered dump.
+
+use super::{ImageArgs, parse_level, parse_rules};
+use crate::bitmap_file::{BitmapReader, FileMemory};
+use crate::dump::FrameFilter;
+use crate::dump::kdump::{DumpOptions, DumpReport, write};
+use crate::image::MemoryImage;
+use crate::kdump::{Codec, DumpIdentity};
+use crate::machine::Machine;
+use crate::output::OutputFile;
+use crate::scan::WindowScan;
+use crate::scan_report::human_bytes;
+use crate::{Error, Result, progress};
+use clap::Args;
+use scanner_core::{DumpLevel, PfnRange, RuleSet};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Writes a filtered dump.
+#[derive(Args, Debug)]
+pub struct Dump {
+    #[command(flatten)]
+    image: ImageArgs,
+    /// The dump to write; - is standard output, with --flattened
+    output: PathBuf,
+    /// The classes of pages to leave out: the sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", value_parser = parse_level)]
+    level: DumpLevel,
+    /// Take the pages from this bitmap file instead of scanning
+    #[arg(long, value_name = "FILE")]
+    bitmap: Option<PathBuf>,
+    /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
+    #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
+    rules: RuleSet,
+    #[command(flatten)]
+    codec: CodecArgs,
+    /// Compress with this many threads
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    num_threads: u16,
+    /// Decide about this many KiB of bitmap at a time; the dump is the same
+    #[arg(long, value_name = "KIB", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
+    cyclic_buffer: u32,
+    /// Write a flattened stream, which needs no seeking
+    #[arg(short = 'F', long)]
+    flattened: bool,
+    /// Replace the output file if it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How pages are compressed, in makedumpfile's letters; not at all by default.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(multiple = false)]
+struct CodecArgs {
+    /// Compress each page with zlib
+    #[arg(short = 'c')]
+    zlib: bool,
+    /// Compress each page with lzo
+    #[arg(short = 'l')]
+    lzo: bool,
+    /// Compress each page with snappy
+    #[arg(short = 'p')]
+    snappy: bool,
+    /// Compress each page with zstd
+    #[arg(short = 'z')]
+    zstd: bool,
+}
+
+impl CodecArgs {
+    fn codec(self) -> Codec {
+        match self {
+            Self { zlib: true, .. } => Codec::Zlib,
+            Self { lzo: true, .. } => Codec::Lzo,
+            Self { snappy: true, .. } => Codec::Snappy,
+            Self { zstd: true, .. } => Codec::Zstd,
+            _ => Codec::Raw,
+        }
+    }
+}
+
+/// What a dump has to tell, as JSON.
+#[derive(Serialize)]
+struct Report {
+    output: PathBuf,
+    level: u8,
+    codec: &'static str,
+    frames: u64,
+    existing: u64,
+    kept: u64,
+    zero: u64,
+    compressed: u64,
+    unreadable: u64,
+    bytes: u64,
+}
+
+impl Dump {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the image can't be scanned, the bitmap not be used, or the dump not be written.
+    pub fn run(&self) -> Result<()> {
+        let image = self.image.open()?;
+        let here = |error: Error| error.at(&self.image.image);
+        let to_stdout = self.output == Path::new("-");
+        let mut options = DumpOptions {
+            level: u32::from(self.level.bits()),
+            codec: self.codec.codec(),
+            threads: usize::from(self.num_threads),
+            buffer_bytes: u64::from(self.cyclic_buffer) << 10,
+            flattened: self.flattened || to_stdout,
+            ..DumpOptions::default()
+        };
+        let machine = match Machine::new(&*image, self.rules) {
+            Ok(machine) => Some(machine),
+            // At levels 0 and 1 nothing needs to be known of the kernel.
+            Err(error) if self.level.difference(DumpLevel::ZERO).is_empty() => {
+                eprintln!("cdbitmap: {}\n  Every page is kept.", here(error));
+                None
+            }
+            Err(error) => return Err(here(error)),
+        };
+        if let Some(machine) = &machine {
+            options.max_mapnr = Some(machine.frames);
+            options.exists = Some(machine.exists());
+            options.identity = Some(identity(&*image, machine));
+        }
+        let mut filter: Box<dyn FrameFilter + '_> = match (&self.bitmap, &machine) {
+            (Some(path), machine) => Box::new(self.checked_bitmap(path, machine.as_ref())?),
+            (None, Some(machine)) => Box::new(WindowScan::new(machine, self.level)),
+            (None, None) => Box::new(Everything),
+        };
+        let out = OutputFile::create(&self.output, self.force)?;
+        let report = write(&*image, &mut *filter, &options, out, &*progress::for_stderr())?;
+        self.tell(&report, options.codec, to_stdout)
+    }
+
+    /// The bitmap in `path`, if it is whole and of this machine.
+    fn checked_bitmap(&self, path: &Path, machine: Option<&Machine<'_>>) -> Result<BitmapReader<FileMemory>> {
+        let bitmap = BitmapReader::open(path)?;
+        bitmap.survey()?.intact().map_err(|error| error.at(path))?;
+        if let Some(machine) = machine {
+            bitmap.belongs_to(machine).map_err(|error| error.at(path))?;
+        }
+        Ok(bitmap)
+    }
+
+    fn tell(&self, report: &DumpReport, codec: Codec, to_stdout: bool) -> Result<()> {
+        if report.unreadable > 0 {
+            let first = report.first_unreadable.map(|pfn| pfn.to_string()).unwrap_or_default();
+            eprintln!(
+                "cdbitmap: {}: {} pages can't be read, the first is frame {first}; the dump has zeros in their place",
+                self.image.image.display(),
+                report.unreadable
+            );
+        }
+        if self.json && !to_stdout {
+            return super::print_json(&Report {
+                output: self.output.clone(),
+                level: self.level.bits(),
+                codec: codec.name(),
+                frames: report.max_mapnr,
+                existing: report.existing,
+                kept: report.kept,
+                zero: report.zero,
+                compressed: report.compressed,
+                unreadable: report.unreadable,
+                bytes: report.written,
+            });
+        }
+        let text = format!(
+            "{}: {} of {} pages at dump level {}, {} ({} pages of zeros, {} compressed by {})",
+            self.output.display(),
+            report.kept,
+            report.existing,
+            self.level.bits(),
+            human_bytes(report.written),
+            report.zero,
+            report.compressed,
+            codec.name(),
+        );
+        if to_stdout {
+            eprintln!("{text}")
+        } else {
+            println!("{text}")
+        }
+        Ok(())
+    }
+}
+
+/// What the headers say of the machine: what the image knows, and the names from the kernel's memory.
+fn identity(image: &dyn MemoryImage, machine: &Machine<'_>) -> DumpIdentity {
+    let recorded = image.recorded_identity().cloned();
+    recorded.unwrap_or_else(|| {
+        let mut identity = DumpIdentity::of(image.facts());
+        if let Some(utsname) = machine.utsname() {
+            identity.set_utsname(&utsname);
+        }
+        identity
+    })
+}
+
+/// Leaves nothing out.
+struct Everything;
+
+impl FrameFilter for Everything {
+    fn filter(&mut self, _: PfnRange, _: &mut [u64]) -> Result<()> {
+        Ok(())
+    }
+}

@@ -9,6 +9,7 @@ use crate::progress::Silent;
 use proptest::prelude::*;
 use scanner_core::{PfnRange, PhysAddr, PhysicalMemory, Unreadable};
 use std::path::Path;
+use std::sync::LazyLock;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -39,8 +40,11 @@ fn machine() -> ElfBuilder {
     machine
 }
 
-fn elf() -> ElfImage {
-    ElfImage::from_bytes(PlainFile::InMemory(machine().build())).unwrap()
+/// The machine as an image; made once, since tests ask it for every page.
+fn elf() -> &'static ElfImage {
+    static ELF: LazyLock<ElfImage> =
+        LazyLock::new(|| ElfImage::from_bytes(PlainFile::InMemory(machine().build())).unwrap());
+    &ELF
 }
 
 /// Keeps the frames of which the number, by a rule, is to be kept; checks how it is called.
@@ -99,13 +103,13 @@ fn neither_threads_nor_buffer_change_a_byte_and_all_of_it_reads_back() {
     let keep = |pfn: u64| !pfn.is_multiple_of(5);
     for codec in Codec::ALL {
         let base = DumpOptions { level: 31, codec, ..DumpOptions::default() };
-        let (plain, report) = dump(&machine, keep, &base);
+        let (plain, report) = dump(machine, keep, &base);
         for flattened in [false, true] {
             let options = DumpOptions { flattened, ..base.clone() };
-            let (first, _) = dump(&machine, keep, &options);
+            let (first, _) = dump(machine, keep, &options);
             for (threads, buffer_bytes) in [(2, 1), (3, 24), (0, 1000)] {
                 let options = DumpOptions { threads, buffer_bytes, ..options.clone() };
-                assert!(dump(&machine, keep, &options).0 == first, "{options:?}");
+                assert!(dump(machine, keep, &options).0 == first, "{options:?}");
             }
             if flattened {
                 assert!(rearranged(&first) == plain, "{codec:?}");
@@ -118,7 +122,7 @@ fn neither_threads_nor_buffer_change_a_byte_and_all_of_it_reads_back() {
                 // Of the second piece of memory only two frames have data, the second one half of it.
                 let there = ((0x10..0x210).contains(&pfn) || pfn == 0x300 || pfn == 0x301) && keep(pfn);
                 assert_eq!(kept(&image).get(Pfn::new(pfn)), there, "{pfn:#x}");
-                let expected = if there { page(&machine, pfn) } else { Err(at(pfn)) };
+                let expected = if there { page(machine, pfn) } else { Err(at(pfn)) };
                 assert_eq!(page(&image, pfn), expected, "{codec:?} {pfn:#x}");
             }
         }
@@ -135,7 +139,7 @@ fn at(pfn: u64) -> Unreadable {
 
 #[test]
 fn headers_say_what_the_notes_say() {
-    let (bytes, _) = dump(&elf(), |_| true, &DumpOptions { level: 1, ..DumpOptions::default() });
+    let (bytes, _) = dump(elf(), |_| true, &DumpOptions { level: 1, ..DumpOptions::default() });
     let image = open(&bytes);
     let identity = image.recorded_identity().unwrap();
     assert_eq!((identity.release.as_str(), identity.machine.as_str()), ("6.1.0", "x86_64"));
@@ -164,7 +168,7 @@ fn a_dump_filtered_again_has_both_levels_and_what_both_keep() {
     identity.erase_info = b"erase jiffies 8\n".to_vec();
     let options =
         DumpOptions { level: 16, codec: Codec::Lzo, identity: Some(identity), ..Default::default() };
-    let (first, _) = dump(&elf(), |pfn| pfn % 2 == 1, &options);
+    let (first, _) = dump(elf(), |pfn| pfn % 2 == 1, &options);
     let options = DumpOptions { level: 1, codec: Codec::Zstd, flattened: true, ..Default::default() };
     let (second, report) = dump(&open(&first), |pfn| pfn % 3 != 0, &options);
     let image = open(&second);
@@ -174,14 +178,14 @@ fn a_dump_filtered_again_has_both_levels_and_what_both_keep() {
     for pfn in 0x10..0x210 {
         assert_eq!(kept(&image).get(Pfn::new(pfn)), pfn % 2 == 1 && pfn % 3 != 0);
         if let Ok(data) = page(&image, pfn) {
-            assert_eq!(Ok(data), page(&elf(), pfn));
+            assert_eq!(Ok(data), page(elf(), pfn));
         }
     }
     assert_eq!((report.unreadable, report.kept), (0, kept(&image).count()));
 }
 
 /// A machine with a bad page.
-struct BadPage(ElfImage, u64);
+struct BadPage(&'static ElfImage, u64);
 
 impl PhysicalMemory for BadPage {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
@@ -204,8 +208,8 @@ fn a_page_that_cannot_be_read_does_not_cost_the_dump() {
         assert_eq!(report.zero, zero);
         let image = open(&bytes);
         assert_eq!(page(&image, 0x13), Ok(vec![0; PAGE_SIZE]));
-        assert_eq!(page(&image, 0x12), page(&elf(), 0x12));
-        assert_eq!(page(&image, 0x17), page(&elf(), 0x17));
+        assert_eq!(page(&image, 0x12), page(elf(), 0x12));
+        assert_eq!(page(&image, 0x17), page(elf(), 0x17));
     }
 }
 
@@ -223,11 +227,11 @@ fn a_dump_that_fails_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let out = OutputFile::create(&directory.path().join("dump"), false).unwrap();
     let options = DumpOptions { buffer_bytes: 8, ..DumpOptions::default() };
-    let error = write(&elf(), &mut Fails, &options, out, &Silent).unwrap_err();
+    let error = write(elf(), &mut Fails, &options, out, &Silent).unwrap_err();
     assert_eq!(error.to_string(), "no more");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     let full = OutputFile::create(Path::new("/dev/full"), false).unwrap();
-    let error = write(&elf(), &mut Rule { keep: |_| true, next: 0 }, &options, full, &Silent).unwrap_err();
+    let error = write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, full, &Silent).unwrap_err();
     assert!(error.to_string().contains("Make room"), "{error}");
 }
 
@@ -236,7 +240,7 @@ fn a_device_that_forgets_is_written_all_the_same() {
     for flattened in [false, true] {
         let null = OutputFile::create(Path::new("/dev/null"), false).unwrap();
         let options = DumpOptions { flattened, ..DumpOptions::default() };
-        let report = write(&elf(), &mut Rule { keep: |_| true, next: 0 }, &options, null, &Silent).unwrap();
+        let report = write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, null, &Silent).unwrap();
         assert_eq!(report.kept, 0x202);
     }
 }
@@ -247,13 +251,13 @@ proptest! {
     #[test]
     fn any_set_of_frames_survives(frames in prop::collection::btree_set(0x10u64..0x210, 0..200), max in 0x100u64..0x304) {
         let options = DumpOptions { codec: Codec::Snappy, max_mapnr: Some(max), buffer_bytes: 8, ..Default::default() };
-        let (bytes, report) = dump(&elf(), |pfn| frames.contains(&pfn), &options);
+        let (bytes, report) = dump(elf(), |pfn| frames.contains(&pfn), &options);
         let image = open(&bytes);
         prop_assert_eq!((report.max_mapnr, image.facts().max_pfn), (max, max));
         for pfn in 0..0x304 {
             let there = frames.contains(&pfn) && pfn < max;
             prop_assert_eq!(kept(&image).get(Pfn::new(pfn)), there);
-            prop_assert_eq!(page(&image, pfn).ok(), there.then(|| page(&elf(), pfn).unwrap()));
+            prop_assert_eq!(page(&image, pfn).ok(), there.then(|| page(elf(), pfn).unwrap()));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::dump::FrameFilter;
 use crate::frames::FrameRanges;
 use proptest::prelude::*;
-use scanner_core::info::v2::{Header, Producer, RecordedRules, State};
+use scanner_core::info::v2::{Chunk, Header, Producer, RecordedRules, State};
 
 fn range(start: u64, end: u64) -> PfnRange {
     PfnRange::new(Pfn::new(start), Pfn::new(end))
@@ -140,6 +140,39 @@ fn a_conversion_says_what_is_lost() {
     let read = BitmapFile::from_bytes(&up.file.to_bytes().unwrap()).unwrap();
     let Info::V2(header) = &read.info else { panic!("not version 2") };
     assert_eq!((header.state, header.level(), header.user_pages), (State::NotRecorded, None, 17));
+}
+
+/// What a scan that never ended leaves in the memory of a machine: chunks here and there, none sealed.
+#[test]
+fn a_bitmap_is_read_from_the_memory_of_a_crashed_machine() {
+    const AT: u64 = 0x3000;
+    const CHUNKS: [u64; 3] = [0x8000, 0x2000, 0x6008];
+    let mut header = Header::new(Pfn::new(64), 2 * 32768 + 70, 15);
+    header.self_address = AT;
+    header.state = State::Scanning;
+    let mut memory = vec![0xff; 0x1_0000];
+    let mut area = vec![0; header.area_size()];
+    for (index, address) in (0..).zip(CHUNKS) {
+        header.put_chunk(&mut area, index, &Chunk::unsealed(address, header.chunk_size(index))).unwrap();
+    }
+    header.encode(&mut area).unwrap();
+    memory[AT as usize..][..area.len()].copy_from_slice(&area);
+    memory[CHUNKS[0] as usize + 1] = 0; // frames 64 + 8 to 64 + 15
+    memory[CHUNKS[2] as usize + 8] = 0; // the last 6 frames, and 2 bits that stand for none
+
+    let reader = BitmapReader::in_memory(Bytes(&memory), PhysAddr::new(AT)).unwrap();
+    let survey = reader.survey().unwrap();
+    assert_eq!((survey.kept, survey.sealed, survey.unsealed), (2 * 32768 + 70 - 14, 0, 3));
+    assert_eq!(reader.describe().unwrap().scan.unwrap().state, "scanning");
+    let file = BitmapFile::from_reader(&reader).unwrap();
+    let last = 64 + 2 * 32768 + 64;
+    let excluded: Vec<u64> = (0..last + 100).filter(|pfn| !file.keeps(Pfn::new(*pfn))).collect();
+    assert_eq!(excluded, (72..80).chain(last..last + 6).collect::<Vec<u64>>());
+
+    // The same bytes a page further on are someone else's.
+    memory.copy_within(AT as usize..AT as usize + area.len(), 0xa000);
+    let error = BitmapReader::in_memory(Bytes(&memory), PhysAddr::new(0xa000)).unwrap_err().to_string();
+    assert!(error.contains("self_address: expected 40960 (0xa000), found 12288 (0x3000)"), "{error}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub mod machine;
 pub mod output;
 pub mod progress;
 pub mod scan;
-pub mod synth;
 pub mod scan_report;
+pub mod synth;
 
 pub use error::{Error, Result};

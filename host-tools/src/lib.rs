@@ -10,6 +10,7 @@ pub mod error;
 pub mod frames;
 pub mod image;
 pub mod info_layout;
+pub mod inspect;
 pub mod kdump;
 pub mod machine;
 pub mod output;

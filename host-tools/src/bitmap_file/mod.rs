@@ -18,10 +18,29 @@ use crate::frames::FrameBitmap;
 use crate::{Error, Result};
 use scanner_core::info::{Version, v1, v2};
 use scanner_core::{Pfn, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// The largest bitmap that is held in memory, in bytes: 64 TiB of memory.
 const MAX_IN_MEMORY: u64 = 2 << 30;
+
+/// Whether the file `path` is a bitmap file, of whatever version: by version 2's magic, or by the small number that
+/// version 1 starts with, which no memory image does.
+///
+/// # Errors
+/// If it can't be read.
+pub fn is_bitmap_file(path: &Path) -> Result<bool> {
+    let mut start = [0; 8];
+    let mut file = File::open(path).map_err(|error| Error::io(path, "can't be opened", error))?;
+    let found = match file.read(&mut start) {
+        Ok(found) => found,
+        // A directory, which is for others to refuse.
+        Err(_) => return Ok(false),
+    };
+    let version = u32::from_le_bytes([start[0], start[1], start[2], start[3]]);
+    Ok(found == 8 && (start == v2::MAGIC || (1..=255).contains(&version)))
+}
 
 /// The structure that describes a bitmap, in one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq)]

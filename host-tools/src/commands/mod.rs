@@ -4,7 +4,6 @@ use crate::image::{MemoryImage, OpenOptions, open};
 use crate::progress::Progress;
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
-use scanner_core::info::Version;
 use scanner_core::scan::Pace;
 use scanner_core::{DumpLevel, Pfn, RuleSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub mod convert;
 pub mod dump;
 pub mod format;
+pub mod inspect;
 pub mod layout;
 pub mod scan;
 pub mod synth;
@@ -32,6 +32,8 @@ pub enum Command {
     Scan(scan::Scan),
     /// Write the filtered dump, kdump-compressed
     Dump(dump::Dump),
+    /// Say everything about a bitmap file, a vmcore or a dump
+    Inspect(inspect::Inspect),
     /// Convert a bitmap file to another version of the format, and say what is lost
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
@@ -59,6 +61,7 @@ impl CommandLine {
         match &self.command {
             Command::Scan(args) => args.run().map(done),
             Command::Dump(args) => args.run().map(done),
+            Command::Inspect(args) => args.run().map(done),
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
             Command::Synth(args) => args.run().map(done),
@@ -133,18 +136,6 @@ pub fn parse_rules(text: &str) -> Result<RuleSet, String> {
         .into_iter()
         .find(|rules| rules.name() == text)
         .ok_or_else(|| "the rule sets are makedumpfile and kernel".to_owned())
-}
-
-/// Parses the version of the bitmap format.
-///
-/// # Errors
-/// A sentence for the command line.
-pub fn parse_version(text: &str) -> Result<Version, String> {
-    match text {
-        "1" => Ok(Version::V1),
-        "2" => Ok(Version::V2),
-        _ => Err("the versions of the format are 1 and 2".to_owned()),
-    }
 }
 
 /// Shows how far a scan has come.

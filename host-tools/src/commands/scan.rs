@@ -1,6 +1,7 @@
 //! `cdbitmap scan`: counts per class, times, sizes of dumps; the bitmap.
 
-use super::{ImageArgs, ProgressPace, parse_level, parse_rules, parse_version, print_json};
+use super::format::Format;
+use super::{ImageArgs, ProgressPace, parse_level, parse_rules, print_json};
 use crate::Result;
 use crate::bitmap_file::BitmapFile;
 use crate::machine::Machine;
@@ -8,7 +9,6 @@ use crate::progress;
 use crate::scan::scan;
 use crate::scan_report::{ScanReport, Step};
 use clap::Args;
-use scanner_core::info::Version;
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -28,8 +28,8 @@ pub struct Scan {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The version of the bitmap file's format
-    #[arg(long, value_name = "VERSION", default_value = "2", value_parser = parse_version)]
-    format: Version,
+    #[arg(long, value_name = "VERSION", default_value = "2")]
+    format: Format,
     /// Replace the output file if it exists
     #[arg(short, long)]
     force: bool,
@@ -67,7 +67,7 @@ impl Scan {
 
         if let Some(path) = &self.output {
             let start = Instant::now();
-            BitmapFile::of_scan(&machine, self.level, &scanned, self.format, setup)?
+            BitmapFile::of_scan(&machine, self.level, &scanned, self.format.into(), setup)?
                 .write(path, self.force)?;
             timed("Writing the bitmap", start);
         }

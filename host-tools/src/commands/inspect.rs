@@ -1,0 +1,54 @@
+//! `cdbitmap inspect`: everything that a file says about itself.
+
+use super::{ImageArgs, print_json};
+use crate::bitmap_file::{self, BitmapReader};
+use crate::inspect::ImageReport;
+use crate::{Error, Result};
+use clap::Args;
+use std::io::Write;
+
+/// Inspects a bitmap file, a vmcore or a dump.
+#[derive(Args, Debug)]
+pub struct Inspect {
+    #[command(flatten)]
+    file: ImageArgs,
+    /// Print the image's VMCOREINFO text and nothing else
+    #[arg(long)]
+    vmcoreinfo_text: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the file is none of these, or damaged.
+    pub fn run(&self) -> Result<()> {
+        let path = &self.file.image;
+        if bitmap_file::is_bitmap_file(path)? {
+            let report = BitmapReader::open(path)?.describe().map_err(|e| e.at(path))?;
+            return if self.json {
+                print_json(&report)
+            } else {
+                print!("{report}");
+                Ok(())
+            };
+        }
+        let image = self.file.open()?;
+        if self.vmcoreinfo_text {
+            let text = image.facts().vmcoreinfo.as_deref();
+            let text = text.ok_or_else(|| Error::unusable("the image has no VMCOREINFO").at(path))?;
+            return std::io::stdout()
+                .write_all(text)
+                .map_err(|error| Error::failure("standard output can't be written").because(error));
+        }
+        let report = ImageReport::new(&*image).map_err(|e| e.at(path))?;
+        if self.json {
+            return print_json(&report);
+        }
+        print!("{report}");
+        Ok(())
+    }
+}

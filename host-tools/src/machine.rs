@@ -6,8 +6,7 @@ use crate::{Error, Result};
 use scanner_core::info::Crc32c;
 use scanner_core::layout::DeadRule;
 use scanner_core::paging::START_KERNEL_MAP;
-use scanner_core::vmcoreinfo::Key;
-use scanner_core::{DumpLevel, KernelLayout, MemorySections, Pfn, RuleSet, VirtAddr, VmcoreInfo};
+use scanner_core::{DumpLevel, KernelLayout, MemorySections, Pfn, RuleSet, VmcoreInfo};
 
 /// The largest machine, in frames: 256 TiB of address space, of which the bitmap takes 8 GiB. A bound for what a
 /// damaged image can make us allocate.
@@ -105,23 +104,6 @@ impl<'i> Machine<'i> {
             DeadRule::Hwpoison | DeadRule::Offline => true,
         };
         self.layout.dead_rules().filter(matters).collect()
-    }
-
-    /// The six fields of `struct new_utsname` as they stand in the kernel's memory: sysname, nodename, release,
-    /// version, machine, domainname. `None` if VMCOREINFO doesn't say where, or the memory can't be read.
-    pub fn utsname(&self) -> Option<[[u8; 65]; 6]> {
-        let addr = match self.info.get(Key::SymInitUtsNs) {
-            // Before 5.11 the name stood behind a reference count, and its offset was not exported.
-            Some(addr) => addr.checked_add(self.info.get(Key::OffUtsNamespaceName).unwrap_or(4))?,
-            None => self.info.get(Key::SymSystemUtsname)?,
-        };
-        let mut bytes = [0; 6 * 65];
-        self.layout.space.read(self.image, VirtAddr::new(addr), &mut bytes).ok()?;
-        let mut fields = [[0; 65]; 6];
-        for (field, chunk) in fields.iter_mut().zip(bytes.chunks_exact(65)) {
-            field.copy_from_slice(chunk);
-        }
-        Some(fields)
     }
 }
 

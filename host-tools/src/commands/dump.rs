@@ -4,8 +4,7 @@ use super::{ImageArgs, parse_level, parse_rules};
 use crate::bitmap_file::{BitmapReader, FileMemory};
 use crate::dump::FrameFilter;
 use crate::dump::kdump::{DumpOptions, DumpReport, write};
-use crate::image::MemoryImage;
-use crate::kdump::{Codec, DumpIdentity};
+use crate::kdump::Codec;
 use crate::machine::Machine;
 use crate::output::OutputFile;
 use crate::scan::WindowScan;
@@ -125,7 +124,6 @@ impl Dump {
         if let Some(machine) = &machine {
             options.max_mapnr = Some(machine.frames);
             options.exists = Some(machine.exists());
-            options.identity = Some(identity(&*image, machine));
         }
         let mut filter: Box<dyn FrameFilter + '_> = match (&self.bitmap, &machine) {
             (Some(path), machine) => Box::new(self.checked_bitmap(path, machine.as_ref())?),
@@ -188,18 +186,6 @@ impl Dump {
         }
         Ok(())
     }
-}
-
-/// What the headers say of the machine: what the image knows, and the names from the kernel's memory.
-fn identity(image: &dyn MemoryImage, machine: &Machine<'_>) -> DumpIdentity {
-    let recorded = image.recorded_identity().cloned();
-    recorded.unwrap_or_else(|| {
-        let mut identity = DumpIdentity::of(image.facts());
-        if let Some(utsname) = machine.utsname() {
-            identity.set_utsname(&utsname);
-        }
-        identity
-    })
 }
 
 /// Leaves nothing out.

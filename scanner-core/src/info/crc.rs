@@ -1,9 +1,9 @@
 //! CRC-32C (Castagnoli), the checksum of format version 2.
 //!
-//! One table of 256 entries, 1 KiB. The crate's default of sixteen tables (16 KiB) is faster, but would take as
-//! much room as the whole crash path may have; its variant without a table is several times slower, and the
-//! panic path has 32 MiB of bitmap to seal for each TiB of memory. Neither of the three uses SIMD registers, which the panic
-//! path must not touch.
+//! One table of 256 entries, 1 KiB. The panic path has 32 MiB of bitmap to seal for each TiB of memory; on one
+//! machine that takes 250 ms with this table, 650 ms without one, and 30 ms with the `crc` crate's default of sixteen
+//! tables. But those are 16 KiB, as much as the whole crash path may have. None of the three uses SIMD registers,
+//! which the panic path must not touch.
 
 use core::fmt;
 use crc::{CRC_32_ISCSI, Crc, Digest, Table};

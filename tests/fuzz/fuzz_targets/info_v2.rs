@@ -12,7 +12,8 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     let mut area = bytes.to_vec();
-    let mut put = |offset: usize, number: u32| area[offset..offset + 4].copy_from_slice(&number.to_le_bytes());
+    let mut put =
+        |offset: usize, number: u32| area[offset..offset + 4].copy_from_slice(&number.to_le_bytes());
     put(offset_of!(Header, version), VERSION);
     put(offset_of!(Header, header_size), Header::SIZE as u32);
     put(offset_of!(Header, chunk_entry_size), Chunk::SIZE as u32);
@@ -30,7 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
         again[..Header::SIZE].fill(0xff);
         assert_eq!(header.encode(&mut again), Ok(size));
         assert_eq!(again, area[..size]);
-        let frames: u64 = (0..header.chunk_count).filter_map(|i| header.chunk_frames(i)).map(|f| f.len()).sum();
+        let frames: u64 =
+            (0..header.chunk_count).filter_map(|i| header.chunk_frames(i)).map(|f| f.len()).sum();
         assert_eq!(frames, header.frame_count);
     }
 });

@@ -15,6 +15,7 @@ pub mod kdump;
 pub mod machine;
 pub mod output;
 pub mod progress;
+pub mod reference;
 pub mod scan;
 pub mod scan_report;
 pub mod synth;

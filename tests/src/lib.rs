@@ -2,4 +2,5 @@
 
 pub mod fixture;
 pub mod scan;
+pub mod simulated;
 pub mod trim;

@@ -1,0 +1,405 @@
+//! Small machines made up of random `struct page`s, for kernels of every generation.
+
+use cdbitmap::frames::FrameRanges;
+use cdbitmap::image::{ImageFacts, ImageFormat, MemoryImage};
+use scanner_core::layout::{CompoundPages, FreePages};
+use scanner_core::{
+    KernelLayout, PAGE_SIZE, Pfn, PfnRange, PhysAddr, PhysicalMemory, Unreadable, VmcoreInfo,
+};
+
+/// A kernel, by what it exports: its release, and keys of VMCOREINFO that classification goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation {
+    /// Its name in messages.
+    pub name: &'static str,
+    /// `KEY=VALUE`, separated by spaces.
+    keys: &'static [&'static str],
+}
+
+const PAGE_2_6: &str = "SIZE(page)=56 OFFSET(page.flags)=0 OFFSET(page._count)=8 OFFSET(page.mapping)=24 \
+    OFFSET(page.lru)=40 OFFSET(list_head.next)=0 OFFSET(list_head.prev)=8";
+const PAGE_3_9: &str = "SIZE(page)=64 OFFSET(page.flags)=0 OFFSET(page._count)=28 OFFSET(page.mapping)=8 \
+    OFFSET(page._mapcount)=24 OFFSET(page.lru)=32 OFFSET(page.private)=48 LENGTH(zone.free_area)=11";
+const PAGE_4_18: &str = "SIZE(page)=64 OFFSET(page.flags)=0 OFFSET(page._refcount)=52 OFFSET(page.mapping)=24 \
+    OFFSET(page._mapcount)=48 OFFSET(page.lru)=8 OFFSET(page.private)=40 LENGTH(zone.free_area)=11";
+const FLAGS_3_9: &str = "NUMBER(PG_lru)=5 NUMBER(PG_private)=11 NUMBER(PG_swapcache)=16 NUMBER(PG_slab)=7 \
+    NUMBER(PG_hwpoison)=23 NUMBER(PG_head_mask)=16384";
+const FLAGS_4_17: &str = "NUMBER(PG_lru)=4 NUMBER(PG_private)=13 NUMBER(PG_swapcache)=10 \
+    NUMBER(PG_swapbacked)=19 NUMBER(PG_slab)=9 NUMBER(PG_head_mask)=65536";
+const FLAGS_6_6: &str = "NUMBER(PG_lru)=5 NUMBER(PG_private)=14 NUMBER(PG_swapcache)=10 NUMBER(PG_swapbacked)=17 \
+    NUMBER(PG_hwpoison)=21 NUMBER(PG_head_mask)=64";
+const TYPES_2_6_39: &str = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-128";
+const TYPES_4_18: &str = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129 NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-257";
+const TYPES_6_12: &str = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=4026531840 \
+    NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=4043309056 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=4093640704 \
+    NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=4110417920";
+const UNACCEPTED: &str = "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)=4143972352";
+const HEAD: &str = "OFFSET(page.compound_head)=8";
+
+/// Every way of exporting that the project knows.
+pub const GENERATIONS: [Generation; 16] = [
+    Generation { name: "2.6.32", keys: &["OSRELEASE=2.6.32", PAGE_2_6] },
+    Generation {
+        name: "2.6.32 with PG_buddy",
+        keys: &[
+            "OSRELEASE=2.6.32",
+            PAGE_2_6,
+            "OFFSET(page._mapcount)=12 OFFSET(page.private)=16 NUMBER(PG_buddy)=19",
+        ],
+    },
+    Generation {
+        name: "3.18",
+        keys: &[
+            "OSRELEASE=3.18.0",
+            PAGE_3_9,
+            FLAGS_3_9,
+            TYPES_2_6_39,
+            "OFFSET(list_head.next)=0 OFFSET(list_head.prev)=8 SYMBOL(free_huge_page)=ffffffff811b0000",
+        ],
+    },
+    Generation {
+        name: "4.9",
+        keys: &[
+            "OSRELEASE=4.9.0",
+            PAGE_3_9,
+            FLAGS_3_9,
+            TYPES_2_6_39,
+            "OFFSET(page.compound_head)=32 OFFSET(page.compound_dtor)=40 OFFSET(page.compound_order)=42",
+            "NUMBER(HUGETLB_PAGE_DTOR)=2",
+        ],
+    },
+    Generation {
+        name: "4.16, PG_swapbacked not exported",
+        keys: &[
+            "OSRELEASE=4.16.18",
+            PAGE_3_9,
+            "NUMBER(PG_lru)=4 NUMBER(PG_private)=13 NUMBER(PG_swapcache)=10 NUMBER(PG_slab)=9",
+            "NUMBER(PG_hwpoison)=23 NUMBER(PG_head_mask)=65536",
+            TYPES_2_6_39,
+            "OFFSET(page.compound_head)=32 OFFSET(page.compound_dtor)=40 OFFSET(page.compound_order)=41",
+            "NUMBER(HUGETLB_PAGE_DTOR)=2",
+        ],
+    },
+    Generation {
+        name: "5.10",
+        keys: &[
+            "OSRELEASE=5.10.0 NUMBER(PG_hwpoison)=23",
+            PAGE_4_18,
+            FLAGS_4_17,
+            TYPES_4_18,
+            HEAD,
+            "OFFSET(page.compound_dtor)=16 OFFSET(page.compound_order)=17 NUMBER(HUGETLB_PAGE_DTOR)=2",
+        ],
+    },
+    Generation {
+        name: "5.10 without hugetlb and hwpoison",
+        keys: &["OSRELEASE=5.10.0", PAGE_4_18, FLAGS_4_17, "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129", HEAD],
+    },
+    Generation {
+        name: "6.4",
+        keys: &[
+            "OSRELEASE=6.4.0 NUMBER(PG_hwpoison)=23",
+            PAGE_4_18,
+            FLAGS_4_17,
+            TYPES_4_18,
+            HEAD,
+            "OFFSET(folio._folio_dtor)=80 OFFSET(folio._folio_order)=81 NUMBER(HUGETLB_PAGE_DTOR)=2",
+        ],
+    },
+    Generation {
+        name: "6.6",
+        keys: &[
+            "OSRELEASE=6.6.0 NUMBER(PG_slab)=9 NUMBER(PG_hugetlb)=8",
+            PAGE_4_18,
+            FLAGS_6_6,
+            TYPES_4_18,
+            HEAD,
+        ],
+    },
+    Generation {
+        name: "6.6 without hugetlb",
+        keys: &[
+            "OSRELEASE=6.6.0 NUMBER(PG_slab)=9",
+            PAGE_4_18,
+            FLAGS_6_6,
+            "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129",
+            HEAD,
+        ],
+    },
+    Generation {
+        name: "6.9",
+        keys: &[
+            "OSRELEASE=6.9.0 NUMBER(PG_slab)=9 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049",
+            PAGE_4_18,
+            FLAGS_6_6,
+            TYPES_4_18,
+            HEAD,
+        ],
+    },
+    Generation {
+        name: "6.10",
+        keys: &[
+            "OSRELEASE=6.10.0 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049 NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-4097",
+            PAGE_4_18,
+            FLAGS_6_6,
+            TYPES_4_18,
+            HEAD,
+        ],
+    },
+    Generation {
+        name: "6.11",
+        keys: &[
+            "OSRELEASE=6.11.0 NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-1073741825",
+            "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-536870913 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-67108865",
+            "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-33554433",
+            PAGE_4_18,
+            FLAGS_6_6,
+            HEAD,
+        ],
+    },
+    Generation { name: "6.12", keys: &["OSRELEASE=6.12.0", PAGE_4_18, FLAGS_6_6, TYPES_6_12, HEAD] },
+    Generation {
+        name: "6.16",
+        keys: &["OSRELEASE=6.16.0", PAGE_4_18, FLAGS_6_6, TYPES_6_12, UNACCEPTED, HEAD],
+    },
+    Generation {
+        name: "7.2",
+        keys: &[
+            "OSRELEASE=7.2.0",
+            PAGE_4_18,
+            FLAGS_6_6,
+            TYPES_6_12,
+            UNACCEPTED,
+            "OFFSET(page.compound_info)=8",
+        ],
+    },
+];
+
+impl Generation {
+    /// A VMCOREINFO text of a [`SimulatedMachine`] with sections of `1 << section_bits` bytes.
+    pub fn vmcoreinfo(&self, section_bits: u32) -> String {
+        let sections = MAX_SECTIONS;
+        let physmem_bits = section_bits + sections.ilog2();
+        let machine = format!(
+            "SYMBOL(init_top_pgt)={:x} NUMBER(phys_base)=0 SYMBOL(mem_section)={:x} LENGTH(mem_section)={sections} \
+             SIZE(mem_section)=16 OFFSET(mem_section.section_mem_map)=0 \
+             NUMBER(SECTION_SIZE_BITS)={section_bits} NUMBER(MAX_PHYSMEM_BITS)={physmem_bits}",
+            IMAGE_MAP + PGD,
+            IMAGE_MAP + MEM_SECTION
+        );
+        let parts = self.keys.iter().copied().chain([machine.as_str()]);
+        parts.flat_map(str::split_whitespace).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// The layout that follows from it.
+    ///
+    /// # Panics
+    /// It doesn't resolve.
+    pub fn layout(&self) -> KernelLayout {
+        let text = self.vmcoreinfo(21);
+        let info = VmcoreInfo::parse(text.as_bytes()).expect("the generation's text parses");
+        KernelLayout::resolve(&info, None).expect("the generation's layout resolves")
+    }
+}
+
+/// Numbers that look random but are the same each time.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Numbers that follow from `seed` (splitmix64).
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    pub fn any(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// A number less than `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.any() % end
+    }
+
+    /// Whether something happens that does once in `n` times.
+    pub fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A `struct page` as no kernel would leave it, but with the values that rules ask for more often than by chance.
+pub fn random_page(layout: &KernelLayout, dice: &mut Dice) -> Vec<u8> {
+    let mut page: Vec<u8> = (0..layout.page.size).map(|_| dice.any() as u8).collect();
+    if dice.once_in(8) {
+        return page;
+    }
+    let mut put = |at: usize, value: u64, width: usize| {
+        page[at..at + width].copy_from_slice(&value.to_le_bytes()[..width])
+    };
+    let flags = &layout.flags;
+    let mut word = 0;
+    let bits = [
+        flags.lru,
+        flags.private,
+        flags.swapcache,
+        flags.swapbacked.unwrap_or(0),
+        flags.slab,
+        flags.head,
+        flags.hwpoison.unwrap_or(0),
+    ];
+    for bit in bits {
+        word |= if dice.once_in(4) { bit } else { 0 };
+    }
+    if let CompoundPages::FlaggedHugetlb { hugetlb } = layout.compound {
+        word |= if dice.once_in(3) { hugetlb } else { 0 };
+    }
+    // As a first tail: the low byte is the order.
+    if dice.once_in(3) {
+        word = word & !0xff | [0, 1, 2, 9, 10, 18, 31, 64][dice.below(8) as usize];
+    }
+    put(layout.page.flags, word, 8);
+    put(layout.page.mapping, [0, 0, 1, 2, 3, 0xffff_8880_0000_0001][dice.below(6) as usize], 8);
+    if let Some(at) = layout.page.mapcount {
+        let hugetlb = match layout.compound {
+            CompoundPages::TypedHugetlb { hugetlb } => Some(hugetlb),
+            _ => None,
+        };
+        let buddy = match layout.free {
+            FreePages::Type(value) => Some(value),
+            _ => None,
+        };
+        let types =
+            [buddy, layout.types.slab, layout.types.offline, layout.types.unaccepted, hugetlb, None, None];
+        let mut value = types[dice.below(7) as usize].unwrap_or(u32::MAX);
+        if dice.once_in(6) {
+            value ^= dice.below(1 << 24) as u32;
+        }
+        put(at, u64::from(value), 4);
+    }
+    if let Some(at) = layout.page.private {
+        put(at, if dice.once_in(10) { dice.any() } else { dice.below(13) }, 8);
+    }
+    if let Some(at) = layout.page.compound_head {
+        put(at, dice.any() & !1 | u64::from(dice.once_in(5)), 8);
+    }
+    if let CompoundPages::Destructor { order, dtor, hugetlb_dtor, free_huge_page } = layout.compound {
+        if let Some(field) = order.filter(|_| !dice.once_in(8)) {
+            put(field.offset, dice.below(11), field.width);
+        }
+        if let Some(field) = dtor.filter(|_| dice.once_in(2)) {
+            put(field.offset, hugetlb_dtor.or(free_huge_page).unwrap_or(0), field.width);
+        }
+    }
+    page
+}
+
+/// Where the kernel image, and with it physical memory from 0 on, is mapped.
+const IMAGE_MAP: u64 = 0xffff_ffff_8000_0000;
+/// Where the `struct page`s are mapped.
+const MEM_MAP: u64 = 0xffff_ffff_c000_0000;
+/// Physical addresses: page tables, section table, `struct page`s.
+const PGD: u64 = 0x1000;
+const PUD: u64 = 0x2000;
+const PMD: u64 = 0x3000;
+const PTE: u64 = 0x4000;
+const MEM_SECTION: u64 = 0x6000;
+const PAGES: u64 = 0x10000;
+/// Entries of the section table.
+const MAX_SECTIONS: u64 = 16;
+/// The most frames: what two page tables map the `struct page`s of.
+pub const MAX_FRAMES: u64 = 4096;
+
+/// A machine of some thousand frames.
+#[derive(Debug)]
+pub struct SimulatedMachine {
+    memory: Vec<u8>,
+    facts: ImageFacts,
+    viewable: bool,
+}
+
+impl SimulatedMachine {
+    /// A machine of `generation` that follows from `dice`.
+    pub fn new(generation: &Generation, dice: &mut Dice) -> Self {
+        let layout = generation.layout();
+        let size = layout.page.size as u64;
+        let section_bits = 21 + dice.below(3) as u32;
+        let section_frames = 1 << (section_bits - 12);
+        let frames = 1 + dice.below(MAX_FRAMES);
+        let mut memory = vec![0; (PAGES + MAX_FRAMES * size) as usize];
+        let mut put = |at: u64, value: u64| memory[at as usize..][..8].copy_from_slice(&value.to_le_bytes());
+        // Present, writable; bit 7 for a page of 1 GiB.
+        put(PGD + 511 * 8, PUD | 3);
+        put(PUD + 510 * 8, 0x83);
+        put(PUD + 511 * 8, PMD | 3);
+        put(PMD, PTE | 3);
+        let holes = dice.once_in(3);
+        for page in 0..512 {
+            if !(holes && dice.once_in(24)) {
+                put(PTE + page * 8, (PAGES + page * PAGE_SIZE as u64) | 3);
+            }
+        }
+        for section in 0..MAX_SECTIONS.min(MAX_FRAMES / section_frames) {
+            // As the kernel codes it: less the section's first frame. The flags: present, has a map, online, early;
+            // since 6.15 also one that says that it was optimised early.
+            let flags = [0, 0xf, 0xf, 0x7, 0x2f][dice.below(5) as usize];
+            if flags != 0 || section == 0 {
+                put(MEM_SECTION + section * 16, MEM_MAP | flags | 1);
+            }
+        }
+        let mut at = PAGES as usize;
+        for _ in 0..frames {
+            memory[at..at + size as usize].copy_from_slice(&random_page(&layout, dice));
+            at += size as usize;
+        }
+        let facts = facts(frames, generation.vmcoreinfo(section_bits), dice);
+        Self { memory, facts, viewable: dice.once_in(2) }
+    }
+}
+
+/// Memory with some gaps, of which some also have no data.
+fn facts(frames: u64, vmcoreinfo: String, dice: &mut Dice) -> ImageFacts {
+    let range = |start, end| PfnRange::new(Pfn::new(start), Pfn::new(end));
+    let mut exists = vec![range(frames - 1, frames)];
+    let mut start = 0;
+    while start < frames {
+        let end = (start + 1 + dice.below(2000)).min(frames);
+        exists.push(range(start, end));
+        start = end + dice.below(3) * dice.below(300);
+    }
+    let backed = exists.iter().filter(|_| !dice.once_in(6)).copied();
+    ImageFacts {
+        format: ImageFormat::Raw,
+        segments: Vec::new(),
+        backed: FrameRanges::from_ranges(backed),
+        exists: FrameRanges::from_ranges(exists.iter().copied()),
+        max_pfn: frames,
+        notes: Vec::new(),
+        vmcoreinfo: Some(vmcoreinfo.into_bytes()),
+        filtered: None,
+        warnings: Vec::new(),
+    }
+}
+
+impl PhysicalMemory for SimulatedMachine {
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+        let start = addr.as_u64() as usize;
+        let bytes = self.memory.get(start..start + buf.len()).ok_or(Unreadable { addr })?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
+        let start = addr.as_u64() as usize;
+        self.memory.get(start..start + len).filter(|_| self.viewable)
+    }
+}
+
+impl MemoryImage for SimulatedMachine {
+    fn facts(&self) -> &ImageFacts {
+        &self.facts
+    }
+}

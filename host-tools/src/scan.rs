@@ -2,8 +2,10 @@
 
 use crate::Result;
 use crate::dump::FrameFilter;
-use crate::frames::FrameBitmap;
+use crate::frames::{FrameBitmap, FrameRanges};
 use crate::machine::Machine;
+use scanner_core::free_list::{FreeListError, FreeLists, exclude_free_blocks};
+use scanner_core::layout::FreePages;
 use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
 use scanner_core::sections::SectionError;
 use scanner_core::{Bitmap, Counters, DumpLevel, PageClass, Pfn, PfnRange, Rules, Scan};
@@ -20,6 +22,9 @@ pub struct Findings {
     pub unreadable_frames: u64,
     /// Pages kept because they are marked free with an order that no free block has.
     pub bad_orders: u64,
+    /// Free lists that could not be followed to their end, and why: the free blocks behind are kept. Only for kernels
+    /// whose `struct page` doesn't tell free pages.
+    pub broken_free_lists: Vec<(FreeLists, FreeListError)>,
     /// What the scan took.
     pub time: Duration,
     /// The first frame that is not decided.
@@ -57,6 +62,9 @@ pub struct WindowScan<'m> {
     scan: Option<Scan<'m>>,
     machine: &'m Machine<'m>,
     scratch: Vec<u8>,
+    /// Free pages that only the free lists tell of. Lists come in no order of frames, so they are followed once for
+    /// all windows: this takes memory in proportion to the number of free blocks, as no other part of a scan does.
+    free_blocks: FrameRanges,
     /// Excluded frames that the last window has cut off.
     carried: Option<(PfnRange, PageClass)>,
     findings: Findings,
@@ -68,17 +76,16 @@ impl<'m> WindowScan<'m> {
         let rules = Rules::new(&machine.layout, level, machine.rule_set);
         let ranges = machine.image.facts().backed.as_slice();
         let scan = rules.need_scan().then(|| Scan::new(rules, &machine.sections, ranges));
-        Self { scan, machine, scratch: vec![0; SCRATCH_BYTES], carried: None, findings: Findings::default() }
+        let mut findings = Findings::default();
+        let by_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
+        let free_blocks =
+            if by_lists { follow_free_lists(machine, &mut findings) } else { FrameRanges::default() };
+        Self { scan, machine, scratch: vec![0; SCRATCH_BYTES], free_blocks, carried: None, findings }
     }
 
     /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
     /// window's first frame. Windows follow one another. `false` if `pace` has stopped it.
     pub fn run(&mut self, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
-        let Some(scan) = &mut self.scan else {
-            self.findings.scanned_up_to = window.end;
-            self.findings.complete = true;
-            return true;
-        };
         let start = Instant::now();
         let mut chunks = [keep];
         // One chunk, however large.
@@ -87,12 +94,22 @@ impl<'m> WindowScan<'m> {
         if let Some((frames, class)) = self.carried.take() {
             sink.exclude(frames, class);
         }
-        let outcome = scan.run(self.machine.image, window.end, &mut self.scratch, &mut sink, pace);
-        self.carried = sink.carried;
-        self.findings.scanned_up_to = scan.next();
-        self.findings.complete = outcome == Outcome::Reached;
+        let reached = self.scan.as_mut().is_none_or(|scan| {
+            scan.run(self.machine.image, window.end, &mut self.scratch, &mut sink, pace) == Outcome::Reached
+        });
+        self.carried = sink.carried.take();
+        if reached {
+            for frames in self.free_blocks.within(window) {
+                sink.exclude(frames, PageClass::Free);
+            }
+        }
+        self.findings.scanned_up_to = match &self.scan {
+            Some(scan) if !reached => scan.next(),
+            _ => window.end,
+        };
+        self.findings.complete = reached;
         self.findings.time += start.elapsed();
-        self.findings.complete
+        reached
     }
 
     /// What was found in the windows so far.
@@ -139,4 +156,29 @@ impl Sink for WindowSink<'_, '_, '_> {
     fn bad_order(&mut self, _: Pfn) {
         self.findings.bad_orders += 1;
     }
+}
+
+/// The free blocks that the zones' free lists have.
+fn follow_free_lists(machine: &Machine<'_>, findings: &mut Findings) -> FrameRanges {
+    #[derive(Default)]
+    struct Blocks {
+        frames: Vec<PfnRange>,
+        broken: Vec<(FreeLists, FreeListError)>,
+    }
+    impl Sink for Blocks {
+        fn exclude(&mut self, frames: PfnRange, _: PageClass) {
+            self.frames.push(frames);
+        }
+
+        fn broken_free_list(&mut self, lists: FreeLists, error: FreeListError) {
+            self.broken.push((lists, error));
+        }
+    }
+    let start = Instant::now();
+    let mut blocks = Blocks::default();
+    exclude_free_blocks(&machine.layout, &machine.sections, machine.image, &mut blocks, &mut Unhurried);
+    findings.broken_free_lists = blocks.broken;
+    let frames = FrameRanges::from_ranges(blocks.frames);
+    findings.time += start.elapsed();
+    frames
 }

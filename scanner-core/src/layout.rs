@@ -4,6 +4,8 @@
 //! (`get_value_for_old_linux`, `initial`); each is named here.
 
 use crate::addr::{PAGE_SIZE, VirtAddr};
+use crate::free_list::FreeListLayout;
+use crate::nodes::NodeLayout;
 use crate::paging::AddressSpace;
 use crate::vmcoreinfo::{Key, Release, VmcoreInfo, VmcoreInfoError};
 use core::fmt;
@@ -254,8 +256,10 @@ pub struct KernelLayout {
     pub free_area_length: u32,
     /// The array of `struct page`.
     pub model: MemoryModelKeys,
-    /// Whether the zones' free lists are described.
-    pub free_lists_known: bool,
+    /// The NUMA nodes, if they are described.
+    pub nodes: Option<NodeLayout>,
+    /// The zones' free lists, if they are described.
+    pub free_lists: Option<FreeListLayout>,
     /// The kernel's page tables.
     pub space: AddressSpace,
 }
@@ -297,7 +301,8 @@ impl KernelLayout {
             compound: compound_pages(info, &page)?,
             free_area_length,
             model: memory_model(info)?,
-            free_lists_known: FREE_LIST_KEYS.iter().all(|key| info.get(*key).is_some()),
+            nodes: NodeLayout::resolve(info)?,
+            free_lists: FreeListLayout::resolve(info)?,
             space: address_space(info, phys_base)?,
         })
     }
@@ -305,6 +310,7 @@ impl KernelLayout {
     /// Rules that can't find anything in this kernel. Which of them matter depends on the dump level.
     pub fn dead_rules(&self) -> impl Iterator<Item = DeadRule> {
         let lists = self.free == FreePages::FreeLists;
+        let lists_known = self.nodes.is_some() && self.free_lists.is_some();
         let (order, hugetlb) = match self.compound {
             CompoundPages::TypedHugetlb { .. } | CompoundPages::FlaggedHugetlb { .. } => (true, true),
             CompoundPages::Destructor { order, dtor, hugetlb_dtor, free_huge_page } => {
@@ -312,8 +318,8 @@ impl KernelLayout {
             }
         };
         [
-            (DeadRule::Free, lists && !self.free_lists_known),
-            (DeadRule::FreeByListsOnly, lists && self.free_lists_known),
+            (DeadRule::Free, lists && !lists_known),
+            (DeadRule::FreeByListsOnly, lists && lists_known),
             (DeadRule::Hwpoison, self.flags.hwpoison.is_none()),
             (DeadRule::Offline, self.types.offline.is_none()),
             (DeadRule::Hugetlb, !hugetlb),
@@ -324,21 +330,7 @@ impl KernelLayout {
     }
 }
 
-/// The keys that following the free lists takes, beside those of the nodes.
-const FREE_LIST_KEYS: [Key; 10] = [
-    Key::SizeZone,
-    Key::OffZoneFreeArea,
-    Key::OffZoneSpannedPages,
-    Key::SizeFreeArea,
-    Key::OffFreeList,
-    Key::OffListNext,
-    Key::OffListPrev,
-    Key::OffPageLru,
-    Key::OffNodeZones,
-    Key::OffNrZones,
-];
-
-fn out_of_range(key: Key, value: u64, must_be: &'static str) -> LayoutError {
+pub(crate) fn out_of_range(key: Key, value: u64, must_be: &'static str) -> LayoutError {
     LayoutError::OutOfRange { key, value, must_be }
 }
 

@@ -7,6 +7,7 @@
 use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::bitmap::Bitmap;
 use crate::classify::{BLOCK_FRAMES, Rules, Verdict};
+use crate::free_list::{FreeListError, FreeLists};
 use crate::layout::MAX_STRUCT_PAGE;
 use crate::level::{Counters, PageClass};
 use crate::memory::PhysicalMemory;
@@ -35,6 +36,11 @@ pub trait Sink {
     /// `pfn` is marked free, but of an order that no free block has, so it is kept.
     fn bad_order(&mut self, pfn: Pfn) {
         let _ = pfn;
+    }
+
+    /// `lists` can't be followed to their end, so what is behind is kept.
+    fn broken_free_list(&mut self, lists: FreeLists, error: FreeListError) {
+        let _ = (lists, error);
     }
 }
 
@@ -311,12 +317,21 @@ pub struct BitmapSink<'b, 'a, 'c> {
     pub first_unreadable: Option<(PfnRange, SectionError)>,
     /// Frames kept because they are marked free with an order that can't be.
     pub bad_orders: u64,
+    /// Free lists that could not be followed to their end.
+    pub broken_free_lists: u64,
 }
 
 impl<'b, 'a, 'c> BitmapSink<'b, 'a, 'c> {
     /// A sink that clears bits of `bitmap`.
     pub fn new(bitmap: &'b mut Bitmap<'a, 'c>) -> Self {
-        Self { bitmap, counters: Counters::default(), unreadable: 0, first_unreadable: None, bad_orders: 0 }
+        Self {
+            bitmap,
+            counters: Counters::default(),
+            unreadable: 0,
+            first_unreadable: None,
+            bad_orders: 0,
+            broken_free_lists: 0,
+        }
     }
 }
 
@@ -333,6 +348,10 @@ impl Sink for BitmapSink<'_, '_, '_> {
 
     fn bad_order(&mut self, _: Pfn) {
         self.bad_orders = self.bad_orders.saturating_add(1);
+    }
+
+    fn broken_free_list(&mut self, _: FreeLists, _: FreeListError) {
+        self.broken_free_lists = self.broken_free_lists.saturating_add(1);
     }
 }
 

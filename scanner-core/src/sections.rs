@@ -30,6 +30,16 @@ pub struct Section {
     pub mem_map: VirtAddr,
 }
 
+impl Section {
+    /// The frame whose `struct page`, of `page_size` bytes, is at `page`.
+    fn frame_of(&self, page: VirtAddr, page_size: NonZeroU64) -> Option<Pfn> {
+        let offset = page.as_u64().checked_sub(self.mem_map.as_u64())?;
+        let index = offset / page_size;
+        (offset % page_size == 0 && index < self.frames.len())
+            .then(|| self.frames.start.saturating_add(index))
+    }
+}
+
 /// What became of looking up a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -206,6 +216,22 @@ impl MemorySections {
         })
     }
 
+    /// The frame whose `struct page` is at `page`: the kernel's `page_to_pfn`. For more than one see
+    /// [`frame_finder`](Self::frame_finder).
+    pub fn frame_of<M: PhysicalMemory + ?Sized>(&self, memory: &M, page: VirtAddr) -> Option<Pfn> {
+        self.frame_finder().frame_of(memory, page)
+    }
+
+    /// Finds the frames of `struct page`s.
+    pub fn frame_finder(&self) -> FrameFinder<'_> {
+        FrameFinder { sections: self, near: None }
+    }
+
+    /// The frames that are looked at: from 0 to the image's last.
+    pub fn frames(&self) -> PfnRange {
+        self.frames
+    }
+
     /// The page tables that the addresses of `struct page`s go through.
     pub fn space(&self) -> &AddressSpace {
         &self.space
@@ -289,6 +315,47 @@ impl MemorySections {
         } else {
             Lookup::Damaged(frames, SectionError::NotKernelMemory(mem_map))
         }
+    }
+}
+
+/// Finds frames by the addresses of their `struct page`s.
+///
+/// Remembers the section of the last one. With a vmemmap that tells where all others are; without one (before 2.6.24)
+/// the next is most often in the same section, and where it isn't all are searched, as makedumpfile's `page_to_pfn`
+/// always does.
+#[derive(Clone, Debug)]
+pub struct FrameFinder<'s> {
+    sections: &'s MemorySections,
+    near: Option<Section>,
+}
+
+impl FrameFinder<'_> {
+    /// The frame whose `struct page` is at `page`; `None` if there is none.
+    pub fn frame_of<M: PhysicalMemory + ?Sized>(&mut self, memory: &M, page: VirtAddr) -> Option<Pfn> {
+        let page_size = NonZeroU64::new(self.sections.page_size)?;
+        let present = |found| match found {
+            Lookup::Present(section) => Some(section),
+            _ => None,
+        };
+        if self.near.is_none() {
+            self.near = self.sections.iter(memory).find_map(present);
+        }
+        let near = self.near?;
+        if let Some(pfn) = near.frame_of(page, page_size) {
+            return Some(pfn);
+        }
+        let vmemmap =
+            near.mem_map.as_u64().wrapping_sub(near.frames.start.as_u64().wrapping_mul(page_size.get()));
+        let guess = Pfn::new(page.as_u64().wrapping_sub(vmemmap) / page_size);
+        let holds = |section: &Section| section.frame_of(page, page_size).is_some();
+        let found = self
+            .sections
+            .lookup(memory, guess)
+            .and_then(present)
+            .filter(holds)
+            .or_else(|| self.sections.iter(memory).filter_map(present).find(holds))?;
+        self.near = Some(found);
+        found.frame_of(page, page_size)
     }
 }
 

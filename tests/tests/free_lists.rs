@@ -1,0 +1,70 @@
+//! Free pages by the zones' free lists, on simulated machines of kernels whose `struct page` doesn't tell.
+
+use cdbitmap::image::{OpenOptions, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::{ScannedBitmap, scan};
+use cdbitmap::synth::{Fault, Generation, MemoryModel, Profile, Spec, write};
+use scanner_core::free_list::{FreeListError, FreeLists};
+use scanner_core::layout::FreePages;
+use scanner_core::scan::Unhurried;
+use scanner_core::{DumpLevel, PageClass, RuleSet};
+
+/// A machine whose VMCOREINFO has nothing about free pages in it but the free lists.
+fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {
+    Spec {
+        generation: Generation::named(generation).expect("there is such a generation"),
+        memory: 256 << 20,
+        profile: Profile::Mixed,
+        model: Some(model),
+        five_level: false,
+        nodes,
+        hotplug: false,
+        hand_keys: false,
+        edge_cases: false,
+        contents: false,
+        faults: Vec::new(),
+        seed: 7,
+    }
+}
+
+/// Scans `spec` at `level`; also the free pages that there are.
+fn scan_at(spec: &Spec, level: DumpLevel) -> (ScannedBitmap, u64) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let summary = write(spec, file.as_file()).unwrap();
+    let image = open(file.path(), &OpenOptions::default()).unwrap();
+    let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
+    assert_eq!(machine.layout.free, FreePages::FreeLists);
+    (scan(&machine, level, &mut Unhurried), summary.expected.free)
+}
+
+#[test]
+fn all_free_pages_are_found_in_every_memory_model() {
+    for (generation, model, nodes) in [
+        ("2.6.18", MemoryModel::Flat, 1),
+        ("2.6.18", MemoryModel::Discontig, 2),
+        ("2.6.18", MemoryModel::Sparse, 2),
+        ("2.6.32", MemoryModel::SparseExtreme, 2),
+        ("2.6.32", MemoryModel::Vmemmap, 2),
+    ] {
+        for level in [DumpLevel::FREE, DumpLevel::all()] {
+            let (scanned, free) = scan_at(&spec(generation, model, nodes), level);
+            assert_eq!(scanned.findings.broken_free_lists, []);
+            assert_eq!(scanned.findings.counters.get(PageClass::Free), free, "{generation} {model:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_list_is_named_and_costs_its_rest_only() {
+    for fault in [Fault::FreeListLoop, Fault::FreeListBroken] {
+        let faulty = Spec { faults: vec![fault], ..spec("2.6.32", MemoryModel::Vmemmap, 1) };
+        let (scanned, free) = scan_at(&faulty, DumpLevel::FREE);
+        let [(FreeLists::List { .. }, FreeListError::BrokenLink { .. })] =
+            scanned.findings.broken_free_lists[..]
+        else {
+            panic!("{fault:?}: {:?}", scanned.findings.broken_free_lists);
+        };
+        let found = scanned.findings.counters.get(PageClass::Free);
+        assert!(found < free && found > free / 2, "{fault:?}: {found} of {free}");
+    }
+}

@@ -34,6 +34,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod abi;
 pub mod addr;
 pub mod bitmap;
 pub mod classify;

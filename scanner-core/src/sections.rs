@@ -359,7 +359,7 @@ impl FrameFinder<'_> {
     }
 }
 
-/// The arrays of a DISCONTIGMEM machine's nodes, by first frame.
+/// The arrays of a DISCONTIGMEM machine's nodes. Their order doesn't matter to a look-up.
 fn node_arrays<M: PhysicalMemory + ?Sized>(
     space: &AddressSpace,
     memory: &M,
@@ -390,6 +390,5 @@ fn node_arrays<M: PhysicalMemory + ?Sized>(
         }
         let _ = arrays.push(Section { frames: own, mem_map });
     }
-    arrays.sort_unstable_by_key(|s: &Section| s.frames.start);
     if arrays.is_empty() { Err(SectionError::NoSections) } else { Ok(arrays) }
 }

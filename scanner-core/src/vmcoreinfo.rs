@@ -179,11 +179,12 @@ impl Release {
 
     /// The version at the start of an `OSRELEASE` value, such as `6.1.0-50-amd64`.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-        let major = numbers.next()?.parse().ok()?;
-        let minor = numbers.next()?.parse().ok()?;
+        // By bytes: splitting by characters has a path to a panic in core.
+        let mut numbers = text.as_bytes().split(|b| !b.is_ascii_digit()).map(number_of);
+        let major = numbers.next()??;
+        let minor = numbers.next()??;
         // What follows may be a third number, "-rc1", or nothing.
-        let patch = numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let patch = numbers.next().flatten().unwrap_or(0);
         Some(Self { major, minor, patch })
     }
 }
@@ -273,9 +274,17 @@ impl<'a> VmcoreInfo<'a> {
     }
 }
 
+/// The decimal number that `digits` are.
+fn number_of(digits: &[u8]) -> Option<u16> {
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Key and value of a line. By bytes, for the same reason as in [`Release::parse`].
 fn split_line(line: &[u8]) -> Option<(&str, &str)> {
-    let line = core::str::from_utf8(line).ok()?;
-    line.strip_suffix('\r').unwrap_or(line).split_once('=')
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let equals = line.iter().position(|b| *b == b'=')?;
+    let (key, value) = (line.get(..equals)?, line.get(equals.checked_add(1)?..)?);
+    Some((core::str::from_utf8(key).ok()?, core::str::from_utf8(value).ok()?))
 }
 
 fn parse_number(radix: Radix, text: &str) -> Option<u64> {

@@ -351,6 +351,11 @@ impl Header {
     pub fn set_scan(&mut self, level: DumpLevel, rules: RuleSet, counters: &Counters) {
         self.dump_level = u32::from(level.bits());
         self.rules = rules.into();
+        self.set_counters(counters);
+    }
+
+    /// Records what a scan counted; see [`set_scan`](Self::set_scan).
+    pub fn set_counters(&mut self, counters: &Counters) {
         self.cache_pages = counters.get(PageClass::Cache);
         self.cache_private_pages = counters.get(PageClass::CachePrivate);
         self.user_pages = counters.get(PageClass::User);

@@ -1,0 +1,249 @@
+//! What changes while a scan runs: its place, what it has found, and what the info structures say.
+
+use super::Fixed;
+use super::status::{Failure, Status};
+use super::types::{Chunk, Findings, Setup};
+use crate::addr::{Pfn, PfnRange};
+use crate::bitmap::Bitmap;
+use crate::info::v2::{self, Header};
+use crate::info::{Crc32c, v1};
+use crate::level::{Counters, PageClass};
+use crate::memory::ReadError;
+use crate::scan::{Outcome, Pace, SCRATCH_BYTES, Scan, Sink};
+use crate::sections::SectionError;
+
+/// Bytes of bitmap that are sealed between two questions to the caller whether to go on.
+const SEAL_BYTES: usize = 1 << 16;
+
+/// What changes while a scan runs.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// `None` if no rule can find anything. Refers to the state's fixed part.
+    pub scan: Option<Scan<'static>>,
+    pub tally: Tally,
+    /// Chunks that are sealed.
+    pub sealed: u32,
+    pub header: Header,
+    pub scratch: [u8; SCRATCH_BYTES],
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    counters: Counters,
+    unreadable: u64,
+    first_unreadable: u64,
+    bad_orders: u64,
+}
+
+impl Progress {
+    /// Sets every bit, fills the chunk table, and writes info that says "empty". `start` is when set-up began.
+    pub fn begin(&mut self, fixed: &Fixed, start: u64) -> Result<(), Failure> {
+        let setup = &fixed.setup;
+        let bad_info = |field| Failure::new(Status::BadInfo, field, 0);
+        for index in 0..self.header.chunk_count {
+            let Some((chunk, words)) = self.chunk(setup, index) else {
+                return Err(Failure::new(Status::BadChunk, "chunk number", u64::from(index)));
+            };
+            words.fill(u64::MAX);
+            let entry = v2::Chunk::unsealed(chunk.address, self.header.chunk_size(index));
+            // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
+            let area = unsafe { setup.info() };
+            self.header.put_chunk(area, index, &entry).map_err(|error| bad_info(error.field))?;
+        }
+        self.header.setup_ns = setup.now().saturating_sub(start);
+        // SAFETY: as above.
+        let area = unsafe { setup.info() };
+        self.header.encode(area).map_err(|error| bad_info(error.field))?;
+        // SAFETY: as above, for version 1.
+        if let Some(area) = unsafe { setup.info_v1() } {
+            v1::Info::NO_BITMAP.encode(area).map_err(|error| bad_info(error.field))?;
+        }
+        Ok(())
+    }
+
+    /// Scans and seals, as far as the caller lets it.
+    pub fn run(&mut self, fixed: &Fixed) -> Status {
+        let setup = &fixed.setup;
+        if self.header.state == v2::State::Complete {
+            return Status::Done;
+        }
+        self.record(setup, v2::State::Scanning);
+        let start = setup.now();
+        let end = setup.frames().end;
+        let outcome = match &mut self.scan {
+            Some(scan) => {
+                // SAFETY: set-up has checked the chunks, and their number.
+                let chunks = unsafe { setup.chunks() };
+                let mut sink = ChunkSink { chunks, header: &self.header, tally: &mut self.tally };
+                scan.run(&fixed.memory, end, &mut self.scratch, &mut sink, &mut Paced(setup))
+            }
+            None => Outcome::Reached,
+        };
+        let scanned = setup.now();
+        self.header.scan_ns = self.header.scan_ns.saturating_add(scanned.saturating_sub(start));
+        let sealed = outcome == Outcome::Reached && self.seal(setup);
+        self.header.seal_ns = self.header.seal_ns.saturating_add(setup.now().saturating_sub(scanned));
+        if sealed {
+            self.record(setup, v2::State::Complete);
+            Status::Done
+        } else {
+            self.record(setup, v2::State::OutOfBudget);
+            Status::Interrupted
+        }
+    }
+
+    /// What was found so far.
+    pub fn findings(&self) -> Findings {
+        let pages = |class| self.tally.counters.get(class);
+        Findings {
+            next_frame: self.next().as_u64(),
+            free_pages: pages(PageClass::Free),
+            unaccepted_pages: pages(PageClass::Unaccepted),
+            cache_pages: pages(PageClass::Cache),
+            cache_private_pages: pages(PageClass::CachePrivate),
+            user_pages: pages(PageClass::User),
+            hwpoison_pages: pages(PageClass::Hwpoison),
+            offline_pages: pages(PageClass::Offline),
+            unreadable_pages: self.tally.unreadable,
+            bad_order_pages: self.tally.bad_orders,
+        }
+    }
+
+    /// The first frame that is not decided.
+    fn next(&self) -> Pfn {
+        let frames = self.header.frames();
+        self.scan.as_ref().map_or(frames.end, |scan| scan.next().max(frames.start).min(frames.end))
+    }
+
+    /// Chunk `index` and the words of it that hold bits.
+    fn chunk<'a>(&self, setup: &Setup, index: u32) -> Option<(&'a Chunk, &'a mut [u64])> {
+        // SAFETY: set-up has checked the chunks, and their number.
+        let chunk = unsafe { setup.chunks() }.get(index as usize)?;
+        // SAFETY: set-up has checked this chunk's pointer and size.
+        Some((chunk, unsafe { words(chunk, &self.header, index) }))
+    }
+
+    /// Gives the chunks that have none yet their checksums; `false` if the caller stops it.
+    fn seal(&mut self, setup: &Setup) -> bool {
+        while let Some((chunk, words)) =
+            self.chunk(setup, self.sealed).filter(|_| self.sealed < self.header.chunk_count)
+        {
+            let size = self.header.chunk_size(self.sealed);
+            let mut crc = Crc32c::new();
+            let mut left = size as usize;
+            for piece in words.chunks(SEAL_BYTES / 8) {
+                if !setup.go_on(self.header.frames().end) {
+                    return false;
+                }
+                // SAFETY: words can be seen as bytes, eight each.
+                let bytes =
+                    unsafe { core::slice::from_raw_parts(piece.as_ptr().cast::<u8>(), size_of_val(piece)) };
+                crc.update(bytes.get(..left).unwrap_or(bytes));
+                left = left.saturating_sub(bytes.len());
+            }
+            let entry = v2::Chunk::unsealed(chunk.address, size).sealed(crc.finish());
+            // SAFETY: set-up has checked the info's memory, and no other slice of it is in use. It has also put all
+            // entries there once, so that this one fits.
+            let _ = self.header.put_chunk(unsafe { setup.info() }, self.sealed, &entry);
+            self.sealed = self.sealed.saturating_add(1);
+        }
+        true
+    }
+
+    /// Writes how far the scan is, and what it found, to the info structures. Set-up has written the same header once,
+    /// so that this can't fail.
+    fn record(&mut self, setup: &Setup, state: v2::State) {
+        let next = self.next();
+        let header = &mut self.header;
+        header.state = state;
+        header.scanned_up_to = next.as_u64();
+        header.set_counters(&self.tally.counters);
+        header.unreadable_pages = self.tally.unreadable;
+        header.first_unreadable = self.tally.first_unreadable;
+        header.bad_order_pages = self.tally.bad_orders;
+        let rest = PfnRange::new(next, header.frames().end);
+        // SAFETY: set-up has checked the ranges.
+        let ranges = unsafe { setup.ranges() };
+        header.unscanned_pages =
+            ranges.iter().fold(0, |sum, range| sum.saturating_add(range.intersection(rest).len()));
+        // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
+        let _ = header.encode(unsafe { setup.info() });
+        let mut info = v1::Info::NO_BITMAP;
+        if state == v2::State::Complete
+            && header.first_frame == 0
+            && let Some((chunk, _)) = self.chunk(setup, 0).filter(|_| self.header.chunk_count == 1)
+        {
+            info.bitmap = chunk.address;
+            info.bitmap_size = self.header.chunk_size(0);
+            info.set_counters(&self.tally.counters);
+        }
+        // SAFETY: as for version 2.
+        if let Some(area) = unsafe { setup.info_v1() } {
+            let _ = info.encode(area);
+        }
+    }
+}
+
+/// The words of `chunk`, number `index`, that hold bits.
+///
+/// # Safety
+/// Set-up must have checked the chunk, and no other slice of its words may be in use.
+unsafe fn words<'a>(chunk: &Chunk, header: &Header, index: u32) -> &'a mut [u64] {
+    let count = header.chunk_size(index).div_ceil(8) as usize;
+    // SAFETY: the chunk is not null, aligned, and has at least this size; the caller of crash_scan_setup promised
+    // that the memory is there and that only the scanner uses it.
+    unsafe { core::slice::from_raw_parts_mut(chunk.words, count) }
+}
+
+/// Clears bits in the caller's chunks.
+struct ChunkSink<'s> {
+    chunks: &'s [Chunk],
+    header: &'s Header,
+    tally: &'s mut Tally,
+}
+
+impl Sink for ChunkSink<'_> {
+    fn exclude(&mut self, frames: PfnRange, class: PageClass) {
+        let mut left = frames.intersection(self.header.frames());
+        while !left.is_empty() {
+            let index =
+                left.start.as_u64().saturating_sub(self.header.first_frame) >> (self.header.chunk_shift & 63);
+            let index = index as u32;
+            let (Some(chunk), Some(own)) = (self.chunks.get(index as usize), self.header.chunk_frames(index))
+            else {
+                break;
+            };
+            // SAFETY: set-up has checked all chunks that have frames; this slice is the only one.
+            let mut words = [unsafe { words(chunk, self.header, index) }];
+            if let Ok(mut bitmap) = Bitmap::new(own, 63, &mut words) {
+                self.tally.counters.add(class, bitmap.clear(left));
+            }
+            left.start = own.end.min(left.end);
+        }
+    }
+
+    fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
+        let tally = &mut self.tally;
+        tally.unreadable = tally.unreadable.saturating_add(frames.len());
+        if let SectionError::Read(ReadError::Unreadable(at)) = error
+            && tally.first_unreadable == 0
+            && at.addr.pfn() < Pfn::END
+        {
+            tally.first_unreadable = at.addr.as_u64();
+        }
+    }
+
+    fn bad_order(&mut self, _: Pfn) {
+        self.tally.bad_orders = self.tally.bad_orders.saturating_add(1);
+    }
+}
+
+/// Asks the caller.
+struct Paced<'s>(&'s Setup);
+
+impl Pace for Paced<'_> {
+    fn go_on(&mut self, next: Pfn) -> bool {
+        self.0.go_on(next)
+    }
+}

@@ -3,4 +3,5 @@
 pub mod fixture;
 pub mod scan;
 pub mod simulated;
+pub mod synth;
 pub mod trim;

@@ -1,0 +1,103 @@
+//! Simulated machines of every kernel generation, scanned: the scan has to find what was put in.
+
+use cdbitmap::image::{OpenOptions, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::scan;
+use cdbitmap::synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec};
+use cross_tests::synth::{file, small};
+use scanner_core::scan::Unhurried;
+use scanner_core::{Counters, DumpLevel, PageClass, RuleSet};
+
+fn counted(counters: &Counters) -> ClassCounts {
+    ClassCounts {
+        cache: counters.get(PageClass::Cache),
+        cache_private: counters.get(PageClass::CachePrivate),
+        user: counters.get(PageClass::User),
+        free: counters.get(PageClass::Free) + counters.get(PageClass::Unaccepted),
+        hwpoison: counters.get(PageClass::Hwpoison),
+        offline: counters.get(PageClass::Offline),
+    }
+}
+
+/// Scans the machine at dump level 31 and compares the counts of each class with those that the machine was made with.
+fn check(spec: &Spec) {
+    let (core, summary) = file(spec);
+    let image = open(core.path(), &OpenOptions::default()).unwrap();
+    assert_eq!(image.facts().exists.count(), summary.frames, "{spec:?}");
+    assert_eq!(image.facts().backed.count(), summary.backed, "{spec:?}");
+    let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
+    assert_eq!(machine.os_release(), spec.generation.release);
+    let level = DumpLevel::from_number(31).unwrap();
+    let found = scan(&machine, level, &mut Unhurried).findings;
+    assert_eq!(found.unreadable_frames, 0, "{spec:?}");
+    assert_eq!(counted(&found.counters), summary.expected, "{spec:?}");
+}
+
+#[test]
+fn every_generation_has_the_pages_it_was_made_with() {
+    for generation in GENERATIONS {
+        check(&small(generation));
+    }
+}
+
+#[test]
+fn every_memory_model_leads_to_the_struct_pages() {
+    for name in ["2.6.18", "2.6.32", "3.1"] {
+        use MemoryModel::{Discontig, Flat, Sparse, SparseExtreme, Vmemmap};
+        for model in [Vmemmap, SparseExtreme, Sparse, Discontig, Flat] {
+            check(&Spec { model: Some(model), ..small(Generation::named(name).unwrap()) });
+        }
+    }
+}
+
+#[test]
+fn every_profile_on_machines_with_nodes_and_five_levels() {
+    for name in ["4.18", "6.1", "6.6", "7.2"] {
+        for profile in [Profile::Idle, Profile::Busy, Profile::Mixed] {
+            let spec =
+                Spec { profile, five_level: true, nodes: 2, ..small(Generation::named(name).unwrap()) };
+            check(&spec);
+            check(&Spec { memory: 5 << 30, edge_cases: false, nodes: 3, five_level: false, ..spec });
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_file() {
+    let spec = Spec { contents: true, ..small(Generation::named("6.12").unwrap()) };
+    let read = |spec: &Spec| std::fs::read(file(spec).0.path()).unwrap();
+    let first = read(&spec);
+    assert!(first == read(&spec));
+    assert!(first != read(&Spec { seed: 2, ..spec }));
+}
+
+/// Whatever is wrong with a machine, a scan ends, and drops nothing that it would not drop from a sound one.
+#[test]
+fn no_fault_makes_a_scan_drop_more() {
+    let generation = Generation::named("6.12").unwrap();
+    let level = DumpLevel::from_number(31).unwrap();
+    let sound = Spec { memory: 512 << 20, ..small(generation) };
+    let (core, _) = file(&sound);
+    let image = open(core.path(), &OpenOptions::default()).unwrap();
+    let whole = scan(&Machine::new(&*image, RuleSet::Makedumpfile).unwrap(), level, &mut Unhurried).bitmap;
+    for fault in [
+        Fault::UnmappedVmemmap,
+        Fault::VmemmapOutside,
+        Fault::SectionOutside,
+        Fault::TableLoop,
+        Fault::TableOnes,
+        Fault::SectionRootUnmapped,
+        Fault::FreeListLoop,
+        Fault::FreeListBroken,
+        Fault::Truncated,
+    ] {
+        let (core, _) = file(&Spec { faults: vec![fault], ..sound.clone() });
+        // An image or a machine that is refused loses nothing either.
+        let Ok(image) = open(core.path(), &OpenOptions::default()) else { continue };
+        let Ok(machine) = Machine::new(&*image, RuleSet::Makedumpfile) else { continue };
+        let scanned = scan(&machine, level, &mut Unhurried).bitmap;
+        let lost = whole.to_ranges().minus(&scanned.to_ranges());
+        let lost = lost.as_slice().iter().filter(|range| range.start.as_u64() < scanned.frames()).count();
+        assert_eq!(lost, 0, "{fault:?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Simulated machines of every kernel generation: the scan's bitmaps against those of makedumpfile, bit for bit, at
+//! every dump level. The environment variable `MAKEDUMPFILE` names the binary; without it nothing is compared.
+
+use cdbitmap::frames::FrameBitmap;
+use cdbitmap::image::{OpenOptions, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::scan;
+use cdbitmap::synth::{GENERATIONS, Generation, MemoryModel, Profile, Spec};
+use cross_tests::synth::{file, small};
+use scanner_core::layout::DeadRule;
+use scanner_core::scan::Unhurried;
+use scanner_core::{DumpLevel, RuleSet};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// The binary to compare with; says so on the terminal if there is none.
+fn makedumpfile() -> Option<OsString> {
+    let binary = std::env::var_os("MAKEDUMPFILE");
+    if binary.is_none() {
+        // The macros' output would be captured.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: set MAKEDUMPFILE to compare with makedumpfile");
+    }
+    binary
+}
+
+/// Filters `core` into `dump`.
+fn filter(makedumpfile: &OsString, core: &Path, dump: &Path, level: u64) {
+    let output = Command::new(makedumpfile)
+        .args(["-f", "-l", "--message-level", "31", "-d"])
+        .arg(level.to_string())
+        .args([core, dump])
+        .output()
+        .expect("MAKEDUMPFILE can be run");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "makedumpfile -d {level}: {said}");
+}
+
+/// Compares the 2nd bitmap of each of `levels`.
+fn compare(makedumpfile: &OsString, spec: &Spec, levels: impl IntoIterator<Item = u64>) {
+    let (core, _) = file(spec);
+    let dump = tempfile::NamedTempFile::new().unwrap();
+    let image = open(core.path(), &OpenOptions::default()).unwrap();
+    let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
+    let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
+    for number in levels {
+        let level = DumpLevel::from_number(number).unwrap();
+        filter(makedumpfile, core.path(), dump.path(), number);
+        let theirs = open(dump.path(), &OpenOptions::default()).unwrap();
+        let theirs = &theirs.facts().filtered.as_ref().expect("a dump is filtered").kept;
+        if machine.dead_rules(level).contains(&DeadRule::FreeByListsOnly) {
+            continue;
+        }
+        let mut ours = exists.clone();
+        ours.intersect(&scan(&machine, level, &mut Unhurried).bitmap);
+        let (ours, theirs) = (ours.to_ranges(), theirs.to_ranges());
+        assert!(
+            ours == theirs,
+            "{spec:?}, level {number}: kept although makedumpfile drops them: {:?}; dropped although it keeps them: \
+             {:?}",
+            ours.minus(&theirs),
+            theirs.minus(&ours)
+        );
+    }
+}
+
+#[test]
+fn every_generation_at_every_level() {
+    let Some(makedumpfile) = makedumpfile() else { return };
+    for generation in GENERATIONS {
+        compare(&makedumpfile, &small(generation), 0..32);
+    }
+}
+
+#[test]
+fn every_memory_model_with_and_without_values_given_by_hand() {
+    let Some(makedumpfile) = makedumpfile() else { return };
+    for name in ["2.6.18", "2.6.32", "2.6.38", "3.1"] {
+        use MemoryModel::{Discontig, Flat, Sparse, SparseExtreme, Vmemmap};
+        for model in [Vmemmap, SparseExtreme, Sparse, Discontig, Flat] {
+            for hand_keys in [false, true] {
+                let spec = Spec {
+                    model: Some(model),
+                    hand_keys,
+                    nodes: 2,
+                    ..small(Generation::named(name).unwrap())
+                };
+                compare(&makedumpfile, &spec, [8, 16, 31]);
+            }
+        }
+    }
+}
+
+#[test]
+fn profiles_nodes_and_five_levels() {
+    let Some(makedumpfile) = makedumpfile() else { return };
+    for name in ["4.18", "5.10", "6.1", "6.12", "7.2"] {
+        for profile in [Profile::Idle, Profile::Busy] {
+            let spec = Spec {
+                profile,
+                memory: 5 << 30,
+                five_level: true,
+                nodes: 3,
+                ..small(Generation::named(name).unwrap())
+            };
+            compare(&makedumpfile, &spec, [4, 8, 31]);
+        }
+    }
+}

@@ -456,11 +456,7 @@ impl FreeLists {
         let place = machine.struct_page_phys(inner) + machine.generation.page.lru;
         for fault in &machine.spec.faults {
             match fault {
-                // The block leads to itself, and says that it came from itself: back pointers alone don't tell.
-                Fault::FreeListLoop => {
-                    out.write_u64(place, lru)?;
-                    out.write_u64(place + 8, lru)?;
-                }
+                Fault::FreeListLoop => out.write_u64(place, lru)?,
                 Fault::FreeListBroken => out.write_u64(place + 8, lru + 0x1000)?,
                 _ => {}
             }

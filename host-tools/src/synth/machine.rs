@@ -427,9 +427,11 @@ fn check(spec: &Spec) -> Result<()> {
     if spec.nodes == 0 || u64::from(spec.nodes) > most {
         return Err(Error::unusable(format!("this machine can have 1 to {most} nodes")));
     }
-    if spec.faults.contains(&Fault::TableLoop)
-        && spec.model.unwrap_or(spec.generation.model) != MemoryModel::Vmemmap
-    {
+    let model = spec.model.unwrap_or(spec.generation.model);
+    if spec.nodes > 1 && model == MemoryModel::Flat {
+        return Err(Error::unusable("a machine with one memory map for all memory has one node"));
+    }
+    if spec.faults.contains(&Fault::TableLoop) && model != MemoryModel::Vmemmap {
         return Err(Error::unusable("only a virtual memory map can have a loop in its page tables"));
     }
     Ok(())

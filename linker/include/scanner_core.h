@@ -182,14 +182,16 @@ struct crash_direct_map {
 /*
  * Sets a scan up in state, of state_size bytes, and sets every bit of the
  * bitmap. Parses VMCOREINFO and reads the description of the memory sections:
- * to be called before anything goes wrong.
+ * to be called before anything goes wrong. Takes up to 10 KiB of stack, the
+ * callbacks' own not counted.
  */
 int crash_scan_setup(void *state, size_t state_size, const struct crash_scan_setup *setup);
 
 /*
  * Scans until the bitmap is complete (CRASH_SCAN_DONE), or until pace says stop
  * (CRASH_SCAN_INTERRUPTED; can be called again to go on). The info says what
- * was found either way.
+ * was found either way. Takes up to 1 KiB of stack, the callbacks' own not
+ * counted.
  */
 int crash_scan_run(void *state);
 

@@ -134,22 +134,19 @@ impl MemorySections {
                 } else {
                     SECTION_FLAGS
                 };
-                let sparse = |roots| {
-                    with(Model::Sparse { roots, extreme, entry_size, map_offset, frames_shift, flags })
-                };
+                let sparse =
+                    |roots| Model::Sparse { roots, extreme, entry_size, map_offset, frames_shift, flags };
                 // VMCOREINFO has the array's address; a text made from debug information may have that of the
                 // pointer to it (since 4.15).
-                let direct = sparse(mem_section);
-                if direct.any_present(memory) || !extreme {
-                    return if direct.any_present(memory) {
-                        Ok(direct)
-                    } else {
-                        Err(direct.why_empty(memory))
-                    };
+                let mut sections = with(sparse(mem_section));
+                if sections.any_present(memory) {
+                    return Ok(sections);
                 }
-                let pointer = space.read_u64(memory, mem_section)?;
-                let indirect = sparse(VirtAddr::new(pointer));
-                if indirect.any_present(memory) { Ok(indirect) } else { Err(direct.why_empty(memory)) }
+                let empty = sections.why_empty(memory);
+                if extreme {
+                    sections.model = sparse(VirtAddr::new(space.read_u64(memory, mem_section)?));
+                }
+                if extreme && sections.any_present(memory) { Ok(sections) } else { Err(empty) }
             }
             MemoryModelKeys::Flat { mem_map } => {
                 let mem_map = VirtAddr::new(space.read_u64(memory, mem_map)?);

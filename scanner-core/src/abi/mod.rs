@@ -262,44 +262,54 @@ unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Failure> {
     // SAFETY: the caller's promise is the same.
     unsafe { setup.check_memory()? };
 
-    let info = VmcoreInfo::parse(text)?;
-    let layout = KernelLayout::resolve(&info, Some(setup.phys_base))?;
-    // SAFETY: aligned, with room for a state. `sections` is read only behind the write.
+    // SAFETY: aligned, with room for a state, and nobody refers to it yet. It is written field by field since it is too
+    // large for the stack; each is written before the reference to it is made.
+    let (header, sections) = unsafe {
+        let header = addr_of_mut!((*state).progress.header);
+        header.write(Header::new(setup.frames().start, setup.frame_count, setup.chunk_shift));
+        (&mut *header, addr_of_mut!((*state).fixed.sections))
+    };
+    header.self_address = setup.info_address;
+    header.producer = producer;
+    header.dump_level = setup.level;
+    header.rules = rule_set.into();
+    let layout = resolve(text, setup.phys_base, header)?;
+    let end = setup.frames().end;
+    // SAFETY: as above; all of `fixed` is written before the reference to it is made.
     let fixed = unsafe {
-        let end = setup.frames().end;
-        let sections = MemorySections::locate(&layout, &memory, end, rule_set)?;
-        addr_of_mut!((*state).fixed).write(Fixed { memory, setup: *setup, sections });
+        sections.write(MemorySections::locate(&layout, &memory, end, rule_set)?);
+        addr_of_mut!((*state).fixed.memory).write(memory);
+        addr_of_mut!((*state).fixed.setup).write(*setup);
         &*addr_of!((*state).fixed)
     };
-
     // SAFETY: `check_memory` has checked the ranges.
     let ranges = unsafe { fixed.setup.ranges() };
     let rules = Rules::new(&layout, level, rule_set);
     let scan = rules.need_scan().then(|| Scan::new(rules, &fixed.sections, ranges));
-    // SAFETY: aligned, with room; nobody refers to the progress yet. It is written field by field since it is too
-    // large for the stack, and all of it before the reference to it is made.
+    // SAFETY: as above; with these four and the header all of `progress` is written.
     let progress = unsafe {
         let progress = addr_of_mut!((*state).progress);
         addr_of_mut!((*progress).scan).write(scan);
         addr_of_mut!((*progress).tally).write(Tally::default());
         addr_of_mut!((*progress).sealed).write(0);
         addr_of_mut!((*progress).scratch).write_bytes(0, 1);
-        let header = Header::new(setup.frames().start, setup.frame_count, setup.chunk_shift);
-        addr_of_mut!((*progress).header).write(header);
         &mut *progress
     };
-    let header = &mut progress.header;
-    header.self_address = setup.info_address;
-    header.producer = producer;
-    header.dump_level = setup.level;
-    header.rules = rule_set.into();
-    header.vmcoreinfo_crc = crc32c(text);
-    header.set_kernel_release(info.os_release());
-    header.set_build_id(build_id(info.build_id().unwrap_or_default(), &mut [0; 20]));
     progress.begin(fixed, start)?;
     // SAFETY: aligned, with room for a state.
     unsafe { addr_of_mut!((*state).magic).write(State::READY) };
     Ok(())
+}
+
+/// Resolves the kernel's layout, and notes whose it is. Not inlined: the parsed text is more than a KiB, and is not
+/// needed any more when the sections are searched.
+#[inline(never)]
+fn resolve(text: &[u8], phys_base: u64, header: &mut Header) -> Result<KernelLayout, Failure> {
+    let info = VmcoreInfo::parse(text)?;
+    header.vmcoreinfo_crc = crc32c(text);
+    header.set_kernel_release(info.os_release());
+    header.set_build_id(build_id(info.build_id().unwrap_or_default(), &mut [0; 20]));
+    Ok(KernelLayout::resolve(&info, Some(phys_base))?)
 }
 
 impl Setup {

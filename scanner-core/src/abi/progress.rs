@@ -124,7 +124,9 @@ impl Progress {
         Some((chunk, unsafe { words(chunk, &self.header, index) }))
     }
 
-    /// Gives the chunks that have none yet their checksums; `false` if the caller stops it.
+    /// Gives the chunks that have none yet their checksums; `false` if the caller stops it. Not inlined, so that the
+    /// scan, which is over by then, doesn't find its stack taken.
+    #[inline(never)]
     fn seal(&mut self, setup: &Setup) -> bool {
         while let Some((chunk, words)) =
             self.chunk(setup, self.sealed).filter(|_| self.sealed < self.header.chunk_count)
@@ -189,6 +191,7 @@ impl Progress {
 ///
 /// # Safety
 /// Set-up must have checked the chunk, and no other slice of its words may be in use.
+#[inline]
 unsafe fn words<'a>(chunk: &Chunk, header: &Header, index: u32) -> &'a mut [u64] {
     let count = header.chunk_size(index).div_ceil(8) as usize;
     // SAFETY: the chunk is not null, aligned, and has at least this size; the caller of crash_scan_setup promised

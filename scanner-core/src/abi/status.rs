@@ -21,8 +21,10 @@ macro_rules! statuses {
                 &[$(($c_name, $value, concat!($($meaning),+).trim_ascii()),)*];
 
             /// What it means, in words.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($meaning),+).trim_ascii(),)* }
+            pub fn meaning(self) -> &'static str {
+                // Not by match: that would be a jump table with a trap for numbers that can't be.
+                let own = Self::C_NAMES.iter().find(|(_, value, _)| *value == self as i32);
+                own.map_or("", |(_, _, meaning)| meaning)
             }
         }
     };

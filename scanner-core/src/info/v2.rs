@@ -324,6 +324,7 @@ impl Header {
     }
 
     /// The frames that chunk `index` stands for; `None` behind the last one.
+    #[inline]
     pub const fn chunk_frames(&self, index: u32) -> Option<PfnRange> {
         if index >= self.chunk_count {
             return None;
@@ -335,6 +336,7 @@ impl Header {
     }
 
     /// Bytes of chunk `index`; 0 behind the last one.
+    #[inline]
     pub const fn chunk_size(&self, index: u32) -> u64 {
         match self.chunk_frames(index) {
             Some(frames) => frames.len().div_ceil(8),

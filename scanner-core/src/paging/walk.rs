@@ -87,6 +87,8 @@ impl AddressSpace {
     /// # Errors
     /// If already the first byte can't be translated. A `len` of 0 translates no byte and gives a piece without
     /// bytes.
+    // Not inlined: its iterator would stand in the stack frame of a caller that has deeper ways to go afterwards.
+    #[inline(never)]
     pub fn piece<M: PhysicalMemory + ?Sized>(
         &self,
         memory: &M,
@@ -152,8 +154,15 @@ impl AddressSpace {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_u64<M: PhysicalMemory + ?Sized>(&self, memory: &M, addr: VirtAddr) -> Result<u64, ReadError> {
+        // Two parts at the most, and by far most often one: going over pieces would take several times the stack.
         let mut bytes = [0; 8];
-        self.read(memory, addr, &mut bytes)?;
+        let first = self.translate(memory, addr)?;
+        let (head, tail) = bytes.split_at_mut(first.len.min(8) as usize);
+        memory.read(first.phys, head)?;
+        if !tail.is_empty() {
+            let behind = addr.checked_add(first.len).unwrap_or_default();
+            memory.read(self.translate(memory, behind)?.phys, tail)?;
+        }
         Ok(u64::from_le_bytes(bytes))
     }
 }
@@ -176,6 +185,8 @@ static_assertions::const_assert!(size_of::<Pieces<'static, ()>>() <= 104);
 
 impl<M: PhysicalMemory + ?Sized> Pieces<'_, M> {
     /// What the next table entry maps of the range.
+    // One stack frame less for the panic path.
+    #[inline(always)]
     fn next_entry(&mut self) -> Option<Result<Piece, Hole>> {
         if self.left == 0 {
             return None;

@@ -1,0 +1,206 @@
+//! The rules, and the limits that two of them have.
+
+use crate::code::Body;
+use crate::object_file::{Program, Target};
+use crate::report::{Entry, FunctionReport, Report};
+use crate::stack::{chains, reached};
+use object::elf;
+
+/// Symbols that may be undefined: kernels and purgatories have them, and compilers call them.
+const ALLOWED_UNDEFINED: [&str; 4] = ["memcpy", "memset", "memcmp", "memmove"];
+
+/// Relocations that kexec's loader for a purgatory and the kernel's for modules both know.
+const ALLOWED_RELOCATIONS: [(elf::RelocationType, &str); 6] = [
+    (elf::R_X86_64_NONE, "R_X86_64_NONE"),
+    (elf::R_X86_64_64, "R_X86_64_64"),
+    (elf::R_X86_64_PC32, "R_X86_64_PC32"),
+    (elf::R_X86_64_PLT32, "R_X86_64_PLT32"),
+    (elf::R_X86_64_32, "R_X86_64_32"),
+    (elf::R_X86_64_32S, "R_X86_64_32S"),
+];
+
+/// Bytes of stack and of code for an entry that no other line is for: those that run after the crash.
+const STACK_LIMIT: u64 = 1 << 10;
+const TEXT_LIMIT: u64 = 16 << 10;
+/// Entries that run when all is well, or on a stack of their own.
+const SET_UP_LIMITS: [(&str, u64, u64); 2] =
+    [("crash_scan_setup", 10 << 10, 32 << 10), ("crash_direct_map", 2 << 10, 16 << 10)];
+
+/// How much each entry may take.
+#[derive(Debug)]
+pub struct Limits {
+    stack: Vec<(Option<String>, u64)>,
+    text: Vec<(Option<String>, u64)>,
+}
+
+impl Limits {
+    /// The limits with those given as `BYTES` or `ENTRY=BYTES`.
+    ///
+    /// # Errors
+    /// A sentence, if one is not of that form.
+    pub fn parse(stack: &[String], text: &[String]) -> Result<Self, String> {
+        let parse =
+            |given: &[String]| given.iter().map(|text| parse_limit(text)).collect::<Result<Vec<_>, _>>();
+        Ok(Self { stack: parse(stack)?, text: parse(text)? })
+    }
+
+    fn stack(&self, entry: &str) -> u64 {
+        find(&self.stack, entry).unwrap_or_else(|| set_up(entry).map_or(STACK_LIMIT, |(_, stack, _)| *stack))
+    }
+
+    fn text(&self, entry: &str) -> u64 {
+        find(&self.text, entry).unwrap_or_else(|| set_up(entry).map_or(TEXT_LIMIT, |(_, _, text)| *text))
+    }
+}
+
+fn set_up(entry: &str) -> Option<&'static (&'static str, u64, u64)> {
+    SET_UP_LIMITS.iter().find(|(name, ..)| *name == entry)
+}
+
+/// The limit given for `entry`, else the one given for all.
+fn find(given: &[(Option<String>, u64)], entry: &str) -> Option<u64> {
+    let for_name =
+        |name: Option<&str>| given.iter().rev().find(|(n, _)| n.as_deref() == name).map(|(_, bytes)| *bytes);
+    for_name(Some(entry)).or_else(|| for_name(None))
+}
+
+fn parse_limit(text: &str) -> Result<(Option<String>, u64), String> {
+    let (name, number) = match text.split_once('=') {
+        Some((name, number)) => (Some(name.to_owned()), number),
+        None => (None, text),
+    };
+    let bytes = number.parse().map_err(|_| format!("{text}: a limit is BYTES or ENTRY=BYTES"))?;
+    Ok((name, bytes))
+}
+
+/// Checks all rules.
+pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
+    let bodies: Vec<Body> = program.functions.iter().map(|function| Body::of(program, function)).collect();
+    let name = |index: usize| program.functions[index].name.clone();
+    let mut report = Report {
+        text_bytes: program.text_size,
+        data_bytes: program.data_size,
+        functions: program
+            .functions
+            .iter()
+            .zip(&bodies)
+            .map(|(f, body)| FunctionReport {
+                name: f.name.clone(),
+                text_bytes: f.bytes.len() as u64,
+                frame_bytes: body.frame,
+                calls_through_pointers: body.indirect_calls,
+            })
+            .collect(),
+        ..Report::default()
+    };
+    let violations = &mut report.violations;
+    for symbol in program.undefined.iter().filter(|name| !ALLOWED_UNDEFINED.contains(&name.as_str())) {
+        let users: Vec<String> = users_of(program, symbol);
+        violations.push(format!("{symbol} is undefined, and is used by {}", users.join(", ")));
+    }
+    for (section, bytes) in &program.stray {
+        violations.push(format!("{bytes} bytes of code in {section} belong to no function"));
+    }
+    for (function, body) in program.functions.iter().zip(&bodies) {
+        for (at, fault) in &body.faults {
+            violations.push(format!(
+                "{}: the instruction at +{:#x} {fault}",
+                function.name,
+                at - function.offset
+            ));
+        }
+    }
+    relocations(program, violations);
+    match chains(&bodies) {
+        Err(cycle) => {
+            let names: Vec<String> = cycle.into_iter().map(name).collect();
+            violations.push(format!("recursion: {}", names.join(" calls ")));
+        }
+        Ok(chains) => {
+            for (index, function) in program.functions.iter().enumerate().filter(|(_, f)| f.global) {
+                let chain = &chains[index];
+                let text: u64 =
+                    reached(&bodies, index).iter().map(|f| program.functions[*f].bytes.len() as u64).sum();
+                let entry = Entry {
+                    name: function.name.clone(),
+                    stack_bytes: chain.bytes,
+                    stack_limit: limits.stack(&function.name),
+                    text_bytes: text,
+                    text_limit: limits.text(&function.name),
+                    deepest_chain: chain.functions.iter().map(|f| (name(*f), bodies[*f].frame)).collect(),
+                };
+                if entry.stack_bytes > entry.stack_limit {
+                    violations.push(format!(
+                        "{} takes {} bytes of stack, more than {}",
+                        entry.name, entry.stack_bytes, entry.stack_limit
+                    ));
+                }
+                if entry.text_bytes > entry.text_limit {
+                    violations.push(format!(
+                        "{} reaches {} bytes of code, more than {}",
+                        entry.name, entry.text_bytes, entry.text_limit
+                    ));
+                }
+                report.entries.push(entry);
+            }
+        }
+    }
+    report
+}
+
+/// Checks the kinds of relocations, and that no function's address is taken.
+fn relocations(program: &Program<'_>, violations: &mut Vec<String>) {
+    for relocation in &program.relocations {
+        let place = program.function_at(relocation.at.0, relocation.at.1);
+        let place = place.map_or("data", |index| &program.functions[index].name);
+        if !ALLOWED_RELOCATIONS.iter().any(|(kind, _)| *kind == relocation.kind) {
+            let allowed: Vec<&str> = ALLOWED_RELOCATIONS.iter().map(|(_, name)| *name).collect();
+            violations.push(format!(
+                "{place}: relocation of type {}, which loaders don't know; they know {}",
+                relocation.kind,
+                allowed.join(", ")
+            ));
+        }
+        // A call's or jump's field is the only place where a function's start belongs: a table or a register with it
+        // could be called by what looks like a callback.
+        let branch = matches!(relocation.kind, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32)
+            && program
+                .function_at(relocation.at.0, relocation.at.1)
+                .is_some_and(|index| is_branch(program, index, relocation.at.1));
+        if let Target::Place(section, offset) = relocation.target
+            && let Some(index) = program.function_at(section, offset)
+            && program.functions[index].offset == offset
+            && !branch
+        {
+            violations.push(format!("the address of {} is taken in {place}", program.functions[index].name));
+        }
+    }
+}
+
+/// Whether the field at `offset` is that of a call or a jump.
+fn is_branch(program: &Program<'_>, function: usize, offset: u64) -> bool {
+    let function = &program.functions[function];
+    let at = usize::try_from(offset - function.offset).unwrap_or(usize::MAX);
+    let byte = |back: usize| at.checked_sub(back).and_then(|at| function.bytes.get(at)).copied();
+    // call rel32, jmp rel32, jcc rel32
+    matches!(byte(1), Some(0xe8 | 0xe9)) || (byte(2) == Some(0x0f) && matches!(byte(1), Some(0x80..=0x8f)))
+}
+
+/// The functions with a relocation to `symbol`.
+fn users_of(program: &Program<'_>, symbol: &str) -> Vec<String> {
+    let mut users: Vec<String> = program
+        .relocations
+        .iter()
+        .filter(|r| matches!(&r.target, Target::Undefined(name) if name == symbol))
+        .map(|r| {
+            let function = program.function_at(r.at.0, r.at.1);
+            function.map_or("data", |index| &program.functions[index].name).to_owned()
+        })
+        .collect();
+    users.sort_unstable();
+    users.dedup();
+    if users.is_empty() {
+        users.push("nobody".to_owned());
+    }
+    users
+}

@@ -1,5 +1,6 @@
 //! Sets of page frames on the host: as sorted ranges, and as a flat bitmap.
 
+use crate::{Error, Result};
 use scanner_core::{Pfn, PfnRange};
 
 /// A set of page frames as sorted, disjoint, non-adjacent, non-empty ranges.
@@ -83,6 +84,22 @@ impl FrameBitmap {
         let mut bitmap = Self { words: vec![u64::MAX; frames.div_ceil(64) as usize], frames };
         bitmap.clear_tail();
         bitmap
+    }
+
+    /// Makes sure that there is memory for `count` bitmaps of `frames` bits, which a damaged image can make as large
+    /// as it likes. Nothing is kept of what is asked for.
+    ///
+    /// # Errors
+    /// If there is not enough.
+    pub fn require_room(frames: u64, count: u64) -> Result<()> {
+        let words = usize::try_from(frames.div_ceil(64).saturating_mul(count)).unwrap_or(usize::MAX);
+        Vec::<u64>::new().try_reserve_exact(words).map_err(|_| {
+            Error::failure(format!(
+                "memory up to frame {frames:#x} takes a bitmap of {} MiB, and there is not enough memory for {count}",
+                frames.div_ceil(8) >> 20
+            ))
+            .hint("Free some memory. cdbitmap dump goes over a machine of any size in pieces, and needs little.")
+        })
     }
 
     /// A bitmap from the bytes of a file; bits that `bytes` doesn't have are clear, those at or behind

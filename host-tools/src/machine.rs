@@ -47,8 +47,13 @@ impl<'i> Machine<'i> {
             .map_err(|e| layout_error(e.to_string()))?;
         let max_pfn = Pfn::new(facts.max_pfn);
         let sections = MemorySections::locate(&layout, image, max_pfn, rule_set).map_err(|error| {
-            Error::unusable(format!("the array of struct page can't be found: {error}"))
-                .hint("Is the VMCOREINFO that of this machine's kernel and boot? KASLR moves addresses at each boot.")
+            let hint = if facts.warnings.is_empty() {
+                "Is the VMCOREINFO that of this machine's kernel and boot? KASLR moves addresses at each boot."
+            } else {
+                "The image is not whole: that memory may be in the part that is missing. At dump level 0 or 1 what \
+                 is there is kept as it is, without a scan."
+            };
+            Error::unusable(format!("the array of struct page can't be found: {error}")).hint(hint)
         })?;
         let frames = sections.end(image).as_u64();
         if frames > MAX_FRAMES {

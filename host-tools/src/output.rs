@@ -1,10 +1,11 @@
 //! Files that appear whole or not at all.
 
 use crate::{Error, Result};
+use rustix::fs::Access;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -45,7 +46,9 @@ impl OutputFile {
             return Ok(Self::new(target, Kind::Direct { file: file.into(), readable: false }, false));
         }
         match std::fs::metadata(target) {
-            Ok(meta) if meta.is_dir() => Err(Error::unusable("is a directory").at(target)),
+            Ok(meta) if meta.is_dir() => {
+                Err(Error::unusable("is a directory").at(target).hint("Give the name of a file in it."))
+            }
             Ok(meta) if !meta.is_file() => {
                 let readable = meta.file_type().is_block_device();
                 let file = OpenOptions::new().read(readable).write(true).open(target);
@@ -63,6 +66,7 @@ impl OutputFile {
                 let mut prefix = std::ffi::OsString::from(".");
                 prefix.push(name);
                 prefix.push(".");
+                check_directory(directory).map_err(|e| e.at(target))?;
                 let file = tempfile::Builder::new()
                     .prefix(&prefix)
                     .suffix(".partial")
@@ -71,6 +75,22 @@ impl OutputFile {
                 Ok(Self::new(target, Kind::Aside { file, force }, true))
             }
         }
+    }
+
+    /// The same, but never in place of one of the `inputs`, not even with `force`: a slip of the pen must not cost
+    /// the only copy of a vmcore.
+    ///
+    /// # Errors
+    /// If `target` is the same file as one of the `inputs`; and as [`create`](Self::create).
+    pub fn create_beside(target: &Path, force: bool, inputs: &[&Path]) -> Result<Self> {
+        let identity = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let own = identity(target);
+        if own.is_some() && inputs.iter().any(|input| identity(input) == own) && target != Path::new("-") {
+            return Err(Error::unusable("is an input of this very command, and would be lost")
+                .at(target)
+                .hint("Choose another name for the output."));
+        }
+        Self::create(target, force)
     }
 
     fn new(target: &Path, kind: Kind, seekable: bool) -> Self {
@@ -154,7 +174,8 @@ impl OutputFile {
         }
     }
 
-    fn file(&self) -> &File {
+    /// The file, for writers that want more of it than bytes at places: holes.
+    pub fn file(&self) -> &File {
         match &self.kind {
             Kind::Aside { file, .. } => file.as_file(),
             Kind::Direct { file, .. } => file,
@@ -191,6 +212,17 @@ impl Write for OutputFile {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Says of a directory in which no file can be created why that is so.
+fn check_directory(directory: &Path) -> Result<()> {
+    // What lies behind a file, not a directory, is not there either.
+    let inside = directory.join(".");
+    rustix::fs::access(&inside, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        Error::failure(format!("can't be created in {}", directory.display()))
+            .because(io::Error::from(error))
+            .hint("Create that directory, or choose one that can be written.")
+    })
 }
 
 fn exists(target: &Path) -> Error {

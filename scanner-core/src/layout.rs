@@ -7,7 +7,7 @@ use crate::addr::{PAGE_SIZE, VirtAddr};
 use crate::free_list::FreeListLayout;
 use crate::nodes::NodeLayout;
 use crate::paging::AddressSpace;
-use crate::vmcoreinfo::{Key, Release, VmcoreInfo, VmcoreInfoError};
+use crate::vmcoreinfo::{Key, Radix, Release, VmcoreInfo, VmcoreInfoError};
 use core::fmt;
 
 /// The largest `struct page` that is accepted, in bytes. Kernels have 56 or 64, with debug options up to 128.
@@ -46,6 +46,9 @@ impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::VmcoreInfo(error) => error.fmt(f),
+            Self::OutOfRange { key, value, must_be } if key.radix() == Radix::Hex => {
+                write!(f, "VMCOREINFO: {} is {value:#x}, but must be {must_be}", key.text())
+            }
             Self::OutOfRange { key, value, must_be } => {
                 write!(
                     f,
@@ -173,6 +176,8 @@ pub enum MemoryModelKeys {
         map_offset: u64,
         /// Frames of a section are `1 << frames_shift`.
         frames_shift: u32,
+        /// How many sections the array is for (`NR_MEM_SECTIONS`); what lies behind it is something else.
+        sections: u64,
     },
     /// DISCONTIGMEM: an array per node.
     Discontig {
@@ -569,6 +574,11 @@ fn sparse_model(
         entry_size,
         map_offset,
         frames_shift: section_bits.wrapping_sub(u64::from(crate::addr::PAGE_SHIFT)) as u32,
+        sections: match info.get(Key::LenMemSection) {
+            None => sections,
+            Some(roots) if extreme => roots.saturating_mul(per_root),
+            Some(length) => length,
+        },
     })
 }
 

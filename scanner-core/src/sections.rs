@@ -73,7 +73,7 @@ impl From<ReadError> for SectionError {
 impl fmt::Display for SectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(error) => write!(f, "the memory section's description can't be read: {error}"),
+            Self::Read(error) => error.fmt(f),
             Self::NotKernelMemory(addr) => {
                 write!(
                     f,
@@ -127,7 +127,17 @@ impl MemorySections {
         let space = layout.space;
         let with = |model| Self { model, page_size, space, frames };
         match layout.model {
-            MemoryModelKeys::Sparse { mem_section, extreme, entry_size, map_offset, frames_shift } => {
+            MemoryModelKeys::Sparse {
+                mem_section,
+                extreme,
+                entry_size,
+                map_offset,
+                frames_shift,
+                sections,
+            } => {
+                let table = 1_u64.checked_shl(frames_shift).unwrap_or(0).saturating_mul(sections);
+                let frames = PfnRange::new(frames.start, frames.end.min(Pfn::new(table)));
+                let with = |model| Self { model, page_size, space, frames };
                 let aligned = page_size & SECTION_FLAGS_PREINIT == 0;
                 let flags = if rule_set == RuleSet::Kernel && aligned {
                     SECTION_FLAGS_PREINIT
@@ -205,11 +215,13 @@ impl MemorySections {
         })
     }
 
-    /// The first frame behind the last section that has `struct page`s: makedumpfile's `max_mapnr`.
+    /// The first frame behind the last section that has `struct page`s: makedumpfile's `max_mapnr`. A section of
+    /// which that can't be told counts too, so that its memory is kept; makedumpfile would cut it off.
     pub fn end<M: PhysicalMemory + ?Sized>(&self, memory: &M) -> Pfn {
         self.iter(memory).fold(Pfn::new(0), |end, found| match found {
             Lookup::Present(section) => section.frames.end,
-            _ => end,
+            Lookup::Damaged(frames, _) => frames.end,
+            Lookup::Absent(_) => end,
         })
     }
 

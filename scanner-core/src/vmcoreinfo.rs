@@ -22,7 +22,7 @@ macro_rules! keys {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            const fn radix(self) -> Radix {
+            pub(crate) const fn radix(self) -> Radix {
                 match self { $(Self::$variant => Radix::$radix,)* }
             }
         }
@@ -111,13 +111,23 @@ keys! {
 
 /// How the value of a key is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Radix {
+pub(crate) enum Radix {
     /// Decimal; what doesn't parse so is tried as hexadecimal, as makedumpfile does.
     Dec,
     /// Hexadecimal without a prefix.
     Hex,
     /// Signed: decimal, or hexadecimal.
     Any,
+}
+
+impl Radix {
+    const fn describe(self) -> &'static str {
+        match self {
+            Self::Dec => "a number of at most 64 bits",
+            Self::Hex => "an address (hexadecimal, not 0)",
+            Self::Any => "a signed number of at most 64 bits",
+        }
+    }
 }
 
 /// What is wrong with a VMCOREINFO text.
@@ -145,7 +155,9 @@ pub enum VmcoreInfoError {
 impl fmt::Display for VmcoreInfoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(key) => write!(f, "VMCOREINFO: the value of {} is not a number", key.text()),
+            Self::Malformed(key) => {
+                write!(f, "VMCOREINFO: the value of {} is not {}", key.text(), key.radix().describe())
+            }
             Self::Contradictory { key, first, second } => {
                 write!(f, "VMCOREINFO: {} stands there twice, as {first:#x} and as {second:#x}", key.text())
             }

@@ -277,9 +277,9 @@ fn read_v2<M: PhysicalMemory>(memory: &M, at: PhysAddr) -> Result<(Info, Vec<(Pf
 /// The first `size` bytes of the structure: at most 100 KiB.
 fn read_start<M: PhysicalMemory>(memory: &M, at: PhysAddr, size: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; size];
-    memory.read(at, &mut bytes).map_err(|error| {
-        Error::unusable(format!("too short for crash_dump_bitmap_info: {size} bytes expected at {at}"))
-            .because(error)
+    memory.read(at, &mut bytes).map_err(|_| {
+        Error::unusable(format!("crash_dump_bitmap_info can't be read as a whole: {size} bytes at {at}"))
+            .hint("The bitmap was cut off, or this is no bitmap. Make it again, or scan the memory itself.")
     })?;
     Ok(bytes)
 }

@@ -22,8 +22,15 @@ impl BitmapFile {
     /// # Errors
     /// If the structure is not valid, or not for as many frames as there are bits, or the file can't be written.
     pub fn write(&self, path: &Path, force: bool) -> Result<()> {
-        let start = self.start().map_err(|error| error.at(path))?;
-        let mut file = OutputFile::create(path, force)?;
+        self.write_to(OutputFile::create(path, force)?)
+    }
+
+    /// Writes the bitmap file to `file`, and finishes it.
+    ///
+    /// # Errors
+    /// See [`write`](Self::write).
+    pub fn write_to(&self, mut file: OutputFile) -> Result<()> {
+        let start = self.start().map_err(|error| error.at(file.path()))?;
         file.append(&start)?;
         blocks(self.bits.words(), self.bits.frames().div_ceil(8))
             .try_for_each(|bytes| file.append(&bytes))?;

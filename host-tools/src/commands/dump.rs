@@ -7,7 +7,7 @@ use crate::dump::kdump::{DumpOptions, DumpReport, write};
 use crate::kdump::Codec;
 use crate::machine::Machine;
 use crate::output::OutputFile;
-use crate::scan::WindowScan;
+use crate::scan::{Findings, WindowScan};
 use crate::scan_report::human_bytes;
 use crate::{Error, Result, progress};
 use clap::Args;
@@ -23,7 +23,8 @@ pub struct Dump {
     /// The dump to write; - is standard output, with --flattened
     output: PathBuf,
     /// The classes of pages to leave out: the sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", allow_hyphen_values = true,
+        value_parser = parse_level)]
     level: DumpLevel,
     /// Take the pages from this bitmap file instead of scanning
     #[arg(long, value_name = "FILE")]
@@ -125,13 +126,23 @@ impl Dump {
             options.max_mapnr = Some(machine.frames);
             options.exists = Some(machine.exists());
         }
-        let mut filter: Box<dyn FrameFilter + '_> = match (&self.bitmap, &machine) {
-            (Some(path), machine) => Box::new(self.checked_bitmap(path, machine.as_ref())?),
-            (None, Some(machine)) => Box::new(WindowScan::new(machine, self.level)),
-            (None, None) => Box::new(Everything),
+        let mut bitmap = match &self.bitmap {
+            Some(path) => Some(self.checked_bitmap(path, machine.as_ref())?),
+            None => None,
         };
-        let out = OutputFile::create(&self.output, self.force)?;
-        let report = write(&*image, &mut *filter, &options, out, &*progress::for_stderr())?;
+        let mut scan = machine.as_ref().map(|machine| WindowScan::new(machine, self.level));
+        let filter: &mut dyn FrameFilter = match (&mut bitmap, &mut scan) {
+            (Some(bitmap), _) => bitmap,
+            (None, Some(scan)) => scan,
+            (None, None) => &mut Everything,
+        };
+        let inputs = [Some(&self.image.image), self.bitmap.as_ref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        let out = OutputFile::create_beside(&self.output, self.force, &inputs)?;
+        let report = write(&*image, filter, &options, out, &*progress::for_stderr())?;
+        if let Some(scan) = &scan {
+            self.tell_unscanned(scan.findings());
+        }
         self.tell(&report, options.codec, to_stdout)
     }
 
@@ -143,6 +154,17 @@ impl Dump {
             bitmap.belongs_to(machine).map_err(|error| error.at(path))?;
         }
         Ok(bitmap)
+    }
+
+    /// Says why the dump may be larger than expected.
+    fn tell_unscanned(&self, findings: &Findings) {
+        if let Some((frames, error)) = findings.unreadable.first() {
+            eprintln!(
+                "cdbitmap: {}: {} pages are kept because their struct pages can't be read, the first are frames {frames}: {error}",
+                self.image.image.display(),
+                findings.unreadable_frames
+            );
+        }
     }
 
     fn tell(&self, report: &DumpReport, codec: Codec, to_stdout: bool) -> Result<()> {
@@ -180,11 +202,10 @@ impl Dump {
             codec.name(),
         );
         if to_stdout {
-            eprintln!("{text}")
-        } else {
-            println!("{text}")
+            eprintln!("{text}");
+            return Ok(());
         }
-        Ok(())
+        super::print(text + "\n")
     }
 }
 

@@ -1,6 +1,6 @@
 //! `cdbitmap inspect`: everything that a file says about itself.
 
-use super::{ImageArgs, print_json};
+use super::{ImageArgs, print, print_json};
 use crate::bitmap_file::{self, BitmapReader};
 use crate::inspect::ImageReport;
 use crate::{Error, Result};
@@ -29,12 +29,7 @@ impl Inspect {
         let path = &self.file.image;
         if bitmap_file::is_bitmap_file(path)? {
             let report = BitmapReader::open(path)?.describe().map_err(|e| e.at(path))?;
-            return if self.json {
-                print_json(&report)
-            } else {
-                print!("{report}");
-                Ok(())
-            };
+            return if self.json { print_json(&report) } else { print(report) };
         }
         let image = self.file.open()?;
         if self.vmcoreinfo_text {
@@ -48,7 +43,6 @@ impl Inspect {
         if self.json {
             return print_json(&report);
         }
-        print!("{report}");
-        Ok(())
+        print(report)
     }
 }

@@ -1,10 +1,9 @@
 //! `cdbitmap layout`: the structures of the format, field by field.
 
 use super::format::Format;
-use crate::{Error, Result, info_layout};
+use crate::{Result, info_layout};
 use clap::{Args, ValueEnum};
 use scanner_core::info::Version;
-use std::io::Write;
 
 /// Prints the structures of the format.
 #[derive(Clone, Debug, Args)]
@@ -43,7 +42,6 @@ impl Layout {
             Kind::Json => format!("{:#}\n", info_layout::json(&versions)),
             Kind::C => info_layout::c_header(&versions),
         };
-        let written = std::io::stdout().write_all(text.as_bytes());
-        written.map_err(|error| Error::failure("standard output can't be written").because(error))
+        super::print(text)
     }
 }

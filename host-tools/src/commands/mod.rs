@@ -6,6 +6,8 @@ use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use scanner_core::scan::Pace;
 use scanner_core::{DumpLevel, Pfn, RuleSet};
+use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub mod convert;
@@ -172,6 +174,16 @@ impl Pace for ProgressPace<'_> {
 pub fn print_json(report: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(report)
         .map_err(|error| Error::failure("the report can't be written as JSON").because(error))?;
-    println!("{text}");
-    Ok(())
+    print(format_args!("{text}\n"))
+}
+
+/// Prints `text` on standard output.
+///
+/// # Errors
+/// If it can't be written: a full disk, a pipe that nobody reads.
+pub fn print(text: impl Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::failure("standard output can't be written").because(error))
 }

@@ -1,10 +1,12 @@
 //! `cdbitmap scan`: counts per class, times, sizes of dumps; the bitmap.
 
 use super::format::Format;
-use super::{ImageArgs, ProgressPace, parse_level, parse_rules, print_json};
+use super::{ImageArgs, ProgressPace, parse_level, parse_rules, print, print_json};
 use crate::Result;
 use crate::bitmap_file::BitmapFile;
+use crate::frames::FrameBitmap;
 use crate::machine::Machine;
+use crate::output::OutputFile;
 use crate::progress;
 use crate::scan::scan;
 use crate::scan_report::{ScanReport, Step};
@@ -19,7 +21,8 @@ pub struct Scan {
     #[command(flatten)]
     image: ImageArgs,
     /// The classes of pages to leave out: the sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", allow_hyphen_values = true,
+        value_parser = parse_level)]
     level: DumpLevel,
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
@@ -58,6 +61,11 @@ impl Scan {
         let setup = start.elapsed();
         timed("Finding layout and sections", start);
 
+        // An output that can't be written is better known before the scan than after it.
+        let create = |path| OutputFile::create_beside(path, self.force, &[&self.image.image]);
+        let out = self.output.as_deref().map(create).transpose()?;
+        // That of the scan, a copy for the file, and one for the report.
+        FrameBitmap::require_room(machine.frames, 3)?;
         let progress = progress::for_stderr();
         let start = Instant::now();
         let mut pace = ProgressPace::start(&*progress, "Excluding unnecessary pages", machine.frames);
@@ -65,10 +73,9 @@ impl Scan {
         pace.finish();
         timed("Excluding unnecessary pages", start);
 
-        if let Some(path) = &self.output {
+        if let Some(out) = out {
             let start = Instant::now();
-            BitmapFile::of_scan(&machine, self.level, &scanned, self.format.into(), setup)?
-                .write(path, self.force)?;
+            BitmapFile::of_scan(&machine, self.level, &scanned, self.format.into(), setup)?.write_to(out)?;
             timed("Writing the bitmap", start);
         }
         let mut report = ScanReport::new(&machine, self.level, &scanned, steps);
@@ -82,10 +89,10 @@ impl Scan {
         if self.json {
             return print_json(&report);
         }
-        print!("{report}");
-        if let Some(path) = &self.output {
-            println!("\nThe bitmap is in {}.", path.display());
+        print(&report)?;
+        match &self.output {
+            Some(path) => print(format_args!("\nThe bitmap is in {}.\n", path.display())),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

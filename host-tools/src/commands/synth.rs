@@ -1,10 +1,11 @@
 //! `cdbitmap synth`: write a simulated machine as an ELF vmcore.
 
-use crate::synth::{EDGE_CASES, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec, write};
-use crate::{Error, Result};
+use crate::Result;
+use crate::output::OutputFile;
+use crate::synth::{EDGE_CASES, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec, Summary, write};
 use clap::Args;
-use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Write a simulated machine as an ELF vmcore: a sparse file with page tables, memory sections, struct pages and
 /// VMCOREINFO of any kernel generation.
@@ -62,8 +63,7 @@ impl Synth {
     /// A machine that can't exist, or a file that can't be written.
     pub fn run(&self) -> Result<()> {
         let Some(path) = self.output.as_ref().filter(|_| !self.list) else {
-            list();
-            return Ok(());
+            return super::print(List);
         };
         let spec = Spec {
             generation: self.kernel,
@@ -79,16 +79,26 @@ impl Synth {
             faults: self.fault.clone(),
             seed: self.seed,
         };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(|error| Error::io(path, "creating the file failed", error))?;
-        let summary = write(&spec, &file).map_err(|error| error.at(path))?;
-        let expected = summary.expected;
-        println!("{}: Linux {}, {} frames", path.display(), self.kernel.release, summary.frames);
-        println!("At dump level 31 a filter finds:");
+        let out = OutputFile::create(path, true)?;
+        let summary = write(&spec, out.file()).map_err(|error| error.at(path))?;
+        out.finish()?;
+        super::print(Done { path, kernel: self.kernel, summary: &summary })
+    }
+}
+
+/// What was written, for people.
+struct Done<'a> {
+    path: &'a Path,
+    kernel: &'a Generation,
+    summary: &'a Summary,
+}
+
+impl fmt::Display for Done<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (release, frames) = (self.kernel.release, self.summary.frames);
+        writeln!(f, "{}: Linux {release}, {frames} frames", self.path.display())?;
+        writeln!(f, "At dump level 31 a filter finds:")?;
+        let expected = self.summary.expected;
         for (name, pages) in [
             ("non-private cache", expected.cache),
             ("private cache", expected.cache_private),
@@ -97,20 +107,21 @@ impl Synth {
             ("hwpoison", expected.hwpoison),
             ("offline", expected.offline),
         ] {
-            println!("  {name:<18}{pages:>12}");
+            writeln!(f, "  {name:<18}{pages:>12}")?;
         }
         Ok(())
     }
 }
 
-fn list() {
-    println!("Kernel generations:");
-    for generation in GENERATIONS {
-        println!("  {}", generation.name);
-    }
-    println!("Edge cases:");
-    for case in EDGE_CASES {
-        println!("  {}", case.what);
+/// What `--list` prints.
+struct List;
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Kernel generations:")?;
+        GENERATIONS.iter().try_for_each(|generation| writeln!(f, "  {}", generation.name))?;
+        writeln!(f, "Edge cases:")?;
+        EDGE_CASES.iter().try_for_each(|case| writeln!(f, "  {}", case.what))
     }
 }
 

@@ -30,6 +30,9 @@ const MAX_NOTES: u64 = 256 << 20;
 /// this many take 16 TiB of memory in the worst pattern there is.
 const MAX_PROGRAM_HEADERS: u32 = 1 << 24;
 
+/// What to do about a header that can't be.
+const DAMAGED: &str = "The vmcore is damaged: copy it again.";
+
 /// An ELF vmcore.
 ///
 /// Overlapping `PT_LOAD`s, `PN_XNUM`, `PT_LOAD`s that start or end within a page, and files that are cut off in
@@ -116,7 +119,7 @@ impl Headers {
             return Err(Error::unusable(
                 "the ELF core has no PT_LOAD with a physical address: it holds no memory",
             )
-            .hint("A core of a process is no vmcore."));
+            .hint("Is it the core of a process? Give /proc/vmcore of the capture kernel, or a copy of it."));
         }
         headers.warnings.extend(missing.warning(size, "PT_LOADs"));
         Ok(headers)
@@ -132,13 +135,12 @@ impl Headers {
         if self.notes.len() as u64 + len.min(size) > MAX_NOTES {
             return Err(Error::unusable(format!(
                 "the PT_NOTE at offset {offset:#x} has {len} bytes, too many to be true"
-            )));
+            ))
+            .hint(DAMAGED));
         }
-        let bytes = data.read_bytes_at(offset, len).map_err(|()| {
-            cut_off(&format!("notes ({len} bytes at offset {offset:#x})"), size).hint(
-                "Without all notes there is no telling how the kernel was built: copy the vmcore again.",
-            )
-        })?;
+        let bytes = data
+            .read_bytes_at(offset, len)
+            .map_err(|()| cut_off(&format!("notes ({len} bytes at offset {offset:#x})"), size))?;
         self.notes.extend_from_slice(bytes);
         self.notes.resize(self.notes.len().next_multiple_of(4), 0);
         Ok(())
@@ -153,7 +155,8 @@ impl Headers {
         if !segments::is_physical(phys, mem_size) {
             return Err(Error::unusable(format!(
                 "the PT_LOAD of {mem_size:#x} bytes at {phys:#x} leaves the physical address space of x86_64"
-            )));
+            ))
+            .hint(DAMAGED));
         }
         let promised = file_size.min(mem_size);
         let there = promised.min(size.saturating_sub(offset));
@@ -212,9 +215,10 @@ fn program_headers<'data, R: ReadRef<'data>>(
     let count = header.phnum(LE, data).map_err(|e| {
         Error::unusable(format!("the number of program headers can't be read (file of {size} bytes)"))
             .because(e)
+            .hint(DAMAGED)
     })?;
     if count > MAX_PROGRAM_HEADERS {
-        return Err(Error::unusable(format!("{count} program headers are too many to be true")));
+        return Err(Error::unusable(format!("{count} program headers are too many to be true")).hint(DAMAGED));
     }
     let offset = header.e_phoff(LE);
     let end = offset.checked_add(u64::from(count) * size_of::<ProgramHeaderOf>() as u64);
@@ -223,11 +227,12 @@ fn program_headers<'data, R: ReadRef<'data>>(
     }
     header
         .program_headers(LE, data)
-        .map_err(|e| Error::unusable("the program headers can't be read").because(e))
+        .map_err(|e| Error::unusable("the program headers can't be read").because(e).hint(DAMAGED))
 }
 
 fn cut_off(inside: &str, size: u64) -> Error {
     Error::unusable(format!("the file of {size} bytes is cut off inside its {inside}"))
+        .hint("Copy the vmcore again; was the disk full?")
 }
 
 fn machine_name(machine: u16) -> String {

@@ -34,6 +34,9 @@ pub struct Piece {
     pub size: u64,
 }
 
+/// What to do about a damaged stream.
+const COPY_AGAIN: &str = "The stream is damaged: copy it again, in binary mode.";
+
 impl FlattenedIndex {
     /// Reads the records of `stream`. One that is cut off counts as far as it goes.
     ///
@@ -44,8 +47,18 @@ impl FlattenedIndex {
         let failed = |e| Error::unusable("the flattened dump can't be read").because(e);
         let there = HEADER_SIZE.min(stream.size() as usize);
         stream.read(0, &mut head[..there]).map_err(failed)?;
-        if !flattened::is_known_version(&head[..there]) {
-            return Err(Error::unusable("not a flattened dump of type 1, version 1"));
+        if there < HEADER_SIZE {
+            return Err(Error::unusable(format!(
+                "the flattened dump of {there} bytes is cut off inside its header of {HEADER_SIZE}"
+            ))
+            .hint(COPY_AGAIN));
+        }
+        if !flattened::is_known_version(&head) {
+            let (kind, version) = flattened::type_and_version(&head);
+            return Err(Error::unusable(format!(
+                "a flattened dump of type {kind}, version {version}, expected type 1, version 1"
+            ))
+            .hint("Rearrange it with the makedumpfile that wrote it: `makedumpfile -R VMCORE < FILE`."));
         }
         let mut index = Self::default();
         let mut at = HEADER_SIZE as u64;
@@ -62,7 +75,8 @@ impl FlattenedIndex {
             else {
                 return Err(Error::unusable(format!(
                     "the record at byte {at} of the flattened dump is damaged (offset {offset}, size {size})"
-                )));
+                ))
+                .hint(COPY_AGAIN));
             };
             let position = at + RECORD_HEADER_SIZE as u64;
             let there = stream.size() - position;

@@ -60,7 +60,7 @@ impl KdumpImage {
             notes,
             vmcoreinfo,
             filtered: None,
-            warnings: warnings(&file, &header),
+            warnings: warnings(&file, &header, &bitmaps),
         };
 
         let mut identity = DumpIdentity::of(&facts);
@@ -160,7 +160,7 @@ impl MemoryImage for KdumpImage {
 }
 
 /// What the user should know of a dump that has not all pages that it names.
-fn warnings(file: &FileBytes, header: &DumpHeader) -> Vec<String> {
+fn warnings(file: &FileBytes, header: &DumpHeader, bitmaps: &Bitmaps) -> Vec<String> {
     let mut warnings = Vec::new();
     if header.status & STATUS_INCOMPLETE != 0 {
         warnings
@@ -169,6 +169,11 @@ fn warnings(file: &FileBytes, header: &DumpHeader) -> Vec<String> {
     if file.is_cut() {
         warnings.push(format!(
             "the flattened dump was cut off: {} bytes of the dump arrived, and no end record",
+            file.len()
+        ));
+    } else if bitmaps.reach(file).is_none_or(|end| end > file.len()) {
+        warnings.push(format!(
+            "the file of {} bytes is cut off: not all pages that its 2nd bitmap names are there",
             file.len()
         ));
     }
@@ -182,7 +187,7 @@ fn extent<'a>(file: &'a FileBytes, extent: Extent, what: &str) -> Result<Cow<'a,
     }
     file.get(extent.offset, extent.size).ok_or_else(|| {
         Error::unusable(format!(
-            "the {what} ({} bytes at byte {}) lie outside the file of {} bytes",
+            "{what}: {} bytes at byte {} lie outside the file of {} bytes",
             extent.size,
             extent.offset,
             file.len()
@@ -233,6 +238,18 @@ impl Bitmaps {
             kept.clear_range(PfnRange::new(part.end, all.end));
         }
         Ok(Self { exists, kept, descriptors: start + size })
+    }
+}
+
+impl Bitmaps {
+    /// Where the data of the last page end: pages are written in ascending order. `None` if its descriptor is not
+    /// in the file.
+    fn reach(&self, file: &FileBytes) -> Option<u64> {
+        let pages = self.kept.count();
+        let Some(last) = pages.checked_sub(1) else { return Some(0) };
+        let at = last.checked_mul(PageDesc::SIZE as u64)?.checked_add(self.descriptors)?;
+        let desc = PageDesc::parse(file.get(at, PageDesc::SIZE as u64)?.first_chunk()?);
+        desc.offset.checked_add(desc.size.into())
     }
 }
 

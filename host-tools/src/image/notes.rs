@@ -48,7 +48,9 @@ pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Result<Note<'_>>> {
             Err(error) => {
                 let what = format!("the ELF note at byte {at} of the notes is damaged");
                 at = usize::MAX;
-                return Some(Err(Error::unusable(what).because(error)));
+                return Some(Err(Error::unusable(what).because(error).hint(
+                    "The vmcore is damaged: copy it again, or give its VMCOREINFO with --vmcoreinfo FILE.",
+                )));
             }
         };
         let padded = |size: u32| (size as usize).next_multiple_of(4);

@@ -34,6 +34,12 @@ pub fn is_known_version(bytes: &[u8]) -> bool {
     bytes.len() >= HEADER_SIZE && bytes[..32] == known[..32]
 }
 
+/// Type and version that the header `bytes` names.
+pub fn type_and_version(bytes: &[u8; HEADER_SIZE]) -> (i64, i64) {
+    let number = |at: usize| bytes[at..].first_chunk().map_or(0, |b| i64::from_be_bytes(*b));
+    (number(16), number(24))
+}
+
 /// What is in front of the `size` bytes that belong at `offset`.
 pub fn record_header(offset: u64, size: u64) -> [u8; RECORD_HEADER_SIZE] {
     let mut bytes = [0; RECORD_HEADER_SIZE];

@@ -80,9 +80,10 @@ impl DumpHeader {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let Some(bytes) = bytes.first_chunk::<{ dh::END }>() else {
             return Err(Error::unusable(format!(
-                "{} bytes are too few for the header of a kdump-compressed file",
+                "cut off inside the header of a kdump-compressed file, of which {} bytes are there",
                 bytes.len()
-            )));
+            ))
+            .hint("Copy the dump again; was the disk full?"));
         };
         if bytes[dh::SIGNATURE..][..8] != *SIGNATURE {
             return Err(Error::unusable(
@@ -98,7 +99,8 @@ impl DumpHeader {
         if block_size as usize != BLOCK_SIZE {
             return Err(Error::unusable(format!(
                 "block size {block_size} is not the page size of x86_64, {BLOCK_SIZE}"
-            )));
+            ))
+            .hint("The dump is of another architecture, or damaged."));
         }
         let mut utsname = [[0; UTS_FIELD]; 6];
         for (field, raw) in utsname.iter_mut().zip(bytes[dh::UTSNAME..].chunks_exact(UTS_FIELD)) {

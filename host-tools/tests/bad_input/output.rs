@@ -1,0 +1,55 @@
+//! Outputs that can't be written: full disks, files that exist, directories that don't.
+
+use crate::bench::{Bench, HEALTHY};
+
+/// A limit on the size of files, in blocks of 512 bytes, stands for a disk that fills up.
+const FULL: &str = "trap '' XFSZ; ulimit -f 8;";
+
+#[test]
+fn a_full_disk() {
+    let mut bench = Bench::new();
+    HEALTHY.core.write(&bench.path("core"));
+    bench.refused("dump core /dev/full");
+    bench.refused("dump core /dev/full --flattened");
+    bench.refused("scan core -o /dev/full");
+    bench.put("bitmap", &HEALTHY.bitmap);
+    bench.refused("convert bitmap /dev/full --format 1");
+    bench.refused_within(FULL, "dump core out");
+    bench.refused_within(FULL, "dump core out --flattened");
+    bench.refused_within(FULL, "scan core -o out");
+    bench.refused_within(FULL, "synth -o out");
+    bench.refused_within("exec >/dev/full;", "dump core - --flattened");
+    bench.refused_within("exec >/dev/full;", "scan core");
+    bench.refused_within("exec >/dev/full;", "scan core --json");
+    bench.refused_within("exec >/dev/full;", "layout");
+    insta::assert_snapshot!(bench.transcript());
+}
+
+#[test]
+fn a_place_that_can_not_be_written() {
+    let mut bench = Bench::new();
+    HEALTHY.core.write(&bench.path("core"));
+    bench.put("bitmap", &HEALTHY.bitmap);
+    bench.put("old", "old");
+    std::fs::create_dir(bench.path("directory")).unwrap();
+    for verb in ["dump core", "scan core -o", "convert bitmap --format 1", "synth -o"] {
+        for place in ["old", "directory", "nowhere/out", "old/out", "directory/.."] {
+            if (verb, place) != ("synth -o", "old") {
+                bench.refused(&format!("{verb} {place}"));
+            }
+        }
+    }
+    assert_eq!(std::fs::read(bench.path("old")).unwrap(), b"old");
+    insta::assert_snapshot!(bench.transcript());
+}
+
+/// The image itself is not to be lost by a slip of the pen.
+#[test]
+fn the_image_as_output() {
+    let mut bench = Bench::new();
+    HEALTHY.core.write(&bench.path("core"));
+    bench.refused("dump core core");
+    bench.refused("dump core core --force");
+    bench.refused("scan core -o core --force");
+    insta::assert_snapshot!(bench.transcript());
+}

@@ -42,6 +42,7 @@ impl<'i> Machine<'i> {
                  --vmcoreinfo-text), or made from the kernel's debug information by makedumpfile -x VMLINUX -g FILE.",
             )
         })?;
+        check_end(text)?;
         let info = VmcoreInfo::parse(text).map_err(|e| layout_error(e.to_string()))?;
         let layout = KernelLayout::resolve(&info, phys_base_of_segments(image))
             .map_err(|e| layout_error(e.to_string()))?;
@@ -120,6 +121,16 @@ impl std::fmt::Debug for Machine<'_> {
             .field("frames", &self.frames)
             .finish_non_exhaustive()
     }
+}
+
+/// Refuses a text whose last line is not whole: the kernel ends each one, and `SIZE(page)=6` may have been 64.
+fn check_end(text: &[u8]) -> Result<()> {
+    let last = text.split(|b| *b == b'\n').next_back().unwrap_or_default();
+    if last.is_empty() {
+        return Ok(());
+    }
+    let last = String::from_utf8_lossy(last);
+    Err(layout_error(format!("VMCOREINFO ends in the middle of a line: {last:?} has no newline behind it")))
 }
 
 fn layout_error(what: String) -> Error {

@@ -140,8 +140,8 @@ impl Dump {
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
         let out = OutputFile::create_beside(&self.output, self.force, &inputs)?;
         let report = write(&*image, filter, &options, out, &*progress::for_stderr())?;
-        if let Some(scan) = &scan {
-            self.tell_unscanned(scan.findings());
+        if let (Some(scan), Some(machine), None) = (&scan, &machine, &self.bitmap) {
+            self.tell_kept(scan.findings(), machine);
         }
         self.tell(&report, options.codec, to_stdout)
     }
@@ -157,7 +157,10 @@ impl Dump {
     }
 
     /// Says why the dump may be larger than expected.
-    fn tell_unscanned(&self, findings: &Findings) {
+    fn tell_kept(&self, findings: &Findings, machine: &Machine<'_>) {
+        for rule in machine.dead_rules(self.level) {
+            eprintln!("cdbitmap: {}: {}", self.image.image.display(), rule.reason());
+        }
         if let Some((frames, error)) = findings.unreadable.first() {
             eprintln!(
                 "cdbitmap: {}: {} pages are kept because their struct pages can't be read, the first are frames {frames}: {error}",

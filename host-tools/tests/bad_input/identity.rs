@@ -48,7 +48,7 @@ fn every_verb_says_the_same() {
     let mut bench = Bench::new();
     bench.put("empty", "");
     bench.put("bitmap", &HEALTHY.bitmap);
-    for arguments in ["dump empty out"] {
+    for arguments in ["dump empty out", "dump bitmap out", "inspect empty"] {
         bench.refused(arguments);
     }
     insta::assert_snapshot!(bench.transcript());

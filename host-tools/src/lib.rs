@@ -7,6 +7,7 @@ pub mod bitmap_file;
 pub mod commands;
 pub mod dump;
 pub mod error;
+pub mod explain;
 pub mod frames;
 pub mod image;
 pub mod info_layout;
@@ -19,5 +20,6 @@ pub mod reference;
 pub mod scan;
 pub mod scan_report;
 pub mod synth;
+pub mod verdict;
 
 pub use error::{Error, Result};

@@ -11,12 +11,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub mod convert;
+pub mod diff;
 pub mod dump;
+pub mod explain;
 pub mod format;
 pub mod inspect;
 pub mod layout;
 pub mod scan;
 pub mod synth;
+pub mod verify;
 
 /// Crash dump bitmaps: produce, verify, explain and compare them, and write the filtered dump.
 #[derive(Debug, Parser)]
@@ -36,6 +39,12 @@ pub enum Command {
     Dump(dump::Dump),
     /// Say everything about a bitmap file, a vmcore or a dump
     Inspect(inspect::Inspect),
+    /// Check a bitmap file or a dump, by itself and against an image
+    Verify(verify::Verify),
+    /// Compare two bitmaps, or two dumps
+    Diff(diff::Diff),
+    /// Say everything about one page, and which rule decides about it
+    Explain(explain::Explain),
     /// Convert a bitmap file to another version of the format, and say what is lost
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
@@ -64,6 +73,9 @@ impl CommandLine {
             Command::Scan(args) => args.run().map(done),
             Command::Dump(args) => args.run().map(done),
             Command::Inspect(args) => args.run().map(done),
+            Command::Verify(args) => args.run(),
+            Command::Diff(args) => args.run(),
+            Command::Explain(args) => args.run().map(done),
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
             Command::Synth(args) => args.run().map(done),

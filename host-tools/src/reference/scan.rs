@@ -141,6 +141,7 @@ pub struct ReferenceScan<'m> {
     judge: Judge<'m>,
     level: DumpLevel,
     next: Pfn,
+    end: Pfn,
     section: Option<Section>,
     block: Option<Block>,
     /// Exclusions that reach behind the section of their first frame.
@@ -151,11 +152,18 @@ pub struct ReferenceScan<'m> {
 impl<'m> ReferenceScan<'m> {
     /// A scan of `machine` at `level`.
     pub fn new(machine: &'m Machine<'m>, level: DumpLevel) -> Self {
+        Self::over(machine, level, PfnRange::new(Pfn::new(0), Pfn::new(machine.frames)))
+    }
+
+    /// A scan of `frames` alone. What an earlier frame takes along is not known then, so that the first one should
+    /// be aligned to the largest compound page.
+    pub fn over(machine: &'m Machine<'m>, level: DumpLevel, frames: PfnRange) -> Self {
         Self {
             machine,
             judge: Judge::new(&machine.layout, Fixes::of(machine.rule_set)),
             level,
-            next: Pfn::new(0),
+            next: frames.start,
+            end: frames.end.min(Pfn::new(machine.frames)),
             section: None,
             block: None,
             reaching: Vec::new(),
@@ -174,14 +182,10 @@ impl<'m> ReferenceScan<'m> {
         bitmap
     }
 
-    fn end(&self) -> Pfn {
-        Pfn::new(self.machine.frames)
-    }
-
     /// Finds out about the next frames.
     fn step(&mut self) {
         if !self.judge.scans_at(self.level) {
-            return self.keep_up_to(self.end(), KeptBecause::NotScanned);
+            return self.keep_up_to(self.end, KeptBecause::NotScanned);
         }
         let pfn = self.next;
         let section = match self.section.filter(|section| section.frames.contains(pfn)) {
@@ -197,7 +201,7 @@ impl<'m> ReferenceScan<'m> {
                 Some(Lookup::Damaged(frames, error)) => {
                     return self.keep_up_to(frames.end, KeptBecause::SectionDamaged(error));
                 }
-                None => return self.keep_up_to(self.end(), KeptBecause::NoStructPage),
+                None => return self.keep_up_to(self.end, KeptBecause::NoStructPage),
             },
         };
         let backed = &self.machine.image.facts().backed;
@@ -239,7 +243,7 @@ impl<'m> ReferenceScan<'m> {
 
     /// Frames from `next` up to `end` have this fate, as far as no earlier exclusion reaches over them.
     fn decided(&mut self, end: Pfn, fate: Fate) {
-        let end = end.min(self.end());
+        let end = end.min(self.end);
         while self.next < end {
             let next = self.next;
             let earlier = self.reaching.iter().find(|exclusion| exclusion.frames.end > next).copied();
@@ -262,7 +266,7 @@ impl Iterator for ReferenceScan<'_> {
 
     fn next(&mut self) -> Option<Run> {
         // The last run that is ready may grow still.
-        while self.ready.len() < 2 && self.next < self.end() {
+        while self.ready.len() < 2 && self.next < self.end {
             self.step();
         }
         self.ready.pop_front()

@@ -30,6 +30,8 @@ pub struct Fields {
     pub private: u64,
     /// `compound_head`, since 7.1 `compound_info`.
     pub compound_head: u64,
+    /// Which of the two it is.
+    pub compound_head_name: &'static str,
     /// The head's frame, if this is a tail page and it can be told.
     pub head: Option<u64>,
     /// The order as a compound page's head.
@@ -63,6 +65,10 @@ impl Fields {
             },
             private: facts.private,
             compound_head: facts.compound_head,
+            compound_head_name: match machine.info.get(Key::OffPageCompoundInfo) {
+                Some(_) => "compound_info",
+                None => "compound_head",
+            },
             head: facts.is_tail().then(|| head(machine, facts)).flatten().map(Pfn::as_u64),
             order,
             impossible_order: compound.claimed_order.filter(|claimed| Some(*claimed) != order),
@@ -79,7 +85,8 @@ impl Fields {
         line("private", &format_args!("{:#x}", self.private))?;
         if self.compound_head & 1 == 1 {
             let head = self.head.map_or("unknown".to_owned(), |pfn| format!("{pfn:#x}"));
-            line("tail of", &format_args!("page frame {head} (compound_head {:#x})", self.compound_head))?;
+            let (name, word) = (self.compound_head_name, self.compound_head);
+            line("tail of", &format_args!("page frame {head} ({name} {word:#x})"))?;
         }
         if let Some(order) = self.order {
             let hugetlb = if self.hugetlb { ", hugetlb" } else { "" };
@@ -145,7 +152,8 @@ fn page_type(machine: &Machine<'_>, facts: &PageFacts) -> String {
         (None, Some(name)) => format!("type {name} by its top byte, which makedumpfile doesn't see"),
         (None, None) => match facts.mapcount.cast_signed() {
             -1 => "no type, not mapped".to_owned(),
-            mapped @ 0.. => format!("mapped {} times", i64::from(mapped) + 1),
+            0 => "mapped once".to_owned(),
+            mapped @ 1.. => format!("mapped {} times", i64::from(mapped) + 1),
             _ => "a type that VMCOREINFO doesn't name".to_owned(),
         },
     }

@@ -38,11 +38,13 @@ pub enum Rule {
     Offline,
     /// x: everything else is kept.
     Unexcludable,
+    /// xi: free pages that only the zones' free lists tell of. Not a matter of `struct page`.
+    FreeList,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Tail,
         Self::BadOrder,
         Self::Free,
@@ -53,6 +55,7 @@ impl Rule {
         Self::Hwpoison,
         Self::Offline,
         Self::Unexcludable,
+        Self::FreeList,
     ];
 
     /// The rule's number.
@@ -67,6 +70,7 @@ impl Rule {
             Self::Hwpoison => "vii",
             Self::Offline => "viii",
             Self::Unexcludable => "x",
+            Self::FreeList => "xi",
         }
     }
 
@@ -83,13 +87,14 @@ impl Rule {
             Self::Hwpoison => "hwpoison page",
             Self::Offline => "logically offline page",
             Self::Unexcludable => "unexcludable page",
+            Self::FreeList => "free page by the free lists",
         }
     }
 
     /// The bits of the dump level that the rule takes part at; empty for one that always does.
     pub const fn level(self) -> DumpLevel {
         match self {
-            Self::BadOrder | Self::Free | Self::Unaccepted => DumpLevel::FREE,
+            Self::BadOrder | Self::Free | Self::Unaccepted | Self::FreeList => DumpLevel::FREE,
             Self::Cache => DumpLevel::CACHE,
             Self::CachePrivate => DumpLevel::CACHE_PRIVATE,
             Self::User => DumpLevel::USER,
@@ -110,6 +115,9 @@ impl Rule {
             Self::Hwpoison => "PG_hwpoison",
             Self::Offline => "_mapcount is PAGE_OFFLINE_MAPCOUNT_VALUE and not slab",
             Self::Unexcludable => "no other rule holds",
+            Self::FreeList => {
+                "in a free list of an online node, if struct page doesn't tell which pages are free"
+            }
         }
     }
 
@@ -118,6 +126,7 @@ impl Rule {
         match self {
             Self::Tail | Self::BadOrder | Self::Unexcludable => "kept",
             Self::Free => "2^private",
+            Self::FreeList => "2^order of the list",
             Self::Unaccepted => "2^(LENGTH(zone.free_area) - 1)",
             Self::Cache | Self::CachePrivate | Self::User | Self::Hwpoison | Self::Offline => {
                 "2^compound order"

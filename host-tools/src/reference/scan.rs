@@ -5,7 +5,10 @@ use super::facts::PageFacts;
 use super::rules::{BLOCK, Decision, Judge, Rule};
 use crate::frames::FrameBitmap;
 use crate::machine::Machine;
+use scanner_core::free_list::exclude_free_blocks;
+use scanner_core::layout::FreePages;
 use scanner_core::memory::ReadError;
+use scanner_core::scan::{Sink, Unhurried};
 use scanner_core::sections::{Lookup, Section, SectionError};
 use scanner_core::{DumpLevel, PageClass, Pfn, PfnRange, VirtAddr};
 use std::collections::VecDeque;
@@ -146,6 +149,8 @@ pub struct ReferenceScan<'m> {
     block: Option<Block>,
     /// Exclusions that reach behind the section of their first frame.
     reaching: Vec<Exclusion>,
+    /// Blocks of the free lists, ascending, if only those tell of free pages.
+    free_blocks: Vec<PfnRange>,
     ready: VecDeque<Run>,
 }
 
@@ -167,6 +172,7 @@ impl<'m> ReferenceScan<'m> {
             section: None,
             block: None,
             reaching: Vec::new(),
+            free_blocks: free_blocks(machine, level),
             ready: VecDeque::new(),
         }
     }
@@ -249,7 +255,7 @@ impl<'m> ReferenceScan<'m> {
             let earlier = self.reaching.iter().find(|exclusion| exclusion.frames.end > next).copied();
             let (until, fate) = match earlier {
                 Some(exclusion) => (exclusion.frames.end.min(end), Fate::Excluded(exclusion)),
-                None => (end, fate),
+                None => self.or_by_list(next, end, fate),
             };
             match self.ready.back_mut() {
                 Some(run) if run.fate == fate && run.frames.end == next => run.frames.end = until,
@@ -259,6 +265,43 @@ impl<'m> ReferenceScan<'m> {
         }
         self.reaching.retain(|exclusion| exclusion.frames.end > end);
     }
+
+    /// The fate of the frames from `next` on, and how far it goes, up to `end`: `fate`, or a free list's block.
+    fn or_by_list(&self, next: Pfn, end: Pfn, fate: Fate) -> (Pfn, Fate) {
+        let behind = self.free_blocks.partition_point(|block| block.end <= next);
+        match (fate, self.free_blocks.get(behind)) {
+            (Fate::Kept(_), Some(block)) if block.start <= next => {
+                let exclusion = Exclusion { rule: Rule::FreeList, class: PageClass::Free, frames: *block };
+                (block.end.min(end), Fate::Excluded(exclusion))
+            }
+            (Fate::Kept(_), Some(block)) => (block.start.min(end), fate),
+            _ => (end, fate),
+        }
+    }
+}
+
+/// The blocks of the free lists, if only those tell of free pages; blocks that overlap are cut.
+fn free_blocks(machine: &Machine<'_>, level: DumpLevel) -> Vec<PfnRange> {
+    struct Blocks(Vec<PfnRange>);
+    impl Sink for Blocks {
+        fn exclude(&mut self, frames: PfnRange, _: PageClass) {
+            self.0.push(frames);
+        }
+    }
+    if !level.contains(DumpLevel::FREE) || machine.layout.free != FreePages::FreeLists {
+        return Vec::new();
+    }
+    let mut blocks = Blocks(Vec::new());
+    exclude_free_blocks(&machine.layout, &machine.sections, machine.image, &mut blocks, &mut Unhurried);
+    let Blocks(mut blocks) = blocks;
+    blocks.sort_by_key(|block| block.start);
+    let mut end = Pfn::new(0);
+    for block in &mut blocks {
+        block.start = block.start.max(end);
+        end = end.max(block.end);
+    }
+    blocks.retain(|block| !block.is_empty());
+    blocks
 }
 
 impl Iterator for ReferenceScan<'_> {

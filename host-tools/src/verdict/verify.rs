@@ -427,7 +427,7 @@ fn alike(a: &Fate, b: &Fate) -> bool {
 
 fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) {
     if comparison.loses > 0 {
-        report.find(Verdict::LosesPages, format!("LOSES {} pages that the rules keep", comparison.loses));
+        report.find(Verdict::LosesPages, format!("LOSES {} that the rules keep", pages(comparison.loses)));
     }
     if comparison.keeps_more > 0 {
         let mut what = format!("keeps {} more than needed", pages(comparison.keeps_more));
@@ -440,7 +440,7 @@ fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) 
         report.find(Verdict::KeepsMore, what);
     }
     if comparison.zero > 0 {
-        report.note(format!("{} pages are left out as zero pages, and are", comparison.zero));
+        report.note(format!("left out as zero pages, which they are: {}", pages(comparison.zero)));
     }
 }
 
@@ -458,12 +458,7 @@ impl fmt::Display for VerifyReport {
             writeln!(f, "  {frames} frames compared at dump level {level}, rule set {rules}")?;
             for mistake in &comparison.ranges {
                 let (frames, verb) = (mistake.frames, if mistake.kept { "keeps" } else { "LOSES" });
-                writeln!(
-                    f,
-                    "  {verb} {frames:<24} {:>8} by the rules {}",
-                    frames.0.len(),
-                    mistake.rules_say
-                )?;
+                writeln!(f, "  {verb} {frames:<24} {:>8}; {}", frames.0.len(), mistake.rules_say)?;
             }
             if comparison.ranges_left_out > 0 {
                 writeln!(f, "  ... and {} ranges more", comparison.ranges_left_out)?;

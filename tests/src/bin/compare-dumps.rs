@@ -1,0 +1,84 @@
+//! Compares two kdump-compressed dumps: `compare-dumps [--pages] REFERENCE OTHER`.
+//!
+//! Both bitmaps have to be the same, and with `--pages` the content of each page that is in the files. Says how many
+//! pages those are; otherwise names the first frames that differ, and exits with 1.
+
+use cdbitmap::frames::FrameRanges;
+use cdbitmap::image::{MemoryImage, OpenOptions, open};
+use cdbitmap::{Error, Result};
+use scanner_core::{PAGE_SIZE, Pfn};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match compare() {
+        Ok(pages) => {
+            println!("same, {pages} pages");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("compare-dumps: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many pages both dumps have.
+fn compare() -> Result<u64> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (pages, files) = match &arguments[..] {
+        [option, files @ ..] if option == "--pages" => (true, files),
+        files => (false, files),
+    };
+    let [reference, other] = files else {
+        return Err(Error::unusable("usage: compare-dumps [--pages] REFERENCE OTHER"));
+    };
+    let [reference, other] = [reference, other].map(|file| open(Path::new(file), &OpenOptions::default()));
+    let (reference, other) = (reference?, other?);
+    same_frames("1st bitmap", &reference.facts().exists, &other.facts().exists)?;
+    let kept = pages_of(&*reference)?;
+    same_frames("2nd bitmap", &kept, &pages_of(&*other)?)?;
+    if pages {
+        for range in kept.as_slice() {
+            for pfn in range.start.as_u64()..range.end.as_u64() {
+                same_page(&*reference, &*other, Pfn::new(pfn))?;
+            }
+        }
+    }
+    Ok(kept.count())
+}
+
+/// The pages that are in a dump.
+fn pages_of(dump: &dyn MemoryImage) -> Result<FrameRanges> {
+    let filtered = dump.facts().filtered.as_ref();
+    Ok(filtered.ok_or_else(|| Error::unusable("this is no filtered dump"))?.kept.to_ranges())
+}
+
+fn same_frames(what: &str, reference: &FrameRanges, other: &FrameRanges) -> Result<()> {
+    let (missing, added) = (reference.minus(other), other.minus(reference));
+    if missing.count() == 0 && added.count() == 0 {
+        return Ok(());
+    }
+    let first = |frames: &FrameRanges| format!("{:?}", frames.as_slice().iter().take(5).collect::<Vec<_>>());
+    Err(Error::failure(format!(
+        "the {what}s differ: {} frames are missing, first {}; {} are added, first {}",
+        missing.count(),
+        first(&missing),
+        added.count(),
+        first(&added)
+    )))
+}
+
+fn same_page(reference: &dyn MemoryImage, other: &dyn MemoryImage, pfn: Pfn) -> Result<()> {
+    let page = |image: &dyn MemoryImage| {
+        let mut bytes = [0; PAGE_SIZE];
+        image
+            .read(pfn.addr(), &mut bytes)
+            .map_err(|e| Error::failure(format!("page frame {pfn}")).because(e))?;
+        Ok::<_, Error>(bytes)
+    };
+    if page(reference)? == page(other)? {
+        return Ok(());
+    }
+    Err(Error::failure(format!("the content of page frame {pfn} differs")))
+}

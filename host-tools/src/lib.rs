@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod kdump;
 pub mod machine;
 pub mod output;
+pub mod picture;
 pub mod progress;
 pub mod reference;
 pub mod scan;

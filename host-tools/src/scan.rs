@@ -86,11 +86,18 @@ impl<'m> WindowScan<'m> {
     /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
     /// window's first frame. Windows follow one another. `false` if `pace` has stopped it.
     pub fn run(&mut self, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
-        let start = Instant::now();
         let mut chunks = [keep];
         // One chunk, however large.
-        let Ok(bitmap) = Bitmap::new(window, 63, &mut chunks) else { return false };
-        let mut sink = WindowSink { bitmap, carried: None, findings: &mut self.findings };
+        let Ok(mut bitmap) = Bitmap::new(window, 63, &mut chunks) else { return false };
+        self.run_into(&mut bitmap, pace)
+    }
+
+    /// Tells `target` which frames of its window can be left out. Windows follow one another. `false` if `pace` has
+    /// stopped it.
+    pub fn run_into(&mut self, target: &mut dyn WindowTarget, pace: &mut dyn Pace) -> bool {
+        let start = Instant::now();
+        let window = target.window();
+        let mut sink = WindowSink { target, carried: None, findings: &mut self.findings };
         if let Some((frames, class)) = self.carried.take() {
             sink.exclude(frames, class);
         }
@@ -125,16 +132,40 @@ impl FrameFilter for WindowScan<'_> {
     }
 }
 
-struct WindowSink<'f, 'a, 'c> {
-    bitmap: Bitmap<'a, 'c>,
+/// What a [`WindowScan`] leaves its decisions in: a bitmap, or the classes themselves.
+pub trait WindowTarget {
+    /// The frames that are asked about.
+    fn window(&self) -> PfnRange;
+
+    /// `frames` can be left out, as far as they are in the window. Returns how many could not before.
+    fn exclude(&mut self, frames: PfnRange, class: PageClass) -> u64;
+
+    /// The `struct page`s of `frames` can't be read.
+    fn unreadable(&mut self, frames: PfnRange) {
+        let _ = frames;
+    }
+}
+
+impl WindowTarget for Bitmap<'_, '_> {
+    fn window(&self) -> PfnRange {
+        self.frames()
+    }
+
+    fn exclude(&mut self, frames: PfnRange, _: PageClass) -> u64 {
+        self.clear(frames)
+    }
+}
+
+struct WindowSink<'f> {
+    target: &'f mut dyn WindowTarget,
     carried: Option<(PfnRange, PageClass)>,
     findings: &'f mut Findings,
 }
 
-impl Sink for WindowSink<'_, '_, '_> {
+impl Sink for WindowSink<'_> {
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
-        self.findings.counters.add(class, self.bitmap.clear(frames));
-        let window_end = self.bitmap.frames().end;
+        self.findings.counters.add(class, self.target.exclude(frames, class));
+        let window_end = self.target.window().end;
         // Of several ranges that reach behind the window the longest tells all.
         if frames.end > window_end && self.carried.is_none_or(|(c, _)| c.end < frames.end) {
             self.carried = Some((PfnRange::new(window_end.max(frames.start), frames.end), class));
@@ -142,6 +173,7 @@ impl Sink for WindowSink<'_, '_, '_> {
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
+        self.target.unreadable(frames);
         self.findings.unreadable_frames += frames.len();
         let places = &mut self.findings.unreadable;
         if let Some((last, _)) = places.last_mut()

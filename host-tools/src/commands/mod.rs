@@ -17,6 +17,7 @@ pub mod explain;
 pub mod format;
 pub mod inspect;
 pub mod layout;
+pub mod map;
 pub mod scan;
 pub mod synth;
 pub mod verify;
@@ -49,6 +50,8 @@ pub enum Command {
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
     Layout(layout::Layout),
+    /// Draw a machine's memory by class: a picture, or one for the terminal
+    Map(map::Map),
     /// Write a simulated machine as an ELF vmcore
     Synth(synth::Synth),
 }
@@ -78,6 +81,7 @@ impl CommandLine {
             Command::Explain(args) => args.run().map(done),
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
+            Command::Map(args) => args.run().map(done),
             Command::Synth(args) => args.run().map(done),
         }
     }

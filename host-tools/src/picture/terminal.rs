@@ -1,0 +1,173 @@
+//! The picture in a terminal: a character for each cell.
+
+use super::MemoryMap;
+use super::classes::{ClassCounts, FrameClass};
+use super::grid::Line;
+use super::model::Colour;
+use super::sheet::{address, gap_text, grouped};
+use scanner_core::Pfn;
+use std::fmt::{self, Write};
+
+/// How cells look in a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A letter for the class that most of a cell is.
+    Letters,
+    /// Blocks in two colours for the two largest classes of a cell, out of 256 colours.
+    Colours256,
+    /// The same in 24-bit colours.
+    TrueColour,
+}
+
+impl Look {
+    /// What suits standard output: colours only in a terminal, and not if `NO_COLOR` is set.
+    pub fn for_stdout() -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let depth = std::env::var("COLORTERM").unwrap_or_default();
+        match () {
+            () if !std::io::IsTerminal::is_terminal(&std::io::stdout()) || set("NO_COLOR") => Self::Letters,
+            () if depth == "truecolor" || depth == "24bit" => Self::TrueColour,
+            () => Self::Colours256,
+        }
+    }
+}
+
+/// Characters left of the cells: the address. Behind: the node.
+const SIDES: usize = 11 + 9;
+/// Rows that leave room for the legend.
+pub(super) const MAX_LINES: usize = 24;
+
+/// How many cells a row has in this terminal: a power of two.
+pub fn terminal_columns() -> usize {
+    let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+    let room = width.saturating_sub(SIDES).clamp(16, 256);
+    1 << room.ilog2()
+}
+
+impl MemoryMap {
+    /// The shape of a grid for a terminal.
+    pub fn terminal_shape() -> (usize, usize) {
+        (terminal_columns(), MAX_LINES)
+    }
+
+    /// The picture as lines of text.
+    pub fn to_terminal(&self, look: Look) -> String {
+        let mut text = String::new();
+        // Writing to a string doesn't fail.
+        let _ = self.write_terminal(look, &mut text);
+        text
+    }
+
+    fn write_terminal(&self, look: Look, text: &mut String) -> fmt::Result {
+        writeln!(text, "{}\n{}\n", self.title(), self.subtitle())?;
+        for line in self.grid.lines() {
+            match line {
+                Line::Gap(frames) => writeln!(text, "{:>10} ~~~ {} ~~~", "", gap_text(frames))?,
+                Line::Row(row) => {
+                    write!(text, "{:>10} ", address(row.frames.start))?;
+                    for cell in row.cells {
+                        self.write_cell(look, cell, text)?;
+                    }
+                    if look != Look::Letters {
+                        text.push_str("\x1b[0m");
+                    }
+                    let starting =
+                        if self.nodes.len() > 1 { self.nodes_starting_in(row.frames) } else { Vec::new() };
+                    if let Some(name) = self.node_names(&starting) {
+                        write!(text, " {name}")?;
+                    }
+                    text.truncate(text.trim_end_matches(' ').len());
+                    text.push('\n');
+                }
+            }
+        }
+        writeln!(text, "\nA character is {}.", address(Pfn::new(self.grid.cell_frames())))?;
+        for entry in self.legend() {
+            let mark = match look {
+                Look::Letters => format!("'{}'", letter(entry.class)),
+                _ => format!("{}  \x1b[0m", Paint { look, ground: Colour::of(entry.class), back: true }),
+            };
+            writeln!(
+                text,
+                "  {mark} {:<21}{:>14} pages {:>10} {:>7}",
+                entry.class.title(),
+                grouped(entry.frames),
+                entry.size,
+                entry.percent
+            )?;
+        }
+        for note in self.notes() {
+            writeln!(text, "{note}")?;
+        }
+        Ok(())
+    }
+
+    fn write_cell(&self, look: Look, cell: &ClassCounts, text: &mut String) -> fmt::Result {
+        let mut shares: Vec<(FrameClass, u64)> = cell.present().collect();
+        let missing = self.grid.cell_frames().saturating_sub(cell.total());
+        if missing > 0 && cell.get(FrameClass::Hole) == 0 {
+            shares.push((FrameClass::Hole, missing));
+        }
+        shares.sort_by_key(|(class, frames)| (!class.is_alarm(), std::cmp::Reverse(*frames)));
+        let Some(&first) = shares.first() else { return text.write_char(' ') };
+        if look == Look::Letters {
+            return text.write_char(letter(first.0));
+        }
+        // The two largest, the one that is drawn at the bottom first.
+        let mut two = [first, shares.get(1).copied().unwrap_or((first.0, 0))];
+        two.sort_by_key(|(class, _)| *class);
+        let [(below, frames), (above, rest)] = two;
+        let eighths = (frames as f64 * 8.0 / (frames + rest) as f64).round() as usize;
+        let eighths = if below.is_alarm() { eighths.max(3) } else { eighths };
+        let paint = |class, back| Paint { look, ground: Colour::of(class), back };
+        let block = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][eighths.min(8)];
+        match (below, above) {
+            // The terminal's own ground is where nothing is.
+            (_, FrameClass::Hole) if below == FrameClass::Hole => write!(text, "\x1b[0m "),
+            (_, FrameClass::Hole) => write!(text, "\x1b[0m{}{block}", paint(below, false)),
+            _ => write!(text, "{}{}{block}", paint(above, true), paint(below, false)),
+        }
+    }
+}
+
+fn letter(class: FrameClass) -> char {
+    match class {
+        FrameClass::Hwpoison => '!',
+        FrameClass::Kept => '#',
+        FrameClass::Unreadable => '?',
+        FrameClass::NoData => '-',
+        FrameClass::User => 'u',
+        FrameClass::CachePrivate => 'p',
+        FrameClass::Cache => 'c',
+        FrameClass::Offline => 'o',
+        FrameClass::Unaccepted => 'a',
+        FrameClass::Free => '.',
+        FrameClass::Hole => ' ',
+    }
+}
+
+/// The sequence that sets a colour, of the letters or of what is behind them.
+struct Paint {
+    look: Look,
+    ground: Colour,
+    back: bool,
+}
+
+impl fmt::Display for Paint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Colour(red, green, blue) = self.ground;
+        let select = if self.back { 48 } else { 38 };
+        match self.look {
+            Look::Letters => Ok(()),
+            Look::TrueColour => write!(f, "\x1b[{select};2;{red};{green};{blue}m"),
+            Look::Colours256 => write!(f, "\x1b[{select};5;{}m", nearest_of_256(self.ground)),
+        }
+    }
+}
+
+/// The nearest colour of the 6x6x6 cube that the 256 colours have from number 16 on.
+fn nearest_of_256(Colour(red, green, blue): Colour) -> u32 {
+    // The cube's levels are 0, 95, 135, 175, 215, 255.
+    let level = |value: u8| if value < 48 { 0 } else { (u32::from(value).max(75) - 35) / 40 };
+    16 + 36 * level(red) + 6 * level(green) + level(blue)
+}

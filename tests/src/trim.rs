@@ -3,7 +3,7 @@
 //! What stays, byte by byte and not page by page: the page table entries on the way to the `struct page`s and to the
 //! symbols that makedumpfile looks at, the memory sections, and of each `struct page` the fields that a rule reads.
 //! Pointers in those are cut down to the bits that count. ELF header, program headers and notes stay as they are.
-//! So that not all other pages are zero pages, every [`MARK_EVERY`]th one keeps its first byte that is not zero.
+//! So that not all other pages are zero pages, every `MARK_EVERY`th one keeps its first byte that is not zero.
 //!
 //! The result is a valid vmcore, and makedumpfile gives the same 2nd bitmaps for it as for the original at all dump
 //! levels (the 2nd bitmap of a kdump-compressed file doesn't know zero pages). A 512 MiB machine takes about 50 KiB.

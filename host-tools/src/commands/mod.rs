@@ -103,7 +103,7 @@ pub struct ImageOptions {
     /// Use this VMCOREINFO text instead of the image's own
     #[arg(long, value_name = "FILE")]
     pub vmcoreinfo: Option<PathBuf>,
-    /// The map of a raw image: lines of START-END [OFFSET], or /proc/iomem
+    /// The map of a raw image: lines of START-END and maybe OFFSET, or /proc/iomem
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
 }
@@ -112,7 +112,7 @@ impl ImageArgs {
     /// Opens the image, and prints its warnings.
     ///
     /// # Errors
-    /// See [`open`].
+    /// See [`open()`].
     pub fn open(&self) -> Result<Box<dyn MemoryImage>> {
         self.options.open(&self.image)
     }
@@ -122,7 +122,7 @@ impl ImageOptions {
     /// Opens `image`, and prints its warnings.
     ///
     /// # Errors
-    /// See [`open`].
+    /// See [`open()`].
     pub fn open(&self, image: &Path) -> Result<Box<dyn MemoryImage>> {
         let options = OpenOptions { vmcoreinfo: self.vmcoreinfo.clone(), map: self.map.clone() };
         let opened = open(image, &options)?;

@@ -133,6 +133,20 @@ fn real_machines_are_scanned_alike() {
     }
 }
 
+/// The vmcores in `$VMCORES`, separated by colons, at every level: takes minutes.
+#[test]
+#[ignore = "needs vmcores"]
+fn vmcores_are_scanned_alike_at_every_level() {
+    let paths = std::env::var("VMCORES").expect("VMCORES names vmcores");
+    for path in paths.split(':') {
+        let image = open(Path::new(path), &OpenOptions::default()).unwrap();
+        for rule_set in RULE_SETS {
+            levels().for_each(|level| compare(&*image, rule_set, level, path));
+        }
+        eprintln!("{path}: scanned alike");
+    }
+}
+
 /// The random pages reach every rule, and every difference that a page can show.
 #[test]
 fn random_pages_reach_every_rule_and_difference() {

@@ -17,6 +17,9 @@ use std::path::Path;
 
 const RULE_SETS: [RuleSet; 2] = [RuleSet::Makedumpfile, RuleSet::Kernel];
 
+/// Some decisions take a rare combination: with this many they come up in each run.
+const PAGES_PER_CASE: usize = 64;
+
 fn levels() -> impl Iterator<Item = DumpLevel> {
     (0..32).filter_map(DumpLevel::from_number)
 }
@@ -42,19 +45,21 @@ proptest! {
         has_next: bool,
     ) {
         let (layout, mut dice) = (generation.layout(), Dice::new(seed));
-        let (page, next) = (random_page(&layout, &mut dice), random_page(&layout, &mut dice));
-        let next = has_next.then_some(&next[..]);
-        let facts = PageFacts::read(&layout, Pfn::new(pfn), &page, next);
-        for rule_set in RULE_SETS {
-            let judge = Judge::new(&layout, Fixes::of(rule_set));
-            for level in levels() {
-                let ours = Rules::new(&layout, level, rule_set);
-                prop_assert_eq!(
-                    ours.decide(Pfn::new(pfn), &page, next),
-                    verdict(&judge, &facts, level),
-                    "{}, {:?}, level {}, {:#?}", generation.name, rule_set, level.bits(), facts
-                );
-                prop_assert_eq!(ours.need_scan(), judge.scans_at(level));
+        for _ in 0..PAGES_PER_CASE {
+            let (page, next) = (random_page(&layout, &mut dice), random_page(&layout, &mut dice));
+            let next = has_next.then_some(&next[..]);
+            let facts = PageFacts::read(&layout, Pfn::new(pfn), &page, next);
+            for rule_set in RULE_SETS {
+                let judge = Judge::new(&layout, Fixes::of(rule_set));
+                for level in levels() {
+                    let ours = Rules::new(&layout, level, rule_set);
+                    prop_assert_eq!(
+                        ours.decide(Pfn::new(pfn), &page, next),
+                        verdict(&judge, &facts, level),
+                        "{}, {:?}, level {}, {:#?}", generation.name, rule_set, level.bits(), facts
+                    );
+                    prop_assert_eq!(ours.need_scan(), judge.scans_at(level));
+                }
             }
         }
     }

@@ -46,7 +46,8 @@ impl Fields {
     /// What `facts` mean in `machine`.
     pub fn new(machine: &Machine<'_>, facts: &PageFacts) -> Self {
         let (flag_names, named) = flags(machine, facts.flags);
-        let compound = Judge::new(&machine.layout, Fixes::of(machine.rule_set)).compound(facts);
+        let judge = Judge::new(&machine.layout, Fixes::of(machine.rule_set));
+        let compound = judge.compound(facts);
         let order = compound.claimed_order.map(|_| compound.order);
         Self {
             flags: facts.flags,
@@ -57,6 +58,7 @@ impl Fields {
             mapping: facts.mapping,
             mapping_kind: match facts.mapping & 3 {
                 _ if facts.is_tail() => "not meant: a tail page",
+                _ if judge.is_slab(facts) => "not meant: a slab page",
                 0 if facts.mapping == 0 => "none",
                 0 => "file or shared memory",
                 1 => "anonymous",

@@ -130,7 +130,7 @@ impl MemoryMap {
         for (cell, x) in row.cells.iter().zip((MAP_X..).step_by(lines.cell_width as usize)) {
             let mut bottom = y + lines.cell_height;
             let stack: Vec<(FrameClass, u32, u32)> =
-                shares(cell, self.grid.cell_frames(), lines.cell_height, 3)
+                shares(cell, self.grid.cell_frames(), lines.cell_height, lines.cell_height / 3)
                     .into_iter()
                     .map(|(class, height)| {
                         bottom -= height;

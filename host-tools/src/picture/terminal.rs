@@ -65,8 +65,15 @@ impl MemoryMap {
                 Line::Gap(frames) => writeln!(text, "{:>10} ~~~ {} ~~~", "", gap_text(frames))?,
                 Line::Row(row) => {
                     write!(text, "{:>10} ", address(row.frames.start))?;
+                    let mut paint = String::new();
                     for cell in row.cells {
-                        self.write_cell(look, cell, text)?;
+                        let (mark, colours) = self.mark_of(look, cell);
+                        // Neighbours are often alike.
+                        if paint != colours {
+                            text.push_str(&colours);
+                            paint = colours;
+                        }
+                        text.push(mark);
                     }
                     if look != Look::Letters {
                         text.push_str("\x1b[0m");
@@ -102,16 +109,17 @@ impl MemoryMap {
         Ok(())
     }
 
-    fn write_cell(&self, look: Look, cell: &ClassCounts, text: &mut String) -> fmt::Result {
+    /// The character that stands for `cell`, and what sets its colours.
+    fn mark_of(&self, look: Look, cell: &ClassCounts) -> (char, String) {
         let mut shares: Vec<(FrameClass, u64)> = cell.present().collect();
         let missing = self.grid.cell_frames().saturating_sub(cell.total());
         if missing > 0 && cell.get(FrameClass::Hole) == 0 {
             shares.push((FrameClass::Hole, missing));
         }
         shares.sort_by_key(|(class, frames)| (!class.is_alarm(), std::cmp::Reverse(*frames)));
-        let Some(&first) = shares.first() else { return text.write_char(' ') };
+        let Some(&first) = shares.first() else { return (' ', String::new()) };
         if look == Look::Letters {
-            return text.write_char(letter(first.0));
+            return (letter(first.0), String::new());
         }
         // The two largest, the one that is drawn at the bottom first.
         let mut two = [first, shares.get(1).copied().unwrap_or((first.0, 0))];
@@ -119,13 +127,13 @@ impl MemoryMap {
         let [(below, frames), (above, rest)] = two;
         let eighths = (frames as f64 * 8.0 / (frames + rest) as f64).round() as usize;
         let eighths = if below.is_alarm() { eighths.max(3) } else { eighths };
-        let paint = |class, back| Paint { look, ground: Colour::of(class), back };
         let block = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][eighths.min(8)];
+        let paint = |class, back| Paint { look, ground: Colour::of(class), back };
         match (below, above) {
-            // The terminal's own ground is where nothing is.
-            (_, FrameClass::Hole) if below == FrameClass::Hole => write!(text, "\x1b[0m "),
-            (_, FrameClass::Hole) => write!(text, "\x1b[0m{}{block}", paint(below, false)),
-            _ => write!(text, "{}{}{block}", paint(above, true), paint(below, false)),
+            // Where nothing is the terminal shows its own ground.
+            (FrameClass::Hole, _) => (' ', "\x1b[0m".to_owned()),
+            (_, FrameClass::Hole) => (block, format!("\x1b[0m{}", paint(below, false))),
+            _ => (block, format!("{}{}", paint(above, true), paint(below, false))),
         }
     }
 }

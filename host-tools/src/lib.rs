@@ -18,6 +18,7 @@ pub mod output;
 pub mod picture;
 pub mod progress;
 pub mod reference;
+pub mod sample;
 pub mod scan;
 pub mod scan_report;
 pub mod synth;

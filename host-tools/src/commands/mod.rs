@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub mod convert;
+pub mod demo;
 pub mod diff;
 pub mod dump;
 pub mod explain;
@@ -54,6 +55,8 @@ pub enum Command {
     Map(map::Map),
     /// Write a simulated machine as an ELF vmcore
     Synth(synth::Synth),
+    /// The whole job on a small real vmcore that is inside this program
+    Demo(demo::Demo),
 }
 
 /// What a command has to say by its exit code, when nothing went wrong.
@@ -73,6 +76,7 @@ impl CommandLine {
     pub fn run(&self) -> Result<Answer> {
         let done = |()| Answer::Yes;
         match &self.command {
+            Command::Demo(args) => args.run(),
             Command::Scan(args) => args.run().map(done),
             Command::Dump(args) => args.run().map(done),
             Command::Inspect(args) => args.run().map(done),

@@ -108,7 +108,7 @@ fn differing_bits(machine: &Machine<'_>) -> Result<u64> {
     let broken = |what: &str| Error::failure(format!("the bitmaps inside this program {what}"));
     let bytes = zstd::decode_all(BITMAPS).map_err(|error| broken("can't be unpacked").because(error))?;
     let theirs = Bitmaps::parse(&bytes).ok_or_else(|| broken("are damaged"))?;
-    println!("({})", theirs.makedumpfile);
+    println!("makedumpfile {}:", theirs.makedumpfile);
     let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
     let mut differing = 0;
     for (level, theirs) in (0..).zip(&theirs.levels) {

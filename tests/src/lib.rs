@@ -1,6 +1,7 @@
 //! What the tests across crates share.
 
 pub mod fixture;
+pub mod fuzz;
 pub mod scan;
 pub mod simulated;
 pub mod synth;

@@ -358,6 +358,11 @@ impl SimulatedMachine {
         let facts = facts(frames, generation.vmcoreinfo(section_bits), dice);
         Self { memory, facts, viewable: dice.once_in(2) }
     }
+
+    /// Its physical memory from 0 on, to be damaged.
+    pub fn memory_mut(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
 }
 
 /// Memory with some gaps, of which some also have no data.

@@ -1,0 +1,331 @@
+//! What the fuzz targets do with bytes: every parser of input that can't be trusted, by its public entry point.
+//!
+//! A target returns if it is satisfied, and panics if not. `tests/fuzz` hands them to libFuzzer; a test replays
+//! [`seeds`] and whatever once was found, so that neither they nor the parsers rot.
+
+use crate::fixture;
+use crate::simulated::{Dice, GENERATIONS, SimulatedMachine};
+use cdbitmap::bitmap_file::{BitmapFile, BitmapReader};
+use cdbitmap::frames::FrameRanges;
+use cdbitmap::image::MemoryImage;
+use cdbitmap::image::elf::ElfImage;
+use cdbitmap::image::file::PlainFile;
+use cdbitmap::image::kdump::KdumpImage;
+use cdbitmap::image::notes::{CoreNotes, vmcoreinfo_text};
+use cdbitmap::image::raw::{RawImage, parse_map};
+use cdbitmap::kdump::{DumpIdentity, flattened};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::WindowScan;
+use core::mem::offset_of;
+use scanner_core::info::v2::{Chunk, Header, MAGIC, VERSION};
+use scanner_core::info::{Version, crc32c, probe, v1};
+use scanner_core::paging::AddressSpace;
+use scanner_core::scan::Unhurried;
+use scanner_core::{
+    DumpLevel, KernelLayout, PAGE_SIZE, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Unreadable,
+    VirtAddr, VmcoreInfo,
+};
+use std::fs::File;
+use std::io::Read;
+
+/// A target by name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 11] = [
+    ("elf_image", elf_image),
+    ("kdump_image", kdump_image),
+    ("flattened", flattened_image),
+    ("notes", notes),
+    ("vmcoreinfo", vmcoreinfo),
+    ("raw_map", raw_map),
+    ("page_walk", page_walk),
+    ("hostile_memory", hostile_memory),
+    ("bitmap_file", bitmap_file),
+    ("info_v1", info_v1),
+    ("info_v2", info_v2),
+];
+
+/// Hands `bytes` to the target `name`.
+///
+/// # Panics
+/// If there is no such target, or if it finds something.
+pub fn run(name: &str, bytes: &[u8]) {
+    match TARGETS.iter().find(|(target, _)| *target == name) {
+        Some((_, target)) => target(bytes),
+        None => panic!("no fuzz target is called {name}"),
+    }
+}
+
+/// Inputs of the target `name` that it gets far with.
+///
+/// # Panics
+/// If there is no such target, or a fixture can't be read.
+pub fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let head = || fixture_head("6.12", 64 << 10);
+    let text = || {
+        let head = head();
+        let start = head.windows(10).position(|w| w == b"OSRELEASE=").expect("the fixture has a VMCOREINFO");
+        head[start..].iter().copied().take_while(|byte| *byte != 0).collect::<Vec<u8>>()
+    };
+    match name {
+        "elf_image" => vec![head(), fixture_head("5.10", 16 << 10)],
+        "kdump_image" => vec![small_kdump()],
+        "flattened" => vec![flatten(&small_kdump())],
+        "notes" => vec![head()[4096..8192].to_vec(), head()],
+        "vmcoreinfo" => GENERATIONS.iter().map(|g| g.vmcoreinfo(27).into_bytes()).chain([text()]).collect(),
+        "raw_map" => vec![
+            b"1000-2fff\n100000-101bff 2000 # the second\n".to_vec(),
+            b"00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n".to_vec(),
+        ],
+        "page_walk" => {
+            let table = |entry: u64| entry.to_le_bytes().repeat(512);
+            vec![[vec![0; 9], table(0x1063), table(0x2063), table(0xe3)].concat()]
+        }
+        "hostile_memory" => (0..GENERATIONS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
+        "bitmap_file" | "info_v1" | "info_v2" => {
+            vec![include_bytes!("../golden/v1.bin").to_vec(), include_bytes!("../golden/v2.bin").to_vec()]
+        }
+        _ => panic!("no fuzz target is called {name}"),
+    }
+}
+
+fn elf_image(bytes: &[u8]) {
+    if let Ok(image) = ElfImage::from_bytes(PlainFile::InMemory(bytes.to_vec())) {
+        look_around(&image);
+    }
+}
+
+fn kdump_image(bytes: &[u8]) {
+    if let Ok(image) = KdumpImage::from_bytes(PlainFile::InMemory(bytes.to_vec())) {
+        look_around(&image);
+    }
+}
+
+/// The same with a stream's header in front, so that all that follows is about records.
+fn flattened_image(bytes: &[u8]) {
+    if flattened::is_flattened(bytes) {
+        kdump_image(bytes);
+    } else {
+        kdump_image(&[&flattened::header(), bytes].concat());
+    }
+}
+
+fn notes(bytes: &[u8]) {
+    let _ = CoreNotes::parse(bytes);
+    let _ = vmcoreinfo_text(bytes);
+}
+
+fn vmcoreinfo(bytes: &[u8]) {
+    let Ok(info) = VmcoreInfo::parse(bytes) else { return };
+    if let Ok(layout) = KernelLayout::resolve(&info, Some(0x100_0000)) {
+        assert!(layout.page.flags + 8 <= layout.page.size && layout.page.mapping + 8 <= layout.page.size);
+        let _ = layout.dead_rules().count();
+    }
+}
+
+fn raw_map(bytes: &[u8]) {
+    if let Ok(ranges) = parse_map(bytes) {
+        look_around(&RawImage::from_bytes(PlainFile::InMemory(vec![1; 10_000]), &ranges));
+    }
+}
+
+/// Bytes that fill physical memory over and over, walked from any root.
+fn page_walk(bytes: &[u8]) {
+    let Some((&[mode, ref addr @ ..], memory)) = bytes.split_first_chunk::<9>() else { return };
+    if memory.len() < PAGE_SIZE {
+        return;
+    }
+    let memory = Tiles(memory);
+    let root = VirtAddr::new(0xffff_ffff_8000_0000);
+    let sme_mask = if mode & 2 == 0 { 0 } else { 1 << 47 };
+    let Some(space) = AddressSpace::from_symbol(root, 0, mode & 1 != 0, sme_mask) else { return };
+    let addr = VirtAddr::new(u64::from_le_bytes(*addr));
+    let translated = space.translate(&memory, addr);
+    // Holes may be as large as the address space: a walk over them must not take longer for that.
+    let len = 1 << (12 + (mode >> 2) % 12);
+    let mut end = addr;
+    for part in space.pieces(&memory, addr, len) {
+        let (start, size) = match part {
+            Ok(piece) => (end, piece.len),
+            Err(hole) => (end, hole.len),
+        };
+        assert!(size > 0, "no part is empty");
+        end = VirtAddr::new(start.as_u64().wrapping_add(size));
+    }
+    let mut buf = [0; 5000];
+    let read = space.read(&memory, addr, &mut buf);
+    assert!(read.is_err() || translated.is_ok(), "what can be read is mapped");
+    let _ = space.read_u64(&memory, addr);
+}
+
+/// A sound machine whose memory is then overwritten in places: `generation, level, rules`, and records of four bytes
+/// of address and eight bytes of memory.
+fn hostile_memory(bytes: &[u8]) {
+    let Some((&[generation, level, rules], records)) = bytes.split_first_chunk::<3>() else { return };
+    let generation = &GENERATIONS[usize::from(generation) % GENERATIONS.len()];
+    let mut memory = SimulatedMachine::new(generation, &mut Dice::new(u64::from(level >> 5)));
+    for record in records.chunks_exact(12) {
+        let (at, word) = record.split_at(4);
+        let memory = memory.memory_mut();
+        let at = u32::from_le_bytes([at[0], at[1], at[2], at[3]]) as usize % (memory.len() - 8);
+        memory[at..at + 8].copy_from_slice(word);
+    }
+    let rules = if rules & 1 == 0 { RuleSet::Makedumpfile } else { RuleSet::Kernel };
+    let Ok(machine) = Machine::new(&memory, rules) else { return };
+    let level = DumpLevel::from_number(u64::from(level & 31)).unwrap_or_default();
+    let mut scan = WindowScan::new(&machine, level);
+    for start in (0..machine.frames).step_by(512) {
+        let window = PfnRange::new(Pfn::new(start), Pfn::new(machine.frames.min(start + 512)));
+        assert!(scan.run(window, &mut [u64::MAX; 8], &mut Unhurried), "nothing stops it");
+    }
+    let findings = scan.findings();
+    assert!(findings.unreadable_frames <= machine.frames);
+    let _ = (machine.dead_rules(level), machine.exists(), DumpIdentity::of_image(&memory));
+}
+
+/// What is read can be described, converted and written, and reads the same again.
+fn bitmap_file(bytes: &[u8]) {
+    if let Ok(reader) = BitmapReader::from_bytes(bytes) {
+        let report = reader.describe().expect("all chunks are inside the file");
+        assert!(!report.to_string().is_empty());
+    }
+    let Ok(file) = BitmapFile::from_bytes(bytes) else { return };
+    for version in [Version::V1, Version::V2] {
+        // Version 1 starts at frame 0: a bitmap that starts high up would take gigabytes.
+        if file.info.frames().end.as_u64() > 1 << 24 {
+            return;
+        }
+        let converted = file.convert(version).expect("small enough").file;
+        let again = BitmapFile::from_bytes(&converted.to_bytes().expect("valid")).expect("valid");
+        assert_eq!(again.bits, converted.bits);
+    }
+}
+
+/// What decodes is written back as the same bytes, but for the padding.
+fn info_v1(bytes: &[u8]) {
+    let _ = probe(bytes);
+    if let Ok(info) = v1::Info::decode(bytes) {
+        let mut again = [0xff; v1::Info::SIZE];
+        assert_eq!(info.encode(&mut again), Ok(v1::Info::SIZE));
+        assert_eq!(again[..4], bytes[..4]);
+        assert_eq!(again[8..], bytes[8..v1::Info::SIZE]);
+    }
+}
+
+/// With a checksum that fits, so that the checks behind it are reached.
+fn info_v2(bytes: &[u8]) {
+    let _ = Header::decode(bytes, 0);
+    if bytes.len() < Header::SIZE {
+        return;
+    }
+    let mut area = bytes.to_vec();
+    let mut put =
+        |offset: usize, number: u32| area[offset..offset + 4].copy_from_slice(&number.to_le_bytes());
+    put(offset_of!(Header, version), VERSION);
+    put(offset_of!(Header, header_size), Header::SIZE as u32);
+    put(offset_of!(Header, chunk_entry_size), Chunk::SIZE as u32);
+    put(offset_of!(Header, header_crc), 0);
+    area[..MAGIC.len()].copy_from_slice(&MAGIC);
+    let Ok(size) = Header::area_size_of(&area) else { return };
+    if size > area.len() {
+        return;
+    }
+    let crc = crc32c(&area[..size]);
+    area[offset_of!(Header, header_crc)..][..4].copy_from_slice(&crc.to_le_bytes());
+    let at = area[offset_of!(Header, self_address)..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+    if let Ok(header) = Header::decode(&area, at) {
+        let mut again = area[..size].to_vec();
+        again[..Header::SIZE].fill(0xff);
+        assert_eq!(header.encode(&mut again), Ok(size));
+        assert_eq!(again, area[..size]);
+        let frames: u64 =
+            (0..header.chunk_count).filter_map(|i| header.chunk_frames(i)).map(|f| f.len()).sum();
+        assert_eq!(frames, header.frame_count);
+    }
+}
+
+/// Reads here and there, and holds the image to what its facts say.
+fn look_around(image: &dyn MemoryImage) {
+    let facts = image.facts();
+    assert!(holds(&facts.exists, facts.max_pfn) && holds(&facts.backed, facts.max_pfn));
+    let mut page = [0; PAGE_SIZE];
+    for range in facts.backed.as_slice().iter().take(8) {
+        let last = Pfn::new(range.end.as_u64() - 1);
+        for pfn in [range.start, last] {
+            let read = image.read(pfn.addr(), &mut page);
+            if let Some(view) = image.view(pfn.addr(), PAGE_SIZE) {
+                assert!(read.is_ok() && view == page, "a view is what a read gives");
+            }
+        }
+    }
+    for addr in [0, 1, PAGE_SIZE as u64 - 1, facts.max_pfn << 12, u64::MAX] {
+        let _ = image.read(PhysAddr::new(addr), &mut page);
+        let _ = image.view(PhysAddr::new(addr), PAGE_SIZE);
+    }
+    let _ = (DumpIdentity::of_image(image), Machine::new(image, RuleSet::Makedumpfile).is_ok());
+}
+
+fn holds(ranges: &FrameRanges, max_pfn: u64) -> bool {
+    ranges.end().as_u64() <= max_pfn
+}
+
+/// Bytes that fill physical memory over and over.
+struct Tiles<'a>(&'a [u8]);
+
+impl PhysicalMemory for Tiles<'_> {
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+        let whole = self.0.len() / PAGE_SIZE * PAGE_SIZE;
+        let start = (addr.as_u64() % whole as u64) as usize;
+        for (at, byte) in (start..).zip(buf) {
+            *byte = self.0[at % whole];
+        }
+        Ok(())
+    }
+}
+
+/// The first `size` bytes of a fixture's vmcore.
+fn fixture_head(name: &str, size: u64) -> Vec<u8> {
+    let compressed = File::open(fixture::path(name, "vmcore.zst")).expect("the fixture can be opened");
+    let mut head = Vec::new();
+    let decoder = zstd::Decoder::new(compressed).expect("a decoder");
+    decoder.take(size).read_to_end(&mut head).expect("the fixture unpacks");
+    head
+}
+
+/// A kdump-compressed file of a few pages.
+fn small_kdump() -> Vec<u8> {
+    use cdbitmap::kdump::header::{DumpHeader, PageDesc, STATUS_INCOMPLETE, SubHeader};
+    let header = DumpHeader {
+        version: 6,
+        utsname: [[b'x'; 65]; 6],
+        timestamp: 1,
+        status: STATUS_INCOMPLETE,
+        sub_hdr_blocks: 1,
+        bitmap_blocks: 2,
+        max_mapnr: 64,
+        nr_cpus: 1,
+    };
+    let sub_header = SubHeader { dump_level: 31, max_mapnr: 64, ..SubHeader::default() };
+    let mut bytes = vec![0; 4 * PAGE_SIZE];
+    bytes[..DumpHeader::SIZE].copy_from_slice(&header.to_bytes());
+    bytes[PAGE_SIZE..][..SubHeader::SIZE].copy_from_slice(&sub_header.to_bytes());
+    bytes[2 * PAGE_SIZE] = 0xff;
+    bytes[3 * PAGE_SIZE] = 0x0f;
+    let data = bytes.len() as u64 + 4 * PageDesc::SIZE as u64;
+    // Stored as it is, and with each codec's flag: zlib, lzo, snappy.
+    for (index, flags) in (0..).zip([0, 1, 2, 4]) {
+        let size = if flags == 0 { PAGE_SIZE as u32 } else { 100 };
+        bytes.extend(PageDesc { offset: data + 100 * index, size, flags }.to_bytes());
+    }
+    bytes.extend((0..PAGE_SIZE).map(|at| at as u8));
+    bytes
+}
+
+/// The same as records of a flattened stream, without the stream's header.
+fn flatten(dump: &[u8]) -> Vec<u8> {
+    let records = (0..).step_by(PAGE_SIZE).zip(dump.chunks(PAGE_SIZE));
+    let records =
+        records.flat_map(|(at, part)| [&flattened::record_header(at, part.len() as u64), part].concat());
+    records.chain(flattened::END_RECORD).collect()
+}

@@ -2,6 +2,7 @@
 
 pub mod fixture;
 pub mod fuzz;
+pub mod man;
 pub mod scan;
 pub mod simulated;
 pub mod synth;

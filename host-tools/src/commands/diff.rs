@@ -1,6 +1,6 @@
 //! `cdbitmap diff`: how two bitmaps, or two dumps, differ.
 
-use super::{Answer, ImageOptions, parse_level, parse_rules, print_json};
+use super::{Answer, ImageOptions, parse_level, parse_rules, print, print_json};
 use crate::Result;
 use crate::machine::Machine;
 use crate::verdict::{Subject, diff};
@@ -21,7 +21,7 @@ pub struct Diff {
     #[command(flatten)]
     options: ImageOptions,
     /// The dump level for that
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, default_value = "31", value_parser = parse_level)]
     level: DumpLevel,
     /// The rule set for that
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
@@ -50,7 +50,7 @@ impl Diff {
         if self.json {
             print_json(&report)?;
         } else {
-            print!("{report}");
+            print(&report)?;
         }
         Ok(if report.same() { Answer::Yes } else { Answer::No })
     }

@@ -1,6 +1,6 @@
 //! `cdbitmap explain`: everything about one page.
 
-use super::{ImageArgs, parse_level, parse_rules, print_json};
+use super::{ImageArgs, parse_level, parse_rules, print, print_json};
 use crate::Result;
 use crate::explain::{Explanation, parse_frame};
 use clap::Args;
@@ -16,7 +16,7 @@ pub struct Explain {
     #[arg(required = true, value_name = "PAGE", value_parser = parse_frame)]
     pages: Vec<Pfn>,
     /// The dump level of the verdict; all levels are listed anyway
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, default_value = "31", value_parser = parse_level)]
     level: DumpLevel,
     /// The rule set of the verdict; the other one's is told too
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
@@ -47,7 +47,6 @@ impl Explain {
             return print_json(&Report { pages });
         }
         let texts: Vec<String> = pages.iter().map(ToString::to_string).collect();
-        print!("{}", texts.join("\n"));
-        Ok(())
+        print(texts.join("\n"))
     }
 }

@@ -1,6 +1,6 @@
 //! `cdbitmap verify`: does a bitmap hold.
 
-use super::{Answer, ImageOptions, parse_level, parse_rules, print_json};
+use super::{Answer, ImageOptions, parse_level, parse_rules, print, print_json};
 use crate::Result;
 use crate::verdict::{Asked, Subject, Verdict, verify};
 use clap::Args;
@@ -18,7 +18,7 @@ pub struct Verify {
     #[command(flatten)]
     options: ImageOptions,
     /// The dump level, if the bitmap doesn't say (version 1), or another one
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, value_parser = parse_level)]
     level: Option<DumpLevel>,
     /// The rule set, if the bitmap doesn't say, or another one
     #[arg(long, value_name = "RULES", value_parser = parse_rules)]
@@ -41,7 +41,7 @@ impl Verify {
         if self.json {
             print_json(&report)?;
         } else {
-            print!("{report}");
+            print(&report)?;
         }
         Ok(if report.verdict == Verdict::Holds { Answer::Yes } else { Answer::No })
     }

@@ -1,6 +1,6 @@
 //! The command line of `cdbitmap`.
 
-use cdbitmap::commands::{Answer, CommandLine};
+use cdbitmap::commands::{Answer, CommandLine, warn};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("cdbitmap: {error}");
+            warn(&error);
             ExitCode::from(error.exit_code() as u8)
         }
     }

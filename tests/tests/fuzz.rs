@@ -4,8 +4,10 @@ use cross_tests::fuzz::{TARGETS, run, seeds};
 use cross_tests::simulated::Dice;
 use std::path::Path;
 
-/// Damaged copies of each input.
-const COPIES: u64 = 100;
+/// Damaged copies of each input; more with FUZZ_COPIES.
+fn copies() -> u64 {
+    std::env::var("FUZZ_COPIES").ok().and_then(|number| number.parse().ok()).unwrap_or(100)
+}
 
 /// What a fuzzer found, and was mended: `tests/fuzz/found/TARGET/*`.
 fn found(name: &str) -> Vec<Vec<u8>> {
@@ -33,7 +35,7 @@ fn targets_are_satisfied() {
         run(name, &[]);
         for input in seeds(name).into_iter().chain(found(name)) {
             run(name, &input);
-            for _ in 0..COPIES {
+            for _ in 0..copies() {
                 let mut bytes = input.clone();
                 damage(&mut bytes, &mut dice);
                 run(name, &bytes);

@@ -1,6 +1,6 @@
 //! `cdbitmap dump`: the filtered dump.
 
-use super::{ImageArgs, parse_level, parse_rules};
+use super::{ImageArgs, parse_level, parse_rules, warn};
 use crate::bitmap_file::{BitmapReader, FileMemory};
 use crate::dump::FrameFilter;
 use crate::dump::kdump::{DumpOptions, DumpReport, write};
@@ -117,7 +117,7 @@ impl Dump {
             Ok(machine) => Some(machine),
             // At levels 0 and 1 nothing needs to be known of the kernel.
             Err(error) if self.level.difference(DumpLevel::ZERO).is_empty() => {
-                eprintln!("cdbitmap: {}\n  Every page is kept.", here(error));
+                warn(format_args!("{}\n  Every page is kept.", here(error)));
                 None
             }
             Err(error) => return Err(here(error)),
@@ -159,25 +159,25 @@ impl Dump {
     /// Says why the dump may be larger than expected.
     fn tell_kept(&self, findings: &Findings, machine: &Machine<'_>) {
         for rule in machine.dead_rules(self.level) {
-            eprintln!("cdbitmap: {}: {}", self.image.image.display(), rule.reason());
+            warn(format_args!("{}: {}", self.image.image.display(), rule.reason()));
         }
         if let Some((frames, error)) = findings.unreadable.first() {
-            eprintln!(
-                "cdbitmap: {}: {} pages are kept because their struct pages can't be read, the first are frames {frames}: {error}",
+            warn(format_args!(
+                "{}: {} pages are kept because their struct pages can't be read, the first are frames {frames}: {error}",
                 self.image.image.display(),
                 findings.unreadable_frames
-            );
+            ));
         }
     }
 
     fn tell(&self, report: &DumpReport, codec: Codec, to_stdout: bool) -> Result<()> {
         if report.unreadable > 0 {
             let first = report.first_unreadable.map(|pfn| pfn.to_string()).unwrap_or_default();
-            eprintln!(
-                "cdbitmap: {}: {} pages can't be read, the first is frame {first}; the dump has zeros in their place",
+            warn(format_args!(
+                "{}: {} pages can't be read, the first is frame {first}; the dump has zeros in their place",
                 self.image.image.display(),
                 report.unreadable
-            );
+            ));
         }
         if self.json && !to_stdout {
             return super::print_json(&Report {
@@ -205,10 +205,12 @@ impl Dump {
             codec.name(),
         );
         if to_stdout {
-            eprintln!("{text}");
-            return Ok(());
+            warn(text);
+        } else if let Err(error) = super::print(text + "\n") {
+            // The dump is whole, and that is what counts.
+            warn(error);
         }
-        super::print(text + "\n")
+        Ok(())
     }
 }
 

@@ -131,7 +131,7 @@ impl ImageOptions {
         let options = OpenOptions { vmcoreinfo: self.vmcoreinfo.clone(), map: self.map.clone() };
         let opened = open(image, &options)?;
         for warning in &opened.facts().warnings {
-            eprintln!("cdbitmap: {}: {warning}", image.display());
+            warn(format_args!("{}: {warning}", image.display()));
         }
         Ok(opened)
     }
@@ -195,6 +195,11 @@ pub fn print_json(report: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(report)
         .map_err(|error| Error::failure("the report can't be written as JSON").because(error))?;
     print(format_args!("{text}\n"))
+}
+
+/// Says `text` on standard error. If that can't be written, the job goes on all the same.
+pub fn warn(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "cdbitmap: {text}");
 }
 
 /// Prints `text` on standard output.

@@ -20,6 +20,11 @@ fn cut_off_anywhere() {
         bench.refused(&format!("convert {name} out --format 2"));
         bench.refused(&format!("dump core out --bitmap {name}"));
     }
+    bench.put("cut", &bitmap[..bitmap.len() / 2]);
+    bench.refused("verify cut");
+    bench.refused("verify cut --image core");
+    bench.refused("diff cut cut");
+    bench.refused("inspect cut");
     for (name, size) in [("v1_in_the_structure", 50), ("v1_in_the_bits", HEALTHY.bitmap_v1.len() - 1)] {
         bench.put(name, &HEALTHY.bitmap_v1[..size]);
         bench.refused(&format!("convert {name} out --format 2"));
@@ -68,6 +73,8 @@ fn of_another_machine() {
         bench.done(&format!("synth -o other {other}"));
         bench.done("scan other -o bitmap --force");
         bench.refused("dump core out --bitmap bitmap");
+        let verdict = bench.survived("verify bitmap --image core");
+        bench.say(&verdict.lines().filter(|line| line.contains("another machine")).collect::<String>());
     }
     bench.done("synth -o other -m 16G");
     bench.refused("dump other out --bitmap bitmap_v1");

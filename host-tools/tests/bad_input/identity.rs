@@ -48,7 +48,14 @@ fn every_verb_says_the_same() {
     let mut bench = Bench::new();
     bench.put("empty", "");
     bench.put("bitmap", &HEALTHY.bitmap);
-    for arguments in ["dump empty out", "dump bitmap out", "inspect empty"] {
+    for arguments in [
+        "dump empty out",
+        "dump bitmap out",
+        "inspect empty",
+        "verify empty",
+        "diff empty empty",
+        "explain empty 1",
+    ] {
         bench.refused(arguments);
     }
     insta::assert_snapshot!(bench.transcript());

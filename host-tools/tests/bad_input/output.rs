@@ -21,7 +21,18 @@ fn a_full_disk() {
     bench.refused_within("exec >/dev/full;", "dump core - --flattened");
     bench.refused_within("exec >/dev/full;", "scan core");
     bench.refused_within("exec >/dev/full;", "scan core --json");
-    bench.refused_within("exec >/dev/full;", "layout");
+    for arguments in [
+        "layout",
+        "synth --list",
+        "inspect core",
+        "inspect core --vmcoreinfo-text",
+        "inspect bitmap",
+        "verify bitmap",
+        "diff bitmap bitmap",
+        "explain core 0x1000",
+    ] {
+        bench.refused_within("exec >/dev/full;", arguments);
+    }
     insta::assert_snapshot!(bench.transcript());
 }
 
@@ -40,6 +51,18 @@ fn a_place_that_can_not_be_written() {
         }
     }
     assert_eq!(std::fs::read(bench.path("old")).unwrap(), b"old");
+    insta::assert_snapshot!(bench.transcript());
+}
+
+/// A dump that is whole counts, whether its report can be written or not.
+#[test]
+fn a_dump_that_nobody_is_told_of() {
+    let mut bench = Bench::new();
+    HEALTHY.core.cut(127 << 20).write(&bench.path("core"));
+    for limit in ["exec >/dev/full;", "exec 2>/dev/full;", "exec >&- 2>&-;"] {
+        bench.done_within(limit, "dump core out --force");
+    }
+    bench.refused_within("exec 2>/dev/full;", "dump missing out2");
     insta::assert_snapshot!(bench.transcript());
 }
 

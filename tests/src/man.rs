@@ -201,10 +201,11 @@ fn examples(name: &str) -> Roff {
 }
 
 fn see_also(name: &str, all: &[String]) -> Roff {
-    let mut pages = vec![("cdbitmap".to_owned(), "1")];
-    pages.extend(all.iter().map(|other| (format!("cdbitmap-{other}"), "1")));
-    let own = if name.is_empty() { "cdbitmap".to_owned() } else { format!("cdbitmap-{name}") };
-    pages.retain(|(page, _)| *page != own);
+    let mut pages: Vec<(String, &str)> = if name.is_empty() {
+        all.iter().map(|other| (format!("cdbitmap-{other}"), "1")).collect()
+    } else {
+        vec![("cdbitmap".to_owned(), "1")]
+    };
     for (page, section) in
         [("kdump.conf", "5"), ("crash_dump_bitmap", "5"), ("crash", "8"), ("makedumpfile", "8")]
     {

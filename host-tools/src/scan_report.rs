@@ -42,6 +42,8 @@ pub struct ScanReport {
     pub unreadable_places: Vec<String>,
     /// Pages kept because they are marked free with an order that can't be.
     pub bad_orders: u64,
+    /// Free lists that are broken, and how; the rest of each is kept.
+    pub broken_free_lists: Vec<String>,
     /// Rules that can't find anything in this kernel.
     pub dead_rules: Vec<&'static str>,
     /// Seconds of each step.
@@ -106,6 +108,7 @@ impl ScanReport {
             unreadable: findings.unreadable_frames,
             unreadable_places: findings.unreadable.iter().map(|(r, e)| format!("frames {r}: {e}")).collect(),
             bad_orders: findings.bad_orders,
+            broken_free_lists: findings.broken_free_lists.iter().map(|(l, e)| format!("{l}: {e}")).collect(),
             dead_rules: machine.dead_rules(level).iter().map(|rule| rule.reason()).collect(),
             steps,
             sizes: sizes(machine, level, scanned, &candidates),
@@ -227,6 +230,9 @@ impl fmt::Display for ScanReport {
                 "\n{} pages are kept because they are marked free with an order that can't be.",
                 self.bad_orders
             )?;
+        }
+        for list in &self.broken_free_lists {
+            writeln!(f, "\nA free list is broken, its rest is kept: {list}.")?;
         }
         for rule in &self.dead_rules {
             writeln!(f, "\nA rule is dead: {rule}.")?;

@@ -76,7 +76,9 @@ impl Map {
         };
         let mut file = OutputFile::create(path, self.force)?;
         file.append(&bytes)?;
-        file.finish()
+        file.finish()?;
+        println!("The picture is in {}.", path.display());
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `cdbitmap demo`: the whole job on a small real vmcore that is inside the binary.
 
-use super::{Answer, Command, CommandLine};
+use super::{Answer, Command, CommandLine, print};
 use crate::frames::FrameBitmap;
 use crate::image::{OpenOptions, open};
 use crate::machine::Machine;
@@ -56,7 +56,7 @@ impl Demo {
         let _ = std::env::set_current_dir(start);
         let answer = answer?;
         if self.keep.is_some() {
-            println!("\nThe files are in {}.", directory.display());
+            print(format_args!("\nThe files are in {}.\n", directory.display()))?;
         }
         Ok(answer)
     }
@@ -73,13 +73,15 @@ impl Demo {
 }
 
 fn run_steps() -> Result<Answer> {
-    println!("A real vmcore: Linux 6.1, 768 MiB, two nodes, crashed on purpose, trimmed to its metadata.");
+    print(format_args!(
+        "A real vmcore: Linux 6.1, 768 MiB, two nodes, crashed on purpose, trimmed to its metadata.\n"
+    ))?;
     let image = open(Path::new("vmcore"), &OpenOptions::default())?;
     let page = anonymous_page(&Machine::new(&*image, RuleSet::Makedumpfile)?);
     let mut answer = Answer::Yes;
     for (title, command) in STEPS {
         let command = command.replace("@PAGE@", &page.to_string());
-        println!("\n# {title}\n$ cdbitmap {command}");
+        print(format_args!("\n# {title}\n$ cdbitmap {command}\n"))?;
         let words = std::iter::once("cdbitmap").chain(command.split(' '));
         let parsed = CommandLine::try_parse_from(words)
             .map_err(|error| Error::failure("a step of the demo is not a command").because(error))?;
@@ -88,9 +90,11 @@ fn run_steps() -> Result<Answer> {
             answer = Answer::No;
         }
     }
-    println!("\n# Compare with what makedumpfile made of this vmcore, at all {LEVELS} dump levels");
+    print(format_args!(
+        "\n# Compare with what makedumpfile made of this vmcore, at all {LEVELS} dump levels\n"
+    ))?;
     let differing = differing_bits(&Machine::new(&*image, RuleSet::Makedumpfile)?)?;
-    println!("{differing} of {} bits differ.", LEVELS as u64 * image.facts().max_pfn);
+    print(format_args!("{differing} of {} bits differ.\n", LEVELS as u64 * image.facts().max_pfn))?;
     Ok(if differing == 0 { answer } else { Answer::No })
 }
 
@@ -108,7 +112,7 @@ fn differing_bits(machine: &Machine<'_>) -> Result<u64> {
     let broken = |what: &str| Error::failure(format!("the bitmaps inside this program {what}"));
     let bytes = zstd::decode_all(BITMAPS).map_err(|error| broken("can't be unpacked").because(error))?;
     let theirs = Bitmaps::parse(&bytes).ok_or_else(|| broken("are damaged"))?;
-    println!("makedumpfile {}:", theirs.makedumpfile);
+    print(format_args!("makedumpfile {}:\n", theirs.makedumpfile))?;
     let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
     let mut differing = 0;
     for (level, theirs) in (0..).zip(&theirs.levels) {

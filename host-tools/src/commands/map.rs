@@ -1,6 +1,6 @@
 //! `cdbitmap map`: a picture of memory by class.
 
-use super::{ImageArgs, ProgressPace, parse_level, parse_rules};
+use super::{ImageArgs, ProgressPace, parse_level, parse_rules, print};
 use crate::machine::Machine;
 use crate::output::OutputFile;
 use crate::picture::{COLUMNS, ClassRuns, Look, MAX_LINES, MemoryMap, RunsReport, to_png, to_svg};
@@ -77,8 +77,7 @@ impl Map {
         let mut file = OutputFile::create(path, self.force)?;
         file.append(&bytes)?;
         file.finish()?;
-        println!("The picture is in {}.", path.display());
-        Ok(())
+        print(format_args!("The picture is in {}.\n", path.display()))
     }
 }
 

@@ -95,10 +95,10 @@ impl FrameBitmap {
         let words = usize::try_from(frames.div_ceil(64).saturating_mul(count)).unwrap_or(usize::MAX);
         Vec::<u64>::new().try_reserve_exact(words).map_err(|_| {
             Error::failure(format!(
-                "memory up to frame {frames:#x} takes a bitmap of {} MiB, and there is not enough memory for {count}",
+                "a bitmap of {frames:#x} frames takes {} MiB, and there is not enough memory for {count} of them",
                 frames.div_ceil(8) >> 20
             ))
-            .hint("Free some memory. cdbitmap dump goes over a machine of any size in pieces, and needs little.")
+            .hint("If the file is what it should be, free some memory. To filter a vmcore, dump needs much less than scan.")
         })
     }
 

@@ -86,7 +86,7 @@ impl BitmapFile {
     /// If it can't be read, or is not a valid bitmap file; or is one for more than 64 TiB of memory, which only a
     /// [`BitmapReader`] takes.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_reader(&BitmapReader::open(path)?)
+        Self::from_reader(&BitmapReader::open(path)?).map_err(|error| error.at(path))
     }
 
     /// The same from the bytes of a file.
@@ -102,7 +102,6 @@ impl BitmapFile {
     /// # Errors
     /// If a chunk can't be read or doesn't have its checksum, or the bitmap is larger than 2 GiB.
     pub fn from_reader<M: PhysicalMemory>(reader: &BitmapReader<M>) -> Result<Self> {
-        reader.survey()?.intact()?;
         let frames = reader.info().frames();
         if frames.len().div_ceil(8) > MAX_IN_MEMORY {
             return Err(Error::unusable(format!(
@@ -110,6 +109,8 @@ impl BitmapFile {
                 frames.len()
             )));
         }
+        FrameBitmap::require_room(frames.len(), 1)?;
+        reader.survey()?.intact()?;
         let mut bits = FrameBitmap::new(frames.len());
         bits.set_range(PfnRange::from_start(Pfn::new(0), frames.len()));
         reader.clear_excluded(frames, bits.words_mut())?;

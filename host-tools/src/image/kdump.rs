@@ -228,6 +228,10 @@ impl Bitmaps {
             })?;
             Ok(FrameBitmap::from_bytes(&bytes, frames))
         };
+        // A file with holes can be of any size.
+        if file.can_hold(frames.div_ceil(8)) {
+            FrameBitmap::require_room(frames, 2)?;
+        }
         let exists = bitmap(start)?;
         // Room for two bitmaps means that there are two; otherwise every page that exists is in the file.
         let mut kept = if blocks / 2 >= needed { bitmap(start + size / 2)? } else { exists.clone() };

@@ -1,6 +1,7 @@
 //! Headers that promise petabytes. Every run has 2 GiB of address space: believing one of them would show.
 
 use crate::bench::{Bench, HEALTHY, with};
+use std::fs::File;
 
 /// The first `PT_LOAD`'s `p_paddr` and `p_memsz`.
 const PADDR: usize = 64 + 56 + 24;
@@ -22,5 +23,23 @@ fn memory_of_petabytes() {
         // Sections end where the kernel's own table of them ends, whatever the headers say.
         bench.survived(&format!("scan {name}"));
     }
+    insta::assert_snapshot!(bench.transcript());
+}
+
+/// A file with holes can have any size, and then keeps what its header promises.
+#[test]
+fn bitmaps_of_gigabytes() {
+    let mut bench = Bench::new();
+    let mut dump = HEALTHY.kdump[..8192].to_vec();
+    dump[436..440].copy_from_slice(&(1_u32 << 25).to_le_bytes());
+    dump[4096 + 96..][..8].copy_from_slice(&(1_u64 << 39).to_le_bytes());
+    let v1 = with(&HEALTHY.bitmap_v1, 16, &(1_u64 << 31).to_le_bytes());
+    for (name, bytes, size) in [("dump", dump, 1_u64 << 38), ("bitmap", v1, 1 << 32)] {
+        bench.put(name, bytes);
+        File::options().write(true).open(bench.path(name)).unwrap().set_len(size).unwrap();
+    }
+    bench.refused("dump dump out");
+    bench.refused("inspect dump");
+    bench.refused("convert bitmap out --format 2");
     insta::assert_snapshot!(bench.transcript());
 }

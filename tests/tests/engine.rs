@@ -1,0 +1,162 @@
+//! The scan as an engine: stopped and resumed, in windows, with little scratch memory, over memory that can't be read.
+
+use cdbitmap::frames::FrameBitmap;
+use cdbitmap::image::{MemoryImage, OpenOptions, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::{WindowScan, scan};
+use cross_tests::fixture::Fixture;
+use scanner_core::scan::{BitmapSink, Outcome, PACE_FRAMES, Pace, SCRATCH_BYTES, Unhurried};
+use scanner_core::{
+    Bitmap, Counters, DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Rules, Scan, Unreadable,
+};
+
+/// A machine with pages of all orders, and one whose struct pages of huge pages share memory page by page.
+const FIXTURES: [&str; 2] = ["6.1-numa", "6.12-hvo"];
+
+fn with_machine(name: &str, check: impl FnOnce(&Machine<'_>)) {
+    let fixture = Fixture::unpack(name);
+    let image = open(fixture.path(), &OpenOptions::default()).expect("the fixture opens");
+    check(&Machine::new(&*image, RuleSet::Makedumpfile).expect("the machine is understood"));
+}
+
+/// The bitmap and the counters of a scan of `machine` through `memory`.
+fn scan_through(
+    machine: &Machine<'_>,
+    memory: &dyn PhysicalMemory,
+    scratch: usize,
+    mut on_stop: impl FnMut(&[u64]),
+    pace: &mut dyn Pace,
+) -> (FrameBitmap, Counters, u64) {
+    let mut bits = FrameBitmap::ones(machine.frames);
+    let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
+    let rules = Rules::new(&machine.layout, DumpLevel::all(), machine.rule_set);
+    let mut scan = Scan::new(rules, &machine.sections, machine.image.facts().backed.as_slice());
+    let mut scratch = vec![0; scratch];
+    let (mut counters, mut unreadable) = (Counters::default(), 0);
+    loop {
+        let mut chunks = [bits.words_mut()];
+        let mut bitmap = Bitmap::new(all, 63, &mut chunks).expect("one chunk for all");
+        let mut sink = BitmapSink::new(&mut bitmap);
+        let outcome = scan.run(memory, all.end, &mut scratch, &mut sink, pace);
+        for class in scanner_core::PageClass::ALL {
+            counters.add(class, sink.counters.get(class));
+        }
+        unreadable += sink.unreadable;
+        if outcome == Outcome::Reached {
+            return (bits, counters, unreadable);
+        }
+        on_stop(bits.words());
+    }
+}
+
+/// Stops at every second question, so that each call gets one stretch further.
+struct Fitful(bool);
+
+impl Pace for Fitful {
+    fn go_on(&mut self, _: Pfn) -> bool {
+        self.0 = !self.0;
+        self.0
+    }
+}
+
+#[test]
+fn a_stopped_scan_keeps_a_superset_and_goes_on_where_it_was() {
+    for name in FIXTURES {
+        with_machine(name, |machine| {
+            let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+            let mut stops = 0;
+            let superset = |words: &[u64]| {
+                stops += 1;
+                assert!(words.iter().zip(whole.bitmap.words()).all(|(now, end)| now & end == *end));
+            };
+            let (bits, counters, _) =
+                scan_through(machine, machine.image, SCRATCH_BYTES, superset, &mut Fitful(false));
+            assert!(stops > machine.image.facts().backed.count() / PACE_FRAMES / 20, "{name}: {stops} stops");
+            assert_eq!(bits, whole.bitmap, "{name}");
+            assert_eq!(counters, whole.findings.counters, "{name}");
+        });
+    }
+}
+
+#[test]
+fn windows_add_up_to_the_whole() {
+    for name in FIXTURES {
+        with_machine(name, |machine| {
+            let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+            for size in [64, 4096, 99_968] {
+                let mut scan = WindowScan::new(machine, DumpLevel::all());
+                let mut words = Vec::new();
+                for start in (0..machine.frames).step_by(size) {
+                    let end = (start + size as u64).min(machine.frames);
+                    let window = PfnRange::new(Pfn::new(start), Pfn::new(end));
+                    let mut keep = FrameBitmap::ones(end - start);
+                    assert!(scan.run(window, keep.words_mut(), &mut Unhurried));
+                    words.extend_from_slice(keep.words());
+                }
+                assert!(words == whole.bitmap.words(), "{name}, windows of {size} frames");
+                assert_eq!(
+                    scan.findings().counters,
+                    whole.findings.counters,
+                    "{name}, windows of {size} frames"
+                );
+            }
+        });
+    }
+}
+
+/// An image that can be copied from only, and not within `hole`.
+struct Reluctant<'i> {
+    image: &'i dyn MemoryImage,
+    hole: PfnRange,
+}
+
+impl PhysicalMemory for Reluctant<'_> {
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+        let end = PhysAddr::new(addr.as_u64() + buf.len() as u64).pfn_ceil();
+        let lost = self.hole.intersection(PfnRange::new(addr.pfn(), end));
+        if !lost.is_empty() {
+            return Err(Unreadable { addr: lost.start.addr() });
+        }
+        self.image.read(addr, buf)
+    }
+}
+
+#[test]
+fn scratch_memory_of_any_size_gives_the_same() {
+    let none = PfnRange::default();
+    for name in FIXTURES {
+        with_machine(name, |machine| {
+            let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+            let memory = Reluctant { image: machine.image, hole: none };
+            for scratch in [128, 200, 4096, SCRATCH_BYTES, 3 * SCRATCH_BYTES] {
+                let (bits, counters, unreadable) =
+                    scan_through(machine, &memory, scratch, |_| {}, &mut Unhurried);
+                assert_eq!(bits, whole.bitmap, "{name}, {scratch} bytes of scratch memory");
+                assert_eq!((counters, unreadable), (whole.findings.counters, 0), "{name}");
+            }
+        });
+    }
+}
+
+#[test]
+fn struct_pages_that_cannot_be_read_cost_their_pages_only() {
+    with_machine("6.1-numa", |machine| {
+        let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+        // The struct pages of the second section: 2 MiB from wherever they are, less a page at each end.
+        let section = Pfn::new(32768);
+        let found = machine.sections.lookup(machine.image, section).expect("a second section");
+        let scanner_core::sections::Lookup::Present(found) = found else { panic!("{found:?}") };
+        let piece = machine.layout.space.translate(machine.image, found.mem_map).expect("a mapped array");
+        let hole = PfnRange::from_start(piece.phys.pfn().saturating_add(1), 8);
+        let memory = Reluctant { image: machine.image, hole };
+        let (bits, _, unreadable) = scan_through(machine, &memory, SCRATCH_BYTES, |_| {}, &mut Unhurried);
+        // A block of 512 frames is 8 pages of struct pages: the hole touches two blocks.
+        assert_eq!(unreadable, 1024);
+        let lost = PfnRange::from_start(section, 1024);
+        for pfn in 0..machine.frames {
+            let pfn = Pfn::new(pfn);
+            let expected = whole.bitmap.get(pfn) || lost.contains(pfn);
+            assert_eq!(bits.get(pfn), expected, "frame {pfn}");
+        }
+    });
+}

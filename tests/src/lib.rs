@@ -3,7 +3,6 @@
 pub mod fixture;
 pub mod fuzz;
 pub mod man;
-pub mod scan;
 pub mod simulated;
 pub mod synth;
 pub mod trim;

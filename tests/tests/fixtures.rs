@@ -1,16 +1,13 @@
 //! Scans of the trimmed vmcores, compared with makedumpfile bit for bit.
 
-use cdbitmap::frames::{FrameBitmap, FrameRanges};
-use cdbitmap::image::{ImageFacts, OpenOptions, open};
+use cdbitmap::frames::FrameBitmap;
+use cdbitmap::image::{OpenOptions, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::scan;
 use cross_tests::fixture::{self, Fixture};
-use cross_tests::scan::scan;
 use cross_tests::trim::Trimmed;
+use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
-
-/// The 1st bitmap as makedumpfile makes it by default.
-fn first_bitmap(facts: &ImageFacts) -> FrameRanges {
-    if facts.makedumpfile_goes_in_cycles() { facts.exists_in_cycles() } else { facts.exists.clone() }
-}
 
 /// Where the bitmaps differ, for the message.
 fn difference(ours: &FrameBitmap, theirs: &FrameBitmap) -> String {
@@ -26,12 +23,13 @@ fn second_bitmaps_are_makedumpfiles_at_every_level() {
     for name in names {
         let fixture = Fixture::unpack(&name);
         let image = open(fixture.path(), &OpenOptions::default()).unwrap();
-        let max_mapnr = fixture.bitmaps.max_mapnr;
-        let exists = FrameBitmap::from_ranges(&first_bitmap(image.facts()), max_mapnr);
+        let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
+        assert_eq!(machine.frames, fixture.bitmaps.max_mapnr, "{name}");
+        let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
         for (number, theirs) in (0..).zip(&fixture.bitmaps.levels) {
             let level = DumpLevel::from_number(number).unwrap();
             let mut ours = exists.clone();
-            ours.intersect(&scan(&*image, level, RuleSet::Makedumpfile).unwrap());
+            ours.intersect(&scan(&machine, level, &mut Unhurried).bitmap);
             assert!(ours == *theirs, "{name}, level {number}: {}", difference(&ours, theirs));
         }
     }

@@ -5,9 +5,12 @@
 
 use cdbitmap::frames::FrameBitmap;
 use cdbitmap::image::{MemoryImage, OpenOptions, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::scan;
 use cdbitmap::{Error, Result};
 use cross_tests::fixture::{Bitmaps, LEVELS, compress, path};
-use cross_tests::{scan::scan, trim::Trimmed};
+use cross_tests::trim::Trimmed;
+use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, RuleSet, VmcoreInfo};
 use std::fs::File;
 use std::path::Path;
@@ -44,10 +47,12 @@ fn make_fixture() -> Result<()> {
 
 /// Checks that scans of both images find the same pages at every level, by both rule sets.
 fn check_same(original: &dyn MemoryImage, trimmed: &dyn MemoryImage) -> Result<()> {
-    for number in (0..LEVELS as u64).step_by(2) {
-        let level = DumpLevel::from_number(number).expect("a level below 32");
-        for rules in [RuleSet::Makedumpfile, RuleSet::Kernel] {
-            if scan(original, level, rules)? != scan(trimmed, level, rules)? {
+    for rules in [RuleSet::Makedumpfile, RuleSet::Kernel] {
+        let (original, trimmed) = (Machine::new(original, rules)?, Machine::new(trimmed, rules)?);
+        for number in (0..LEVELS as u64).step_by(2) {
+            let level = DumpLevel::from_number(number).expect("a level below 32");
+            let bitmap = |machine| scan(machine, level, &mut Unhurried).bitmap;
+            if bitmap(&original) != bitmap(&trimmed) {
                 let rules = rules.name();
                 let what =
                     format!("a scan at level {number} by the {rules} rules finds other pages once trimmed");

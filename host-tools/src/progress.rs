@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,12 @@ impl Progress for Silent {
     fn finish(&self) {}
 }
 
-/// A bar if standard error is a terminal, plain lines if not.
+/// A bar if standard error is a terminal that can redraw a line, plain lines if not. The console of a capture kernel
+/// is a terminal too, but one that is read later, from a log.
 pub fn for_stderr() -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() {
+    let can_redraw = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let in_capture_kernel = Path::new("/proc/vmcore").exists();
+    if std::io::stderr().is_terminal() && can_redraw && !in_capture_kernel {
         Box::new(Bar::new())
     } else {
         Box::new(Lines::new(std::io::stderr()))

@@ -173,7 +173,9 @@ impl<'a> Scan<'a> {
                     }
                     self.frames_to_pace = PACE_FRAMES;
                 }
-                let end = range.end.min(pfn.saturating_add(self.frames_to_pace));
+                // Where a pause falls must not decide what is read at once, and so what is lost with an
+                // unreadable block: a stretch ends where a block or the range does.
+                let end = range.end.min(block_end_or_self(pfn.saturating_add(self.frames_to_pace)));
                 let reached = self.run_piece(memory, section, PfnRange::new(pfn, end), scratch, sink);
                 self.skip_to = reached;
                 self.frames_to_pace = self.frames_to_pace.saturating_sub(reached.frames_since(pfn).max(1));

@@ -130,7 +130,11 @@ impl Dump {
             Some(path) => Some(self.checked_bitmap(path, machine.as_ref())?),
             None => None,
         };
-        let mut scan = machine.as_ref().map(|machine| WindowScan::new(machine, self.level));
+        // Setting up a scan may follow free lists: only if there is nothing that has done so already.
+        let mut scan = match (&bitmap, &machine) {
+            (None, Some(machine)) => Some(WindowScan::new(machine, self.level)),
+            _ => None,
+        };
         let filter: &mut dyn FrameFilter = match (&mut bitmap, &mut scan) {
             (Some(bitmap), _) => bitmap,
             (None, Some(scan)) => scan,
@@ -140,7 +144,7 @@ impl Dump {
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
         let out = OutputFile::create_beside(&self.output, self.force, &inputs)?;
         let report = write(&*image, filter, &options, out, &*progress::for_stderr())?;
-        if let (Some(scan), Some(machine), None) = (&scan, &machine, &self.bitmap) {
+        if let (Some(scan), Some(machine)) = (&scan, &machine) {
             self.tell_kept(scan.findings(), machine);
         }
         self.tell(&report, options.codec, to_stdout)

@@ -84,11 +84,7 @@ pub struct LevelSize {
 impl ScanReport {
     /// What `scanned`, a scan of `machine` at `level`, has to tell. `steps` are those before.
     pub fn new(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, steps: Vec<Step>) -> Self {
-        let exists = machine.exists();
-        let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
-        let candidates = Candidates::new(machine.image.facts(), &exists).window(all);
-        let mut kept = candidates.clone();
-        kept.intersect(&scanned.bitmap);
+        let candidates = candidates(machine);
         let findings = &scanned.findings;
         let counters = findings.counters;
         Self {
@@ -98,12 +94,12 @@ impl ScanReport {
             rules: machine.rule_set.name(),
             level: level.bits(),
             frames: machine.frames,
-            existing: exists.within(all).map(|r| r.len()).sum(),
+            existing: machine.exists().within(all_frames(machine)).map(|r| r.len()).sum(),
             excluded: PageClass::ALL
                 .into_iter()
                 .map(|class| ClassCount { class: class.name(), pages: counters.get(class) })
                 .collect(),
-            kept: kept.count(),
+            kept: kept(&candidates, scanned).count(),
             zero: None,
             unreadable: findings.unreadable_frames,
             unreadable_places: findings.unreadable.iter().map(|(r, e)| format!("frames {r}: {e}")).collect(),
@@ -117,10 +113,7 @@ impl ScanReport {
 
     /// Looks into the kept pages, and counts those of all zero bytes.
     pub fn count_zero_pages(&mut self, machine: &Machine<'_>, scanned: &ScannedBitmap, pace: &mut dyn Pace) {
-        let exists = machine.exists();
-        let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
-        let mut kept = Candidates::new(machine.image.facts(), &exists).window(all);
-        kept.intersect(&scanned.bitmap);
+        let kept = kept(&candidates(machine), scanned);
         let mut zero = 0;
         for range in kept.to_ranges().as_slice() {
             for pfn in range.start.as_u64()..range.end.as_u64() {
@@ -130,6 +123,22 @@ impl ScanReport {
         }
         self.zero = Some(zero);
     }
+}
+
+fn all_frames(machine: &Machine<'_>) -> PfnRange {
+    PfnRange::new(Pfn::new(0), Pfn::new(machine.frames))
+}
+
+/// The frames that a dump starts from.
+fn candidates(machine: &Machine<'_>) -> FrameBitmap {
+    Candidates::new(machine.image.facts(), &machine.exists()).window(all_frames(machine))
+}
+
+/// Those of them that a scan keeps.
+fn kept(candidates: &FrameBitmap, scanned: &ScannedBitmap) -> FrameBitmap {
+    let mut kept = candidates.clone();
+    kept.intersect(&scanned.bitmap);
+    kept
 }
 
 fn is_zero_page(image: &dyn MemoryImage, pfn: Pfn) -> bool {
@@ -151,9 +160,7 @@ fn sizes(
     let all = DumpLevel::all();
     let full = if (level | DumpLevel::ZERO) == all { None } else { Some(scan(machine, all, &mut Unhurried)) };
     let full = full.as_ref().unwrap_or(scanned);
-    let mut kept = candidates.clone();
-    kept.intersect(&full.bitmap);
-    let least = kept.count();
+    let least = kept(candidates, full).count();
     let notes = machine.image.facts().notes.len().div_ceil(BLOCK_SIZE) as u64 + 2;
     let blocks = notes + bitmap_blocks(machine.frames);
     let size_at = |level: DumpLevel| {

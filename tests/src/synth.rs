@@ -1,24 +1,11 @@
 //! Simulated machines in temporary files.
 
-use cdbitmap::synth::{Generation, Profile, Spec, Summary, write};
+use cdbitmap::synth::{Generation, Spec, Summary, write};
 use tempfile::NamedTempFile;
 
 /// A small machine of `generation` with everything in it: all kinds of pages, all edge cases.
 pub fn small(generation: &'static Generation) -> Spec {
-    Spec {
-        generation,
-        memory: 256 << 20,
-        profile: Profile::Mixed,
-        model: None,
-        five_level: false,
-        nodes: 1,
-        hotplug: true,
-        hand_keys: true,
-        edge_cases: true,
-        contents: false,
-        faults: Vec::new(),
-        seed: 1,
-    }
+    Spec::with_everything(generation, 256 << 20)
 }
 
 /// The machine `spec` as a file, and what a filter has to find in it.

@@ -3,7 +3,7 @@
 use cdbitmap::image::{OpenOptions, open};
 use cdbitmap::machine::Machine;
 use cdbitmap::scan::{ScannedBitmap, scan};
-use cdbitmap::synth::{Fault, Generation, MemoryModel, Profile, Spec, write};
+use cdbitmap::synth::{Fault, Generation, MemoryModel, Spec, write};
 use scanner_core::free_list::{FreeListError, FreeLists};
 use scanner_core::layout::FreePages;
 use scanner_core::scan::Unhurried;
@@ -11,19 +11,16 @@ use scanner_core::{DumpLevel, PageClass, RuleSet};
 
 /// A machine whose VMCOREINFO has nothing about free pages in it but the free lists.
 fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {
+    let generation = Generation::named(generation).expect("there is such a generation");
+    let everything = Spec::with_everything(generation, 256 << 20);
     Spec {
-        generation: Generation::named(generation).expect("there is such a generation"),
-        memory: 256 << 20,
-        profile: Profile::Mixed,
         model: Some(model),
-        five_level: false,
         nodes,
         hotplug: false,
         hand_keys: false,
         edge_cases: false,
-        contents: false,
-        faults: Vec::new(),
         seed: 7,
+        ..everything
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a bitmap file says, for people and for programs.
 
 use super::Info;
+use super::belongs::hex;
 use super::reader::{BitmapReader, Survey};
 use crate::Result;
 use scanner_core::PhysicalMemory;
@@ -166,7 +167,7 @@ fn scan(header: &Header) -> ScanReport {
         clock: recorded(header.clock()),
         first_unreadable: (header.first_unreadable != 0).then_some(header.first_unreadable),
         kernel_release: recorded(header.kernel_release()),
-        build_id: recorded(&header.build_id().iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        build_id: recorded(&hex(header.build_id())),
         vmcoreinfo_crc: (header.vmcoreinfo_crc != 0).then_some(header.vmcoreinfo_crc),
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::image::{OpenOptions, open};
 use crate::scan::scan;
-use crate::synth::{Generation, Profile, Spec, write};
+use crate::synth::{Generation, Spec, write};
 use scanner_core::PageClass;
 use scanner_core::scan::Unhurried;
 use std::collections::BTreeSet;
@@ -113,20 +113,8 @@ fn a_cell_shows_one_poisoned_page() {
 
 /// A simulated machine with pages of all classes, and holes.
 fn with_machine(check: impl FnOnce(&Machine<'_>)) {
-    let spec = Spec {
-        generation: Generation::named("6.16").unwrap(),
-        memory: 128 << 20,
-        profile: Profile::Mixed,
-        model: None,
-        five_level: false,
-        nodes: 2,
-        hotplug: true,
-        hand_keys: true,
-        edge_cases: true,
-        contents: false,
-        faults: Vec::new(),
-        seed: 3,
-    };
+    let generation = Generation::named("6.16").unwrap();
+    let spec = Spec { nodes: 2, seed: 3, ..Spec::with_everything(generation, 128 << 20) };
     let file = tempfile::NamedTempFile::new().unwrap();
     write(&spec, file.as_file()).unwrap();
     let image = open(file.path(), &OpenOptions::default()).unwrap();

@@ -3,7 +3,6 @@
 use super::difference::Fixes;
 use super::facts::PageFacts;
 use super::rules::{BLOCK, Decision, Judge, Rule};
-use crate::frames::FrameBitmap;
 use crate::machine::Machine;
 use scanner_core::free_list::exclude_free_blocks;
 use scanner_core::layout::FreePages;
@@ -175,17 +174,6 @@ impl<'m> ReferenceScan<'m> {
             free_blocks: free_blocks(machine, level),
             ready: VecDeque::new(),
         }
-    }
-
-    /// The bitmap that the scan makes: 1 for "dump it".
-    pub fn into_bitmap(self) -> FrameBitmap {
-        let mut bitmap = FrameBitmap::ones(self.machine.frames);
-        for run in self {
-            if let Fate::Excluded(_) = run.fate {
-                bitmap.clear_range(run.frames);
-            }
-        }
-        bitmap
     }
 
     /// Finds out about the next frames.

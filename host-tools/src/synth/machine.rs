@@ -97,6 +97,27 @@ pub struct Spec {
     pub seed: u64,
 }
 
+impl Spec {
+    /// A machine with everything in it: all kinds of pages, edge cases, memory added while running. One node, the
+    /// generation's usual memory model, no page contents, no faults.
+    pub fn with_everything(generation: &'static Generation, memory: u64) -> Self {
+        Self {
+            generation,
+            memory,
+            profile: Profile::Mixed,
+            model: None,
+            five_level: false,
+            nodes: 1,
+            hotplug: true,
+            hand_keys: true,
+            edge_cases: true,
+            contents: false,
+            faults: Vec::new(),
+            seed: 1,
+        }
+    }
+}
+
 /// A run of `struct page`s: contiguous in virtual and in physical memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapPiece {
@@ -527,20 +548,7 @@ mod tests {
     use super::*;
 
     fn spec(memory: u64) -> Spec {
-        Spec {
-            generation: Generation::named("6.12").unwrap(),
-            memory,
-            profile: Profile::Mixed,
-            model: None,
-            five_level: false,
-            nodes: 1,
-            hotplug: true,
-            hand_keys: true,
-            edge_cases: true,
-            contents: false,
-            faults: Vec::new(),
-            seed: 1,
-        }
+        Spec::with_everything(Generation::named("6.12").unwrap(), memory)
     }
 
     #[test]

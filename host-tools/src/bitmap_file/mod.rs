@@ -11,7 +11,7 @@ mod scanned;
 mod writer;
 
 pub use convert::Conversion;
-pub use reader::{BitmapReader, DamagedChunk, FileMemory, Survey};
+pub use reader::{BitmapReader, DamagedChunk, FileAsMemory, Survey};
 pub use report::{ChunkReport, CountReport, Report, ScanReport};
 
 use crate::frames::FrameBitmap;

@@ -14,9 +14,9 @@ const WINDOW_BYTES: usize = 64 << 10;
 
 /// A file as memory: addresses are file offsets.
 #[derive(Debug)]
-pub struct FileMemory(PlainFile);
+pub struct FileAsMemory(PlainFile);
 
-impl PhysicalMemory for FileMemory {
+impl PhysicalMemory for FileAsMemory {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
         self.0.read(addr.as_u64(), buf).map_err(|_| Unreadable { addr })
     }
@@ -82,7 +82,7 @@ impl Survey {
     }
 }
 
-impl BitmapReader<FileMemory> {
+impl BitmapReader<FileAsMemory> {
     /// Opens the bitmap file `path`, and checks its structure, chunk table, and that it holds all chunks.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl BitmapReader<FileMemory> {
         let file = PlainFile::open_unmapped(path)?;
         let size = file.size();
         let mut reader =
-            Self::in_memory(FileMemory(file), PhysAddr::new(0)).map_err(|error| error.at(path))?;
+            Self::in_memory(FileAsMemory(file), PhysAddr::new(0)).map_err(|error| error.at(path))?;
         reader.check_extent(size).map_err(|error| error.at(path))?;
         reader.path = Some(path.to_owned());
         Ok(reader)

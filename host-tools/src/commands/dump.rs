@@ -1,7 +1,7 @@
 //! `cdbitmap dump`: the filtered dump.
 
 use super::{ImageArgs, parse_level, parse_rules, warn};
-use crate::bitmap_file::{BitmapReader, FileMemory};
+use crate::bitmap_file::{BitmapReader, FileAsMemory};
 use crate::dump::FrameFilter;
 use crate::dump::kdump::{DumpOptions, DumpReport, write};
 use crate::kdump::Codec;
@@ -102,7 +102,7 @@ impl Dump {
     /// # Errors
     /// If the image can't be scanned, the bitmap not be used, or the dump not be written.
     pub fn run(&self) -> Result<()> {
-        let image = self.image.open()?;
+        let image = self.image.open_in_windows()?;
         let here = |error: Error| error.at(&self.image.image);
         let to_stdout = self.output == Path::new("-");
         let mut options = DumpOptions {
@@ -151,7 +151,11 @@ impl Dump {
     }
 
     /// The bitmap in `path`, if it is whole and of this machine.
-    fn checked_bitmap(&self, path: &Path, machine: Option<&Machine<'_>>) -> Result<BitmapReader<FileMemory>> {
+    fn checked_bitmap(
+        &self,
+        path: &Path,
+        machine: Option<&Machine<'_>>,
+    ) -> Result<BitmapReader<FileAsMemory>> {
         let bitmap = BitmapReader::open(path)?;
         bitmap.survey()?.intact().map_err(|error| error.at(path))?;
         if let Some(machine) = machine {

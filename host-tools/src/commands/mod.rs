@@ -1,5 +1,6 @@
 //! The command line: one file per verb. They hold no logic that a user of the library would want.
 
+use crate::image::file::Access;
 use crate::image::{MemoryImage, OpenOptions, open};
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -120,6 +121,14 @@ impl ImageArgs {
     pub fn open(&self) -> Result<Box<dyn MemoryImage>> {
         self.options.open(&self.image)
     }
+
+    /// The same in little memory, whatever the image's size.
+    ///
+    /// # Errors
+    /// See [`open()`].
+    pub fn open_in_windows(&self) -> Result<Box<dyn MemoryImage>> {
+        self.options.open_by(&self.image, Access::Windows)
+    }
 }
 
 impl ImageOptions {
@@ -128,7 +137,11 @@ impl ImageOptions {
     /// # Errors
     /// See [`open()`].
     pub fn open(&self, image: &Path) -> Result<Box<dyn MemoryImage>> {
-        let options = OpenOptions { vmcoreinfo: self.vmcoreinfo.clone(), map: self.map.clone() };
+        self.open_by(image, Access::Whole)
+    }
+
+    fn open_by(&self, image: &Path, access: Access) -> Result<Box<dyn MemoryImage>> {
+        let options = OpenOptions { vmcoreinfo: self.vmcoreinfo.clone(), map: self.map.clone(), access };
         let opened = open(image, &options)?;
         for warning in &opened.facts().warnings {
             warn(format_args!("{}: {warning}", image.display()));

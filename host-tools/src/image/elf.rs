@@ -4,7 +4,7 @@
 //! bitmap of its non-cyclic mode), and a scan looks at it if its first byte has file data (`p_filesz`).
 
 use super::extents::{Extents, FileMemory};
-use super::file::PlainFile;
+use super::file::{Access, PlainFile};
 use super::notes::CoreNotes;
 use super::segments::{self, CutOff};
 use super::{ImageFacts, ImageFormat, MemoryImage, Segment};
@@ -48,8 +48,8 @@ impl ElfImage {
     ///
     /// # Errors
     /// The file can't be read, or is no x86_64 ELF core.
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::from_bytes(PlainFile::open(path)?).map_err(|e| e.at(path))
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
+        Self::from_bytes(PlainFile::open(path, access)?).map_err(|e| e.at(path))
     }
 
     /// The ELF vmcore in `bytes`.
@@ -60,6 +60,7 @@ impl ElfImage {
         let headers = match &bytes {
             PlainFile::Mapped(map) => Headers::parse(&map[..], bytes.size())?,
             PlainFile::InMemory(contents) => Headers::parse(&contents[..], bytes.size())?,
+            PlainFile::Windowed(windows) => Headers::parse(&ReadCache::new(windows.file()), bytes.size())?,
             PlainFile::Unmapped(file, size) => Headers::parse(&ReadCache::new(file), *size)?,
         };
         let extents = Extents::of(&headers.segments);

@@ -1,5 +1,6 @@
 //! The bytes of a file, mapped where that is possible.
 
+use super::windows::Windows;
 use crate::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
@@ -7,10 +8,21 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// How much of a file is mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// All of it, unless it is of `/proc`: fastest, and what was looked at counts as memory of this process.
+    #[default]
+    Whole,
+    /// A few windows at a time: little memory, whatever the file's size.
+    Windows,
+}
+
 /// The bytes of a file as they are on disk. They are only read.
 ///
-/// A mapping is the rule. Files that can't be mapped as a whole (some kernels' `/proc/vmcore`, some network file
-/// systems) are read with `pread` instead.
+/// A mapping of the whole file is the rule: nothing is copied, and a scan is fastest. `/proc/vmcore`, and files
+/// of which a job is to take little memory, are seen through [`Windows`] instead. Files that can't be mapped (some
+/// network file systems) are read with `pread`.
 ///
 /// **Hazard:** if someone cuts the file off while it is mapped, a touch of what is gone ends the process with
 /// SIGBUS; there is no way to turn that into an error without a signal handler. A vmcore that is still being
@@ -19,6 +31,8 @@ use std::path::Path;
 pub enum PlainFile {
     /// The whole file, mapped read-only.
     Mapped(Mmap),
+    /// A file of which a few windows are mapped.
+    Windowed(Box<Windows>),
     /// An open file, and its size in bytes.
     Unmapped(File, u64),
     /// Contents that are in memory already.
@@ -26,12 +40,15 @@ pub enum PlainFile {
 }
 
 impl PlainFile {
-    /// Opens `path` and maps it if the system can.
+    /// Opens `path` as `access` says.
     ///
     /// # Errors
     /// The file can't be opened, or has no size that can be found out.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
         let (file, size) = open(path)?;
+        if access == Access::Windows || is_of_proc(&file) {
+            return Ok(Self::Windowed(Box::new(Windows::new(file, size))));
+        }
         // SAFETY: The mapping is read-only and private to this value, which hands out its bytes only as long as it
         // lives. That nobody else changes the file meanwhile can't be enforced: other processes' writes show up as
         // changed bytes of type `u8`, for which each value is valid, and every number that is taken from them is
@@ -55,6 +72,7 @@ impl PlainFile {
     pub fn size(&self) -> u64 {
         match self {
             Self::Mapped(map) => map.len() as u64,
+            Self::Windowed(windows) => windows.size(),
             Self::Unmapped(_, size) => *size,
             Self::InMemory(bytes) => bytes.len() as u64,
         }
@@ -64,7 +82,7 @@ impl PlainFile {
     pub fn as_slice(&self) -> Option<&[u8]> {
         match self {
             Self::Mapped(map) => Some(map),
-            Self::Unmapped(..) => None,
+            Self::Windowed(_) | Self::Unmapped(..) => None,
             Self::InMemory(bytes) => Some(bytes),
         }
     }
@@ -79,11 +97,14 @@ impl PlainFile {
     /// # Errors
     /// The file ends before, or can't be read.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if let Self::Unmapped(file, _) = self {
-            return file.read_exact_at(buf, offset);
+        match self {
+            Self::Windowed(windows) => windows.read(offset, buf),
+            Self::Unmapped(file, _) => file.read_exact_at(buf, offset),
+            Self::Mapped(_) | Self::InMemory(_) => {
+                buf.copy_from_slice(self.view(offset, buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
         }
-        buf.copy_from_slice(self.view(offset, buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
     }
 }
 
@@ -101,6 +122,11 @@ pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
         );
     }
     Ok(bytes)
+}
+
+/// Whether `file` is one of `/proc`, as `/proc/vmcore` is.
+fn is_of_proc(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
 /// Opens `path` and finds out its size in bytes.

@@ -2,7 +2,7 @@
 //! incomplete or one part of a split dump, plain or flattened.
 
 use super::bytes::FileBytes;
-use super::file::PlainFile;
+use super::file::{Access, PlainFile};
 use super::notes::CoreNotes;
 use super::{Filtered, ImageFacts, ImageFormat, MemoryImage};
 use crate::frames::FrameBitmap;
@@ -31,7 +31,7 @@ impl KdumpImage {
     /// # Errors
     /// If it is not a kdump-compressed file, or its headers contradict themselves or the file's length.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_bytes(PlainFile::open(path)?).map_err(|e| e.at(path))
+        Self::from_bytes(PlainFile::open(path, Access::Whole)?).map_err(|e| e.at(path))
     }
 
     /// The dump in `bytes`.

@@ -12,6 +12,7 @@ pub mod raw;
 mod segments;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod windows;
 
 pub use open::{OpenOptions, open};
 

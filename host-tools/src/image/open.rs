@@ -1,7 +1,7 @@
 //! Opens a memory image of whatever kind, or says what the file is instead.
 
 use super::elf::ElfImage;
-use super::file::read_small;
+use super::file::{Access, read_small};
 use super::kdump::KdumpImage;
 use super::notes::vmcoreinfo_text;
 use super::raw::RawImage;
@@ -20,6 +20,9 @@ pub struct OpenOptions {
     pub vmcoreinfo: Option<PathBuf>,
     /// The map of an image that is raw memory; see [`raw`](super::raw).
     pub map: Option<PathBuf>,
+    /// How much of a vmcore or of raw memory may be mapped. (A kdump-compressed file is read in no order, and
+    /// mapped as a whole.)
+    pub access: Access,
 }
 
 /// Opens the memory image `path`, of whatever kind it is.
@@ -27,7 +30,7 @@ pub struct OpenOptions {
 /// # Errors
 /// The file can't be read, is damaged, or is something else; then the error says what it seems to be.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImage>> {
-    let image = open_by_kind(path, options.map.as_deref())?;
+    let image = open_by_kind(path, options)?;
     let Some(file) = &options.vmcoreinfo else { return Ok(image) };
     let bytes = read_small(file, MAX_VMCOREINFO)?;
     let vmcoreinfo = vmcoreinfo_text(&bytes).map_err(|e| e.at(file))?.to_vec();
@@ -42,18 +45,18 @@ const IN_FLATTENED: usize = flattened::HEADER_SIZE + flattened::RECORD_HEADER_SI
 /// Bytes at the start of a file that tell its kind.
 const HEAD: u64 = IN_FLATTENED as u64 + 16;
 
-fn open_by_kind(path: &Path, map: Option<&Path>) -> Result<Box<dyn MemoryImage>> {
+fn open_by_kind(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImage>> {
     let unusable = |what: &str| Error::unusable(what).at(path);
     let metadata = path.metadata().map_err(|e| unusable("can't be opened").because(e))?;
     if metadata.is_dir() {
         return Err(unusable("is a directory").hint("Give the vmcore file inside it."));
     }
-    if let Some(map) = map {
-        return Ok(Box::new(RawImage::open(path, map)?));
+    if let Some(map) = &options.map {
+        return Ok(Box::new(RawImage::open(path, map, options.access)?));
     }
     let head = read_head(path)?;
     match Kind::of(&head) {
-        Kind::Elf => Ok(Box::new(ElfImage::open(path)?)),
+        Kind::Elf => Ok(Box::new(ElfImage::open(path, options.access)?)),
         Kind::Kdump => Ok(Box::new(KdumpImage::open(path)?)),
         Kind::Foreign { is, hint } => Err(unusable(is).hint(hint)),
         Kind::Unknown => Err(unusable("is no memory image of a known kind")
@@ -201,10 +204,10 @@ mod tests {
         assert_eq!(vmcoreinfo(&OpenOptions::default()).unwrap(), b"OSRELEASE=6.1.0\n");
         for bytes in [b"OSRELEASE=6.2.0\n".to_vec(), note("VMCOREINFO", 0, b"OSRELEASE=6.2.0\n")] {
             let other = file(&bytes);
-            let options = OpenOptions { vmcoreinfo: Some(other.path().into()), map: None };
+            let options = OpenOptions { vmcoreinfo: Some(other.path().into()), ..OpenOptions::default() };
             assert_eq!(vmcoreinfo(&options).unwrap(), b"OSRELEASE=6.2.0\n");
         }
-        let options = OpenOptions { vmcoreinfo: Some(core.path().into()), map: None };
+        let options = OpenOptions { vmcoreinfo: Some(core.path().into()), ..OpenOptions::default() };
         let error = open(core.path(), &options).err().unwrap().to_string();
         assert!(error.contains("is no VMCOREINFO"), "{error}");
     }
@@ -212,11 +215,11 @@ mod tests {
     #[test]
     fn a_map_makes_raw_memory_of_any_file() {
         let (memory, map) = (file(&[7; 0x2000]), file(b"1000-2fff\n"));
-        let options = OpenOptions { vmcoreinfo: None, map: Some(map.path().into()) };
+        let options = OpenOptions { map: Some(map.path().into()), ..OpenOptions::default() };
         let image = open(memory.path(), &options).unwrap();
         assert_eq!((image.facts().format, image.facts().max_pfn), (ImageFormat::Raw, 3));
         let map = file(b"1000\n");
-        let options = OpenOptions { vmcoreinfo: None, map: Some(map.path().into()) };
+        let options = OpenOptions { map: Some(map.path().into()), ..OpenOptions::default() };
         let error = open(memory.path(), &options).err().unwrap().to_string();
         assert!(error.starts_with(&format!("{}: line 1", map.path().display())), "{error}");
     }

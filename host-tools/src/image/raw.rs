@@ -11,7 +11,7 @@
 //! overlap.
 
 use super::extents::{Extents, FileMemory};
-use super::file::{PlainFile, read_small};
+use super::file::{Access, PlainFile, read_small};
 use super::segments::{self, CutOff};
 use super::{ImageFacts, ImageFormat, MemoryImage, Segment};
 use crate::{Error, Result};
@@ -33,10 +33,10 @@ impl RawImage {
     ///
     /// # Errors
     /// A file can't be read, or a line of the map can't be understood.
-    pub fn open(path: &Path, map: &Path) -> Result<Self> {
+    pub fn open(path: &Path, map: &Path, access: Access) -> Result<Self> {
         let text = read_small(map, MAX_MAP)?;
         let ranges = parse_map(&text).map_err(|e| e.at(map))?;
-        Ok(Self::from_bytes(PlainFile::open(path)?, &ranges))
+        Ok(Self::from_bytes(PlainFile::open(path, access)?, &ranges))
     }
 
     /// The memory in `bytes`, where `ranges` are.

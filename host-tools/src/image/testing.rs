@@ -1,6 +1,6 @@
 //! ELF vmcores built in memory, for the tests of the images.
 
-use super::file::PlainFile;
+use super::file::{Access, PlainFile};
 use std::io::Write;
 
 /// An ELF note, padded to 4 bytes.
@@ -32,7 +32,12 @@ pub fn in_memory(bytes: &[u8]) -> PlainFile {
 
 /// A mapped file of these contents.
 pub fn mapped(bytes: &[u8]) -> PlainFile {
-    PlainFile::open(file(bytes).path()).unwrap()
+    PlainFile::open(file(bytes).path(), Access::Whole).unwrap()
+}
+
+/// A file of these contents that is seen through windows.
+pub fn windowed(bytes: &[u8]) -> PlainFile {
+    PlainFile::open(file(bytes).path(), Access::Windows).unwrap()
 }
 
 /// A file of these contents that is not mapped.

@@ -1,6 +1,6 @@
 //! What verdicts are about: the 2nd bitmap of a bitmap file or of a dump.
 
-use crate::bitmap_file::{BitmapReader, FileMemory, is_bitmap_file};
+use crate::bitmap_file::{BitmapReader, FileAsMemory, is_bitmap_file};
 use crate::frames::{FrameBitmap, FrameRanges};
 use crate::image::{MemoryImage, OpenOptions, open};
 use crate::{Error, Result};
@@ -10,7 +10,7 @@ use std::path::Path;
 /// A file with a 2nd bitmap, or memory without one.
 pub enum Subject {
     /// A bitmap file.
-    Bitmap(BitmapReader<FileMemory>),
+    Bitmap(BitmapReader<FileAsMemory>),
     /// A dump: an image that was filtered.
     Dump(Box<dyn MemoryImage>),
     /// A vmcore, or another image that was not filtered.

@@ -2,7 +2,7 @@
 
 use super::subject::Subject;
 use super::{Frames, MAX_RANGES, because, differing_line};
-use crate::bitmap_file::{BitmapReader, FileMemory, Info};
+use crate::bitmap_file::{BitmapReader, FileAsMemory, Info};
 use crate::dump::candidates::Candidates;
 use crate::dump::pipeline::is_zero;
 use crate::frames::FrameBitmap;
@@ -193,7 +193,7 @@ fn recorded(subject: &Subject) -> (Option<DumpLevel>, Option<RuleSet>) {
     }
 }
 
-fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileMemory>) -> Result<()> {
+fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) -> Result<()> {
     let survey = reader.survey()?;
     for chunk in &survey.damaged {
         report.find(

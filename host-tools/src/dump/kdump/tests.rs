@@ -153,7 +153,7 @@ fn vmcoreinfo_from_elsewhere_gets_a_note() {
     let core = ElfBuilder { notes: note("CORE", 1, &[0; 33]), ..machine() }.build();
     let elf = crate::image::testing::file(&core);
     let info = crate::image::testing::file(b"OSRELEASE=5.10\n");
-    let options = crate::image::OpenOptions { vmcoreinfo: Some(info.path().into()), map: None };
+    let options = crate::image::OpenOptions { vmcoreinfo: Some(info.path().into()), ..Default::default() };
     let (bytes, _) =
         dump(&*crate::image::open(elf.path(), &options).unwrap(), |_| true, &DumpOptions::default());
     let image = open(&bytes);

@@ -1,4 +1,4 @@
-use super::super::testing::{ElfBuilder, in_memory, mapped, note, unmapped};
+use super::super::testing::{ElfBuilder, in_memory, mapped, note, unmapped, windowed};
 use super::*;
 use proptest::prelude::*;
 use scanner_core::{PAGE_SIZE, Pfn, PfnRange};
@@ -61,9 +61,15 @@ fn the_first_pt_load_in_the_file_wins() {
 #[test]
 fn a_file_that_is_not_mapped_reads_the_same() {
     let bytes = small().build();
-    let [mapped, unmapped] = [mapped(&bytes), unmapped(&bytes)].map(|b| ElfImage::from_bytes(b).unwrap());
+    let [mapped, windowed, unmapped] =
+        [mapped(&bytes), windowed(&bytes), unmapped(&bytes)].map(|b| ElfImage::from_bytes(b).unwrap());
     assert_eq!(mapped.facts().segments, unmapped.facts().segments);
     assert_eq!(mapped.facts().notes, unmapped.facts().notes);
+    assert_eq!(mapped.facts().segments, windowed.facts().segments);
+    for _ in 0..3 {
+        // At first as it is, then through a window.
+        assert_eq!(read(&mapped, 0x1ffe, 4), read(&windowed, 0x1ffe, 4));
+    }
     assert_eq!(read(&mapped, 0x1ffe, 4), read(&unmapped, 0x1ffe, 4));
     assert_eq!(mapped.view(PhysAddr::new(0x2000), 1), Some(&[0x22][..]));
     assert_eq!(unmapped.view(PhysAddr::new(0x2000), 1), None);

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * crasher: brings the kernel down in ways that user space alone can't.
+ *
+ *	echo oops > /sys/module/crasher/parameters/crash	a null pointer, in process context
+ *	echo interrupt > ...					panic() in a hard interrupt on this CPU
+ *	echo hung > ...						a task that sleeps uninterruptibly for ever
+ *
+ * Whether an oops and a hung task end in a panic is up to kernel.panic_on_oops and kernel.hung_task_panic.
+ */
+#define pr_fmt(fmt) "crasher: " fmt
+
+#include <linux/err.h>
+#include <linux/irq_work.h>
+#include <linux/kernel.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+#include <linux/string.h>
+
+static void crash_oops(void)
+{
+	int *nowhere = NULL;
+
+	OPTIMIZER_HIDE_VAR(nowhere);
+	WRITE_ONCE(*nowhere, 1);
+}
+
+static void panic_here(struct irq_work *work)
+{
+	panic("crasher: in a hard interrupt (%d) on CPU %u", !!in_hardirq(), smp_processor_id());
+}
+
+static DEFINE_IRQ_WORK(interrupt, panic_here);
+
+static void crash_interrupt(void)
+{
+	irq_work_queue(&interrupt);
+}
+
+static int sleep_for_ever(void *unused)
+{
+	for (;;) {
+		set_current_state(TASK_UNINTERRUPTIBLE);
+		schedule();
+	}
+	return 0;
+}
+
+static void crash_hung(void)
+{
+	struct task_struct *task = kthread_run(sleep_for_ever, NULL, "crasher-hung");
+
+	if (IS_ERR(task))
+		pr_err("no task: %ld\n", PTR_ERR(task));
+}
+
+static int set_crash(const char *value, const struct kernel_param *param)
+{
+	if (sysfs_streq(value, "oops"))
+		crash_oops();
+	else if (sysfs_streq(value, "interrupt"))
+		crash_interrupt();
+	else if (sysfs_streq(value, "hung"))
+		crash_hung();
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static const struct kernel_param_ops crash_ops = { .set = set_crash };
+module_param_cb(crash, &crash_ops, NULL, 0200);
+MODULE_PARM_DESC(crash, "oops, interrupt or hung");
+
+static int __init crasher_init(void)
+{
+	return 0;
+}
+module_init(crasher_init);
+
+MODULE_DESCRIPTION("Crashes the kernel in a chosen way, for tests");
+MODULE_LICENSE("Dual MIT/GPL");

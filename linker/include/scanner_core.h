@@ -105,7 +105,9 @@ struct crash_scan_setup {
 	const void *(*view)(void *context, uint64_t addr, size_t len);
 	/*
 	 * Called every 4096 frames with the next one: the place to look at a
-	 * deadline and to touch watchdogs. 0 interrupts. May be null.
+	 * deadline and to touch watchdogs. 0 ends the scan. Then it is called
+	 * with the frame behind the last one before each 64 KiB of the bitmap
+	 * are sealed; 0 leaves the rest without checksums. May be null.
 	 */
 	int (*pace)(void *context, uint64_t next_frame);
 	/* Nanoseconds since any instant, for the times in the info. May be null. */
@@ -113,7 +115,11 @@ struct crash_scan_setup {
 	/* The memory that exists, ascending and disjoint. */
 	const struct crash_scan_range *ranges;
 	size_t range_count;
-	/* The memory for the bitmap. */
+	/*
+	 * The memory for the bitmap. With a chunk_count of 0 the scan only
+	 * counts: there is no bitmap, no info is written, and chunks and info
+	 * may be null.
+	 */
 	const struct crash_scan_chunk *chunks;
 	size_t chunk_count;
 	/* Each chunk but the last stands for 1 << chunk_shift frames, 15 to 40. */
@@ -138,6 +144,8 @@ struct crash_scan_setup {
 	 * describes only a bitmap in one chunk that starts with frame 0.
 	 */
 	void *info_v1;
+	/* What measures the time, for the info: up to 23 bytes and a zero byte. May be null. */
+	const char *clock;
 };
 
 /* What a scan has found. */
@@ -190,8 +198,10 @@ int crash_scan_setup(void *state, size_t state_size, const struct crash_scan_set
 /*
  * Scans until the bitmap is complete (CRASH_SCAN_DONE), or until pace says stop
  * (CRASH_SCAN_INTERRUPTED; can be called again to go on). The info says what
- * was found either way. Takes up to 1 KiB of stack, the callbacks' own not
- * counted.
+ * was found either way. All of the info is written anew first, so that several
+ * states may share one, as long as one of them runs. The frames that hold the
+ * bitmap and the info are kept whatever their struct pages say. Takes up to
+ * 1 KiB of stack, the callbacks' own not counted.
  */
 int crash_scan_run(void *state);
 

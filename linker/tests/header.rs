@@ -44,6 +44,7 @@ fn structures_have_the_same_layout_in_c() {
     program += &same_layout!(
         Setup, "crash_scan_setup", vmcoreinfo vmcoreinfo_size phys_base context read view pace now ranges range_count
         chunks chunk_count chunk_shift level rules producer first_frame frame_count info info_address info_size info_v1
+        clock
     );
     program += &same_layout!(
         Findings, "crash_scan_findings", next_frame free_pages unaccepted_pages cache_pages cache_private_pages

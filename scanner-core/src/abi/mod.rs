@@ -273,6 +273,8 @@ unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Failure> {
     header.producer = producer;
     header.dump_level = setup.level;
     header.rules = rule_set.into();
+    // SAFETY: the caller's promise is the same.
+    header.set_clock(unsafe { setup.clock() });
     let layout = resolve(text, setup.phys_base, header)?;
     let end = setup.frames().end;
     // SAFETY: as above; all of `fixed` is written before the reference to it is made.
@@ -341,10 +343,10 @@ impl Setup {
         if !fits(self.ranges, self.range_count) {
             return Err(Failure::argument("ranges"));
         }
-        if !fits(self.chunks, self.chunk_count) {
+        if self.has_bitmap() && !fits(self.chunks, self.chunk_count) {
             return Err(Failure::argument("chunks"));
         }
-        if !fits(self.info.cast::<u64>(), self.info_size / 8) {
+        if self.has_bitmap() && !fits(self.info.cast::<u64>(), self.info_size / 8) {
             return Err(Failure::argument("info"));
         }
         // SAFETY: these two have just been checked.
@@ -355,6 +357,9 @@ impl Setup {
                 return Err(Failure::new(Status::BadRange, "first frame", range.start.as_u64()));
             }
             behind = range.end;
+        }
+        if !self.has_bitmap() {
+            return Ok(());
         }
         let header = Header::new(self.frames().start, self.frame_count, self.chunk_shift);
         for index in 0..header.chunk_count {
@@ -377,11 +382,35 @@ impl Setup {
         unsafe { core::slice::from_raw_parts(self.ranges.cast::<PfnRange>(), self.range_count) }
     }
 
+    /// Whether there is a bitmap, rather than only counts.
+    fn has_bitmap(&self) -> bool {
+        self.chunk_count > 0
+    }
+
     /// # Safety
     /// As for [`ranges`](Self::ranges).
     unsafe fn chunks<'a>(&self) -> &'a [Chunk] {
+        if !self.has_bitmap() {
+            return &[];
+        }
         // SAFETY: as for the ranges.
         unsafe { core::slice::from_raw_parts(self.chunks, self.chunk_count) }
+    }
+
+    /// The clock's name; empty without one.
+    ///
+    /// # Safety
+    /// `clock` must be null, or have 23 bytes or a zero byte before them.
+    unsafe fn clock<'a>(&self) -> &'a str {
+        let start = self.clock.cast::<u8>();
+        if start.is_null() {
+            return "";
+        }
+        // SAFETY: not null, and what is before the zero byte is there, as is that.
+        let is_text = |at: &usize| unsafe { start.add(*at).read() } != 0;
+        let size = (0..23).take_while(is_text).count();
+        // SAFETY: these bytes have just been read. Whoever names a clock doesn't change its name meanwhile.
+        core::str::from_utf8(unsafe { core::slice::from_raw_parts(start, size) }).unwrap_or_default()
     }
 
     /// The memory for the info of version 2.

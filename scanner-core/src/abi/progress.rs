@@ -3,10 +3,10 @@
 use super::Fixed;
 use super::status::{Failure, Status};
 use super::types::{Chunk, Findings, Setup};
-use crate::addr::{Pfn, PfnRange};
+use crate::addr::{PAGE_SIZE, Pfn, PfnRange, PhysAddr};
 use crate::bitmap::Bitmap;
 use crate::info::v2::{self, Header};
-use crate::info::{Crc32c, v1};
+use crate::info::{Crc32c, InfoError, v1};
 use crate::level::{Counters, PageClass};
 use crate::memory::ReadError;
 use crate::scan::{Outcome, Pace, SCRATCH_BYTES, Scan, Sink};
@@ -14,6 +14,9 @@ use crate::sections::SectionError;
 
 /// Bytes of bitmap that are sealed between two questions to the caller whether to go on.
 const SEAL_BYTES: usize = 1 << 16;
+
+/// Frames that are scanned until the info says how far the scan is: 4 GiB of memory.
+const RECORD_FRAMES: u64 = 1 << 20;
 
 /// What changes while a scan runs.
 #[derive(Debug)]
@@ -34,30 +37,32 @@ pub(super) struct Tally {
     unreadable: u64,
     first_unreadable: u64,
     bad_orders: u64,
+    /// Without a bitmap: where the frames end that are counted. A scan goes up, so that no frame counts twice.
+    counted_to: Pfn,
 }
 
 impl Progress {
-    /// Sets every bit, fills the chunk table, and writes info that says "empty". `start` is when set-up began.
+    /// Sets every bit, and writes info that says "empty". `start` is when set-up began.
     pub fn begin(&mut self, fixed: &Fixed, start: u64) -> Result<(), Failure> {
         let setup = &fixed.setup;
-        let bad_info = |field| Failure::new(Status::BadInfo, field, 0);
+        if !setup.has_bitmap() {
+            return Ok(());
+        }
         for index in 0..self.header.chunk_count {
-            let Some((chunk, words)) = self.chunk(setup, index) else {
+            let Some((_, words)) = self.chunk(setup, index) else {
                 return Err(Failure::new(Status::BadChunk, "chunk number", u64::from(index)));
             };
             words.fill(u64::MAX);
-            let entry = v2::Chunk::unsealed(chunk.address, self.header.chunk_size(index));
-            // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
-            let area = unsafe { setup.info() };
-            self.header.put_chunk(area, index, &entry).map_err(|error| bad_info(error.field))?;
         }
+        let bad_info = |error: InfoError| Failure::new(Status::BadInfo, error.field, 0);
+        self.begin_table(setup).map_err(bad_info)?;
         self.header.setup_ns = setup.now().saturating_sub(start);
-        // SAFETY: as above.
+        // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
         let area = unsafe { setup.info() };
-        self.header.encode(area).map_err(|error| bad_info(error.field))?;
+        self.header.encode(area).map_err(bad_info)?;
         // SAFETY: as above, for version 1.
         if let Some(area) = unsafe { setup.info_v1() } {
-            v1::Info::NO_BITMAP.encode(area).map_err(|error| bad_info(error.field))?;
+            v1::Info::NO_BITMAP.encode(area).map_err(bad_info)?;
         }
         Ok(())
     }
@@ -68,28 +73,83 @@ impl Progress {
         if self.header.state == v2::State::Complete {
             return Status::Done;
         }
+        // Nothing that was written before is relied on: another state may have used the info since, and a dying kernel
+        // may have scribbled on it. Set-up has done this once, so that it can't fail.
+        let _ = self.begin_table(setup);
         self.record(setup, v2::State::Scanning);
         let start = setup.now();
-        let end = setup.frames().end;
-        let outcome = match &mut self.scan {
-            Some(scan) => {
-                // SAFETY: set-up has checked the chunks, and their number.
-                let chunks = unsafe { setup.chunks() };
-                let mut sink = ChunkSink { chunks, header: &self.header, tally: &mut self.tally };
-                scan.run(&fixed.memory, end, &mut self.scratch, &mut sink, &mut Paced(setup))
-            }
-            None => Outcome::Reached,
-        };
+        let outcome = self.scan(fixed);
         let scanned = setup.now();
         self.header.scan_ns = self.header.scan_ns.saturating_add(scanned.saturating_sub(start));
-        let sealed = outcome == Outcome::Reached && self.seal(setup);
+        self.keep_own(setup);
+        let sealed = self.seal(setup);
         self.header.seal_ns = self.header.seal_ns.saturating_add(setup.now().saturating_sub(scanned));
-        if sealed {
+        if sealed && outcome == Outcome::Reached {
             self.record(setup, v2::State::Complete);
             Status::Done
         } else {
             self.record(setup, v2::State::OutOfBudget);
             Status::Interrupted
+        }
+    }
+
+    /// Decides about all frames, as far as the caller lets it.
+    fn scan(&mut self, fixed: &Fixed) -> Outcome {
+        let setup = &fixed.setup;
+        while let Some(scan) = self.scan.as_mut().filter(|scan| scan.next() < setup.frames().end) {
+            let next_record = (scan.next().as_u64() | RECORD_FRAMES.wrapping_sub(1)).saturating_add(1);
+            let limit = Pfn::new(next_record).min(setup.frames().end);
+            let mut sink = ChunkSink { setup, header: &self.header, tally: &mut self.tally };
+            if scan.run(&fixed.memory, limit, &mut self.scratch, &mut sink, &mut Paced(setup))
+                == Outcome::Interrupted
+            {
+                return Outcome::Interrupted;
+            }
+            self.record(setup, v2::State::Scanning);
+        }
+        Outcome::Reached
+    }
+
+    /// Fills the chunk table with chunks that are not sealed.
+    fn begin_table(&mut self, setup: &Setup) -> Result<(), InfoError> {
+        self.sealed = 0;
+        // SAFETY: set-up has checked the chunks, and their number.
+        let chunks = unsafe { setup.chunks() };
+        for (index, chunk) in (0..self.header.chunk_count).zip(chunks) {
+            let entry = v2::Chunk::unsealed(chunk.address, self.header.chunk_size(index));
+            // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
+            self.header.put_chunk(unsafe { setup.info() }, index, &entry)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the frames that hold the bitmap and the info, whatever their struct pages said.
+    #[inline(never)]
+    fn keep_own(&mut self, setup: &Setup) {
+        // SAFETY: set-up has checked the chunks, and their number.
+        let chunks = unsafe { setup.chunks() };
+        for chunk in chunks {
+            self.keep(setup, chunk.address, chunk.size);
+        }
+        if setup.has_bitmap() {
+            self.keep(setup, setup.info_address, setup.info_size);
+        }
+    }
+
+    /// Sets the bits of the frames with the `size` bytes from `address` on.
+    fn keep(&mut self, setup: &Setup, address: u64, size: usize) {
+        let end = address.saturating_add(size as u64).div_ceil(PAGE_SIZE as u64);
+        let own = PfnRange::new(PhysAddr::new(address).pfn(), Pfn::new(end));
+        let own = own.intersection(self.header.frames());
+        for frame in own.start.as_u64()..own.end.as_u64() {
+            let at = frame.saturating_sub(self.header.first_frame);
+            let shift = self.header.chunk_shift & 63;
+            let in_chunk = at & (1_u64 << shift).wrapping_sub(1);
+            if let Some((_, words)) = self.chunk(setup, (at >> shift) as u32)
+                && let Some(word) = words.get_mut((in_chunk >> 6) as usize)
+            {
+                *word |= 1 << (in_chunk & 63);
+            }
         }
     }
 
@@ -169,6 +229,9 @@ impl Progress {
         let ranges = unsafe { setup.ranges() };
         header.unscanned_pages =
             ranges.iter().fold(0, |sum, range| sum.saturating_add(range.intersection(rest).len()));
+        if !setup.has_bitmap() {
+            return;
+        }
         // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
         let _ = header.encode(unsafe { setup.info() });
         let mut info = v1::Info::NO_BITMAP;
@@ -199,9 +262,9 @@ unsafe fn words<'a>(chunk: &Chunk, header: &Header, index: u32) -> &'a mut [u64]
     unsafe { core::slice::from_raw_parts_mut(chunk.words, count) }
 }
 
-/// Clears bits in the caller's chunks.
+/// Clears bits in the caller's chunks, if there are any, and counts.
 struct ChunkSink<'s> {
-    chunks: &'s [Chunk],
+    setup: &'s Setup,
     header: &'s Header,
     tally: &'s mut Tally,
 }
@@ -209,11 +272,21 @@ struct ChunkSink<'s> {
 impl Sink for ChunkSink<'_> {
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         let mut left = frames.intersection(self.header.frames());
+        // SAFETY: set-up has checked the chunks, and their number.
+        let chunks = unsafe { self.setup.chunks() };
+        if chunks.is_empty() {
+            left.start = left.start.max(self.tally.counted_to);
+            if !left.is_empty() {
+                self.tally.counters.add(class, left.len());
+                self.tally.counted_to = left.end;
+            }
+            return;
+        }
         while !left.is_empty() {
             let index =
                 left.start.as_u64().saturating_sub(self.header.first_frame) >> (self.header.chunk_shift & 63);
             let index = index as u32;
-            let (Some(chunk), Some(own)) = (self.chunks.get(index as usize), self.header.chunk_frames(index))
+            let (Some(chunk), Some(own)) = (chunks.get(index as usize), self.header.chunk_frames(index))
             else {
                 break;
             };

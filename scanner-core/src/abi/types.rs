@@ -9,7 +9,8 @@ pub type ReadFn =
     unsafe extern "C" fn(context: *mut c_void, addr: u64, buf: *mut c_void, len: usize) -> c_int;
 /// Where the `len` bytes of physical memory from `addr` on can be read in place; null if they can't.
 pub type ViewFn = unsafe extern "C" fn(context: *mut c_void, addr: u64, len: usize) -> *const c_void;
-/// Called every 4096 frames with the next one: the place to look at a deadline and to touch watchdogs. 0 interrupts.
+/// Called every 4096 frames with the next one, and with the frame behind the last one before each 64 KiB of the bitmap
+/// are sealed: the place to look at a deadline and to touch watchdogs. 0 ends the scan, or the sealing.
 pub type PaceFn = unsafe extern "C" fn(context: *mut c_void, next_frame: u64) -> c_int;
 /// Nanoseconds since any instant.
 pub type NowFn = unsafe extern "C" fn(context: *mut c_void) -> u64;
@@ -61,9 +62,9 @@ pub struct Setup {
     pub ranges: *const Range,
     /// How many ranges.
     pub range_count: usize,
-    /// The memory for the bitmap.
+    /// The memory for the bitmap; may be null if there are no chunks.
     pub chunks: *const Chunk,
-    /// How many chunks.
+    /// How many chunks. 0 for a scan that only counts: it has no bitmap, and writes no info.
     pub chunk_count: usize,
     /// Each chunk but the last stands for `1 << chunk_shift` frames, 15 to 40.
     pub chunk_shift: u32,
@@ -77,7 +78,7 @@ pub struct Setup {
     pub first_frame: u64,
     /// Frames of the bitmap.
     pub frame_count: u64,
-    /// Where `crash_dump_bitmap_info_v2` and the chunk table behind it go.
+    /// Where `crash_dump_bitmap_info_v2` and the chunk table behind it go; may be null if there are no chunks.
     pub info: *mut c_void,
     /// Its physical address, a multiple of 8.
     pub info_address: u64,
@@ -86,6 +87,8 @@ pub struct Setup {
     /// Where `crash_dump_bitmap_info_v1` goes, 64 bytes; may be null. It describes only a bitmap in one chunk that
     /// starts with frame 0.
     pub info_v1: *mut c_void,
+    /// What measures the time, for the info, ending with a zero byte: at most 23 bytes. May be null.
+    pub clock: *const c_char,
 }
 
 /// What a scan found: `struct crash_scan_result`.

@@ -35,7 +35,7 @@ impl Body {
             }
             body.follow(program, function, instruction);
         }
-        body.measure(function, &instructions, &mut info);
+        body.measure(program, function, &instructions, &mut info);
         body.callees.sort_unstable();
         body.callees.dedup();
         body
@@ -51,12 +51,7 @@ impl Body {
         if instruction.flow_control() == FlowControl::IndirectCall {
             self.indirect_calls += 1;
         } else if is_call || is_jump {
-            let fields = instruction.ip()..instruction.next_ip();
-            let relocated = program
-                .relocations
-                .iter()
-                .find(|r| r.at.0 == function.section && fields.contains(&r.at.1))
-                .map(|r| r.target.clone());
+            let relocated = relocation_of(program, function, instruction);
             match relocated.unwrap_or(Target::Place(function.section, instruction.near_branch_target())) {
                 Target::Place(section, offset) => match program.function_at(section, offset) {
                     Some(index)
@@ -79,6 +74,7 @@ impl Body {
     /// Follows the stack pointer along all ways through the function.
     fn measure(
         &mut self,
+        program: &Program<'_>,
         function: &Function<'_>,
         instructions: &[Instruction],
         info: &mut InstructionInfoFactory,
@@ -112,7 +108,11 @@ impl Body {
                     }
                 };
                 self.frame = self.frame.max(after.bytes);
-                let target = index.get(&instruction.near_branch_target()).copied();
+                // A jump with a relocation leaves the function, wherever its bytes seem to lead.
+                let target = match relocation_of(program, function, instruction) {
+                    Some(_) => None,
+                    None => index.get(&instruction.near_branch_target()).copied(),
+                };
                 match instruction.flow_control() {
                     FlowControl::Return | FlowControl::Exception | FlowControl::Interrupt => {}
                     FlowControl::UnconditionalBranch => work.extend(target.map(|t| (t, after))),
@@ -158,6 +158,18 @@ impl Body {
             self.faults.push((function.offset, "has no instruction".to_owned()));
         }
     }
+}
+
+/// What the relocation of `instruction`, if it has one, points to.
+fn relocation_of(
+    program: &Program<'_>,
+    function: &Function<'_>,
+    instruction: &Instruction,
+) -> Option<Target> {
+    let fields = instruction.ip()..instruction.next_ip();
+    let relocated =
+        program.relocations.iter().find(|r| r.at.0 == function.section && fields.contains(&r.at.1));
+    relocated.map(|r| r.target.clone())
 }
 
 /// How much of the stack is taken at a point of a function.

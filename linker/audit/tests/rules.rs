@@ -118,6 +118,10 @@ fn the_stack_is_bounded() {
         "test %eax, %eax\njz 1f\npush %rax\npop %rax\nret\n1: sub $40, %rsp\nadd $40, %rsp\nret",
     ));
     assert!(text.is_empty() || text.contains("entry: 48 bytes of stack"), "{text}");
+    // A jump to another function doesn't lead to what happens to be behind it.
+    passes(
+        &(entry("push %rax\ntest %eax, %eax\njz 1f\npop %rax\njmp callee@PLT\n1: pop %rax\nret") + &callee),
+    );
 }
 
 #[test]

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * How the scanner gets at memory and at the time: also in a dying kernel.
+ *
+ * Memory is reached through the direct map, and only where RAM was when the scan was set up. Each access can fault, and
+ * then says so: a page that is missing from the direct map, or a page table that is broken, is memory that can't be
+ * read.
+ */
+#include "internal.h"
+
+#include <linux/ktime.h>
+#include <linux/math64.h>
+#include <linux/mm.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+#include <asm/tsc.h>
+
+/* Whether all of len bytes from addr on are RAM. */
+static bool ram_has(const struct cdb_ram *ram, u64 addr, size_t len)
+{
+	size_t low = 0, high = ram->count;
+	u64 last;
+
+	if (!len || addr + (len - 1) < addr)
+		return false;
+	last = (addr + (len - 1)) >> PAGE_SHIFT;
+	/* The first range that ends behind the first frame. */
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (ram->ranges[middle].end <= addr >> PAGE_SHIFT)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < ram->count && ram->ranges[low].first <= addr >> PAGE_SHIFT && last < ram->ranges[low].end;
+}
+
+int cdb_read(void *context, u64 addr, void *buf, size_t len)
+{
+	const struct cdb_scan *scan = context;
+
+	if (!ram_has(&scan->ram, addr, len))
+		return -EFAULT;
+	return copy_from_kernel_nofault(buf, __va(addr), len);
+}
+
+/* For when nobody changes memory any more: what could be read once can be read again. */
+const void *cdb_view(void *context, u64 addr, size_t len)
+{
+	const struct cdb_scan *scan = context;
+	const char *start = __va(addr), *at;
+	char probe;
+
+	if (!ram_has(&scan->ram, addr, len))
+		return NULL;
+	for (at = start; at < start + len; at = PTR_ALIGN_DOWN(at, PAGE_SIZE) + PAGE_SIZE) {
+		if (copy_from_kernel_nofault(&probe, at, sizeof(probe)))
+			return NULL;
+	}
+	return start;
+}
+
+/*
+ * The TSC, since nothing that the kernel keeps up goes on for sure in a panic: timekeeping stands still with interrupts
+ * off, and some of its clocks wrap around within seconds. Without a TSC there is no better.
+ */
+static u64 tsc_start;
+static u32 khz;
+char cdb_clock_name[24];
+
+void cdb_clock_start(void)
+{
+	khz = boot_cpu_has(X86_FEATURE_TSC) ? tsc_khz : 0;
+	tsc_start = rdtsc_ordered();
+	if (khz)
+		snprintf(cdb_clock_name, sizeof(cdb_clock_name), "tsc %u MHz", khz / 1000);
+	else
+		strscpy(cdb_clock_name, "ktime", sizeof(cdb_clock_name));
+}
+
+u64 cdb_now(void *context)
+{
+	if (!khz)
+		return ktime_get_mono_fast_ns();
+	return mul_u64_u32_div(rdtsc_ordered() - tsc_start, 1000000, khz);
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * Scans the running system, and only counts: what page_status shows.
+ *
+ * It has a state of its own and no bitmap, so that the scan for the panic is not touched. Memory changes while it is
+ * looked at, and may go away; nothing is seen in place, each piece is copied by an access that may fault.
+ */
+#include "internal.h"
+#include "crash_dump_bitmap.h"
+
+#include <linux/mutex.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/timekeeping.h>
+#include <linux/vmalloc.h>
+
+static DEFINE_MUTEX(live_lock);
+static struct cdb_live last;
+static DEFINE_SPINLOCK(last_lock);
+
+static int live_pace(void *context, u64 next_frame)
+{
+	cond_resched();
+	return !signal_pending(current);
+}
+
+/* Scans at the dump level of the scan for the panic. */
+static int scan(struct cdb_live *live, struct cdb_scan *scan)
+{
+	const struct crash_scan_setup setup = {
+		.vmcoreinfo = cdb_vmcoreinfo.text,
+		.vmcoreinfo_size = cdb_vmcoreinfo.size,
+		.phys_base = phys_base,
+		.context = scan,
+		.read = cdb_read,
+		.pace = live_pace,
+		.ranges = scan->ram.ranges,
+		.range_count = scan->ram.count,
+		.chunk_shift = CRASH_DUMP_BITMAP_MIN_CHUNK_SHIFT,
+		.level = scan->level,
+		.rules = scan->rules,
+		.producer = CRASH_DUMP_BITMAP_PRODUCER_PANIC,
+		.frame_count = cdb_ram_end(&scan->ram),
+	};
+	u64 start = cdb_now(NULL), ready;
+	int error = cdb_setup(scan->state, &setup);
+
+	if (error)
+		return error;
+	ready = cdb_now(NULL);
+	if (crash_scan_run(scan->state) != CRASH_SCAN_DONE)
+		return -EINTR;
+	live->scan_ns = cdb_now(NULL) - ready;
+	live->setup_ns = ready - start;
+	live->level = scan->level;
+	live->rules = scan->rules;
+	live->pages = scan->ram.pages;
+	live->when = ktime_get_boottime_seconds();
+	crash_scan_findings(scan->state, &live->found);
+	return 0;
+}
+
+int cdb_live_scan(struct cdb_live *live)
+{
+	struct cdb_scan own = { .level = cdb_level(), .rules = cdb_rules };
+	int error = mutex_lock_interruptible(&live_lock);
+
+	if (error)
+		return error;
+	error = -ENOMEM;
+	own.state = vzalloc(CRASH_SCAN_STATE_SIZE);
+	if (!own.state)
+		goto out;
+	error = cdb_ram_collect(&own.ram);
+	if (!error)
+		error = scan(live, &own);
+	if (!error) {
+		spin_lock(&last_lock);
+		last = *live;
+		spin_unlock(&last_lock);
+	}
+	cdb_ram_free(&own.ram);
+	vfree(own.state);
+out:
+	mutex_unlock(&live_lock);
+	return error;
+}
+
+/* The last one that reached its end. */
+void cdb_live_last(struct cdb_live *live)
+{
+	spin_lock(&last_lock);
+	*live = last;
+	spin_unlock(&last_lock);
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * RAM, and the memory that the module takes of it.
+ *
+ * Bitmap and info are ordinary pages of the buddy allocator, unmovable and of no CMA area: the capture kernel leaves
+ * them alone, and finds them in /proc/vmcore.
+ */
+#include "internal.h"
+#include "crash_dump_bitmap.h"
+
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+/* Frames that a page of bitmap has bits for. */
+#define FRAMES_PER_PAGE (PAGE_SIZE * BITS_PER_BYTE)
+
+struct collected {
+	struct cdb_ram *ram;
+	/* How many ranges have room; 0 when they are only counted. */
+	size_t room;
+};
+
+static int collect(struct resource *resource, void *arg)
+{
+	struct collected *collected = arg;
+	struct cdb_ram *ram = collected->ram;
+	/* What is RAM in part only has no struct page that says so. */
+	u64 first = DIV_ROUND_UP_ULL((u64)resource->start, PAGE_SIZE);
+	u64 end = ((u64)resource->end + 1) >> PAGE_SHIFT;
+
+	if (first >= end)
+		return 0;
+	if (ram->count && collected->room && ram->ranges[ram->count - 1].end == first) {
+		ram->ranges[ram->count - 1].end = end;
+		ram->pages += end - first;
+		return 0;
+	}
+	if (collected->room) {
+		/* More than were counted: memory was added meanwhile, and its notifier comes after us. */
+		if (ram->count == collected->room)
+			return 1;
+		ram->ranges[ram->count].first = first;
+		ram->ranges[ram->count].end = end;
+		ram->pages += end - first;
+	}
+	ram->count++;
+	return 0;
+}
+
+static void walk(struct collected *collected)
+{
+	collected->ram->count = 0;
+	collected->ram->pages = 0;
+	walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY, 0, -1ULL, collected, collect);
+}
+
+/* Finds the RAM that there is now. */
+int cdb_ram_collect(struct cdb_ram *ram)
+{
+	struct collected collected = { .ram = ram };
+
+	walk(&collected);
+	if (!ram->count)
+		return -ENODEV;
+	collected.room = ram->count;
+	ram->ranges = kvcalloc(collected.room, sizeof(*ram->ranges), GFP_KERNEL);
+	if (!ram->ranges)
+		return -ENOMEM;
+	walk(&collected);
+	return 0;
+}
+
+void cdb_ram_free(struct cdb_ram *ram)
+{
+	kvfree(ram->ranges);
+	ram->ranges = NULL;
+}
+
+/* The frame behind the last one. */
+u64 cdb_ram_end(const struct cdb_ram *ram)
+{
+	return ram->count ? ram->ranges[ram->count - 1].end : 0;
+}
+
+static void free_chunks(struct cdb_bitmap *bitmap)
+{
+	while (bitmap->count--) {
+		struct crash_scan_chunk *chunk = &bitmap->chunks[bitmap->count];
+
+		free_pages_exact(chunk->words, chunk->size);
+	}
+	kvfree(bitmap->chunks);
+	bitmap->chunks = NULL;
+	bitmap->count = 0;
+}
+
+/* All chunks in blocks of this order, or none. */
+static int alloc_chunks(struct cdb_bitmap *bitmap, unsigned int order)
+{
+	u64 pages = DIV_ROUND_UP_ULL(bitmap->frames, FRAMES_PER_PAGE);
+	size_t count = (pages + (1ULL << order) - 1) >> order;
+
+	bitmap->order = order;
+	bitmap->count = 0;
+	bitmap->chunks = kvcalloc(count, sizeof(*bitmap->chunks), GFP_KERNEL);
+	if (!bitmap->chunks)
+		return -ENOMEM;
+	while (bitmap->count < count) {
+		struct crash_scan_chunk *chunk = &bitmap->chunks[bitmap->count];
+
+		chunk->size = min_t(u64, pages, 1ULL << order) << PAGE_SHIFT;
+		chunk->words = alloc_pages_exact(chunk->size, GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
+		if (!chunk->words) {
+			free_chunks(bitmap);
+			return -ENOMEM;
+		}
+		memset(chunk->words, 0xff, chunk->size);
+		chunk->address = virt_to_phys(chunk->words);
+		pages -= chunk->size >> PAGE_SHIFT;
+		bitmap->count++;
+	}
+	return 0;
+}
+
+/*
+ * Memory for a bit for each of the frames: in as few chunks as the buddy allocator can give, and no more than the info
+ * has room for.
+ */
+struct cdb_bitmap *cdb_bitmap_alloc(u64 frames, size_t area_size, bool one_chunk)
+{
+	u64 pages = DIV_ROUND_UP_ULL(frames, FRAMES_PER_PAGE);
+	size_t most = one_chunk ? 1 : min_t(size_t, CRASH_DUMP_BITMAP_MAX_CHUNKS,
+					    (area_size - sizeof(struct crash_dump_bitmap_info_v2)) /
+					    sizeof(struct crash_dump_bitmap_chunk));
+	int order = min_t(int, ilog2(MAX_ORDER_NR_PAGES), order_base_2(pages));
+	struct cdb_bitmap *bitmap = kzalloc(sizeof(*bitmap), GFP_KERNEL);
+
+	if (!bitmap)
+		return NULL;
+	bitmap->frames = frames;
+	for (; order >= 0 && (pages + (1ULL << order) - 1) >> order <= most; order--) {
+		if (!alloc_chunks(bitmap, order))
+			return bitmap;
+	}
+	kfree(bitmap);
+	return NULL;
+}
+
+void cdb_bitmap_free(struct cdb_bitmap *bitmap)
+{
+	if (!bitmap)
+		return;
+	free_chunks(bitmap);
+	kfree(bitmap);
+}
+
+/*
+ * Memory for the info of so many frames, and of twice as many, for memory that is added later. At least 16 KiB, which
+ * has room for 650 chunks: in chunks of 4 MiB for 80 TiB.
+ */
+int cdb_area_alloc(struct cdb_area *area, u64 frames, bool v1)
+{
+	u64 chunks = DIV_ROUND_UP_ULL(2 * frames, MAX_ORDER_NR_PAGES * FRAMES_PER_PAGE);
+
+	chunks = min_t(u64, chunks, CRASH_DUMP_BITMAP_MAX_CHUNKS);
+	area->size = sizeof(struct crash_dump_bitmap_info_v2) + chunks * sizeof(struct crash_dump_bitmap_chunk);
+	area->size = max_t(size_t, 4 * PAGE_SIZE, PAGE_ALIGN(area->size));
+	area->memory = alloc_pages_exact(area->size, GFP_KERNEL | __GFP_ZERO);
+	if (!area->memory)
+		return -ENOMEM;
+	area->address = virt_to_phys(area->memory);
+	if (v1)
+		area->v1 = area->memory + area->size - sizeof(struct crash_dump_bitmap_info_v1);
+	return 0;
+}
+
+void cdb_area_free(struct cdb_area *area)
+{
+	if (!area->memory)
+		return;
+	/* Nobody shall find an info here that is not kept up. */
+	memset(area->memory, 0, area->size);
+	free_pages_exact(area->memory, area->size);
+	area->memory = NULL;
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * Sets the scan for the panic up, and again when the dump level or the memory changes.
+ *
+ * A new scan is set up beside the one that is ready, and then takes its place by one store: a panic at any instant finds
+ * a whole one. Both may use the same bitmap and the same info meanwhile. Set-up only writes ones over ones to the bitmap,
+ * and the scan that runs in the end writes all of the info anew.
+ */
+#include "internal.h"
+#include "crash_dump_bitmap.h"
+
+#include <linux/log2.h>
+#include <linux/memory.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+struct cdb_prepared __rcu *cdb_ready;
+/* Held by whoever replaces it. */
+static DEFINE_MUTEX(prepare_lock);
+
+struct setup_work {
+	struct work_struct work;
+	void *state;
+	const struct crash_scan_setup *setup;
+	int status;
+};
+
+static void setup_work(struct work_struct *work)
+{
+	struct setup_work *own = container_of(work, struct setup_work, work);
+
+	own->status = crash_scan_setup(own->state, CRASH_SCAN_STATE_SIZE, own->setup);
+}
+
+/* Sets a scan up: on the stack of a worker, since it takes up to 10 KiB. */
+int cdb_setup(void *state, const struct crash_scan_setup *setup)
+{
+	struct setup_work own = { .state = state, .setup = setup };
+	char text[160];
+
+	INIT_WORK_ONSTACK(&own.work, setup_work);
+	schedule_work(&own.work);
+	flush_work(&own.work);
+	destroy_work_on_stack(&own.work);
+	if (own.status == CRASH_SCAN_DONE)
+		return 0;
+	crash_scan_error_text(state, text, sizeof(text));
+	pr_err("the scan can't be set up: %s\n", text);
+	return -EINVAL;
+}
+
+static u64 mix(u64 sum, const void *memory, size_t size)
+{
+	const u64 *words = memory;
+	size_t index;
+
+	/* FNV-1a by words: this is against scribbling, not against malice. */
+	for (index = 0; index < size / sizeof(*words); index++)
+		sum = (sum ^ words[index]) * 0x100000001b3ULL;
+	return sum;
+}
+
+/* Of everything that the scan relies on and nobody changes before it begins. */
+u64 cdb_checksum(const struct cdb_prepared *prepared)
+{
+	const struct cdb_scan *scan = &prepared->scan;
+	const struct cdb_bitmap *bitmap = prepared->bitmap;
+	u64 sum = mix(0xcbf29ce484222325ULL, scan->state, CRASH_SCAN_STATE_SIZE);
+
+	sum = mix(sum, scan->ram.ranges, scan->ram.count * sizeof(*scan->ram.ranges));
+	return mix(sum, bitmap->chunks, bitmap->count * sizeof(*bitmap->chunks));
+}
+
+static void free_prepared(struct cdb_prepared *prepared, bool with_bitmap)
+{
+	if (!prepared)
+		return;
+	if (with_bitmap)
+		cdb_bitmap_free(prepared->bitmap);
+	cdb_ram_free(&prepared->scan.ram);
+	if (prepared->scan.state)
+		free_pages_exact(prepared->scan.state, CRASH_SCAN_STATE_SIZE);
+	kfree(prepared);
+}
+
+
+static int set_up(struct cdb_prepared *prepared)
+{
+	struct cdb_scan *scan = &prepared->scan;
+	const struct cdb_bitmap *bitmap = prepared->bitmap;
+	const struct crash_scan_setup setup = {
+		.vmcoreinfo = cdb_vmcoreinfo.text,
+		.vmcoreinfo_size = cdb_vmcoreinfo.size,
+		.phys_base = phys_base,
+		.context = scan,
+		.read = cdb_read,
+		.view = cdb_view,
+		.pace = cdb_panic_pace,
+		.now = cdb_now,
+		.ranges = scan->ram.ranges,
+		.range_count = scan->ram.count,
+		.chunks = bitmap->chunks,
+		.chunk_count = bitmap->count,
+		.chunk_shift = bitmap->order + PAGE_SHIFT + ilog2(BITS_PER_BYTE),
+		.level = scan->level,
+		.rules = scan->rules,
+		.producer = CRASH_DUMP_BITMAP_PRODUCER_PANIC,
+		.frame_count = bitmap->frames,
+		.info = cdb_area.memory,
+		.info_address = cdb_area.address,
+		.info_size = cdb_area.size - (cdb_area.v1 ? sizeof(struct crash_dump_bitmap_info_v1) : 0),
+		.info_v1 = cdb_area.v1,
+		.clock = cdb_clock_name,
+	};
+
+	scan->frames = bitmap->frames;
+	return cdb_setup(scan->state, &setup);
+}
+
+/* Sets a scan at this level up for the RAM that there is now, and lets a panic find it. */
+static int prepare(u32 level)
+{
+	struct cdb_prepared *old = rcu_dereference_protected(cdb_ready, lockdep_is_held(&prepare_lock));
+	struct cdb_prepared *new = kzalloc(sizeof(*new), GFP_KERNEL);
+	bool own_bitmap = false;
+	u64 frames;
+	int error = -ENOMEM;
+
+	if (!new)
+		return -ENOMEM;
+	new->scan.level = level;
+	new->scan.rules = cdb_rules;
+	new->scan.state = alloc_pages_exact(CRASH_SCAN_STATE_SIZE, GFP_KERNEL | __GFP_ZERO);
+	if (!new->scan.state)
+		goto failed;
+	error = cdb_ram_collect(&new->scan.ram);
+	if (error)
+		goto failed;
+	frames = cdb_ram_end(&new->scan.ram);
+	if (!cdb_area.memory) {
+		error = cdb_area_alloc(&cdb_area, frames, cdb_wants_v1);
+		if (error)
+			goto failed;
+	}
+	if (old && frames <= old->bitmap->frames) {
+		new->bitmap = old->bitmap;
+	} else {
+		error = -ENOMEM;
+		new->bitmap = cdb_bitmap_alloc(frames, cdb_area.size, cdb_wants_v1);
+		if (!new->bitmap)
+			goto failed;
+		own_bitmap = true;
+	}
+	error = set_up(new);
+	if (error)
+		goto failed;
+	new->checksum = cdb_checksum(new);
+	rcu_assign_pointer(cdb_ready, new);
+	/* The panic notifiers run in such a section, should one be under way on a CPU that could not stop us. */
+	synchronize_rcu();
+	free_prepared(old, own_bitmap);
+	return 0;
+failed:
+	free_prepared(new, own_bitmap);
+	return error;
+}
+
+int cdb_prepare(u32 level)
+{
+	int error;
+
+	mutex_lock(&prepare_lock);
+	error = prepare(level);
+	mutex_unlock(&prepare_lock);
+	return error;
+}
+
+void cdb_unprepare(void)
+{
+	struct cdb_prepared *old;
+
+	mutex_lock(&prepare_lock);
+	old = rcu_dereference_protected(cdb_ready, lockdep_is_held(&prepare_lock));
+	RCU_INIT_POINTER(cdb_ready, NULL);
+	mutex_unlock(&prepare_lock);
+	synchronize_rcu();
+	free_prepared(old, true);
+	cdb_area_free(&cdb_area);
+}
+
+/* The level of the scan that is ready. */
+u32 cdb_level(void)
+{
+	u32 level;
+
+	rcu_read_lock();
+	level = rcu_dereference(cdb_ready)->scan.level;
+	rcu_read_unlock();
+	return level;
+}
+
+/*
+ * Memory is about to come online: the scan has to cover it. If that fails, the one that is ready stays, and keeps the
+ * new frames. Memory that goes needs nothing: what can't be read any more is not read.
+ */
+static int on_memory(struct notifier_block *block, unsigned long action, void *data)
+{
+	const struct memory_notify *notify = data;
+	u64 first = notify->start_pfn, end = first + notify->nr_pages;
+	int error;
+
+	if (action != MEM_GOING_ONLINE)
+		return NOTIFY_DONE;
+	error = cdb_prepare(cdb_level());
+	if (error)
+		pr_warn("the frames 0x%llx to 0x%llx will be dumped without being looked at (error %d)\n", first, end - 1,
+			error);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block memory_block = { .notifier_call = on_memory };
+
+int cdb_hotplug_register(void)
+{
+	return register_memory_notifier(&memory_block);
+}
+
+void cdb_hotplug_unregister(void)
+{
+	unregister_memory_notifier(&memory_block);
+}

@@ -62,6 +62,11 @@ impl Error {
         self
     }
 
+    /// The error without what to do about it, which stands on lines of its own.
+    pub fn in_one_line(&self) -> String {
+        self.to_string().lines().next().unwrap_or_default().to_owned()
+    }
+
     /// The exit code that the error leads to.
     pub fn exit_code(&self) -> ExitCode {
         self.exit

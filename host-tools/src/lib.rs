@@ -8,6 +8,7 @@ pub mod commands;
 pub mod dump;
 pub mod error;
 pub mod explain;
+pub mod found;
 pub mod frames;
 pub mod image;
 pub mod info_layout;

@@ -3,10 +3,9 @@
 use crate::frames::FrameRanges;
 use crate::image::MemoryImage;
 use crate::{Error, Result};
-use scanner_core::info::Crc32c;
 use scanner_core::layout::DeadRule;
 use scanner_core::paging::START_KERNEL_MAP;
-use scanner_core::{DumpLevel, KernelLayout, MemorySections, Pfn, RuleSet, VmcoreInfo};
+use scanner_core::{DumpLevel, KernelLayout, MemorySections, Pfn, RuleSet, VmcoreInfo, vmcoreinfo};
 
 /// The largest machine, in frames: 256 TiB of address space, of which the bitmap takes 8 GiB. A bound for what a
 /// damaged image can make us allocate.
@@ -88,15 +87,10 @@ impl<'i> Machine<'i> {
         digits.chunks(2).map(byte).collect::<Option<_>>().unwrap_or_default()
     }
 
-    /// CRC-32C of the VMCOREINFO text, by which a bitmap is known to be of the same boot (KASLR moves symbols).
-    /// Without the line that the kernel appends when it crashes, so that a text read before is the same.
+    /// CRC-32C of the VMCOREINFO text, by which a bitmap is known to be of the same boot; see
+    /// [`vmcoreinfo::checksum`].
     pub fn vmcoreinfo_crc(&self) -> u32 {
-        let text = self.image.facts().vmcoreinfo.as_deref().unwrap_or_default();
-        let mut crc = Crc32c::new();
-        for line in text.split_inclusive(|b| *b == b'\n').filter(|line| !line.starts_with(b"CRASHTIME=")) {
-            crc.update(line);
-        }
-        crc.finish()
+        vmcoreinfo::checksum(self.image.facts().vmcoreinfo.as_deref().unwrap_or_default())
     }
 
     /// The rules that can't find anything in this kernel although `level` asks for them.

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use scanner_core::free_list::{FreeListError, FreeLists, exclude_free_blocks};
 use scanner_core::layout::FreePages;
 use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
-use scanner_core::sections::SectionError;
+use scanner_core::sections::{Lookup, SectionError};
 use scanner_core::{Bitmap, Counters, DumpLevel, PageClass, Pfn, PfnRange, Rules, Scan};
 use std::time::{Duration, Instant};
 
@@ -73,9 +73,22 @@ pub struct WindowScan<'m> {
 impl<'m> WindowScan<'m> {
     /// A scan of `machine` at `level`, before its first window.
     pub fn new(machine: &'m Machine<'m>, level: DumpLevel) -> Self {
+        Self::starting_at(machine, level, Pfn::new(0))
+    }
+
+    /// A scan that has to decide about the frames from `first` on. It starts before, so that no block or huge page
+    /// that `first` is within goes unseen. Its first window has to have `first`.
+    pub fn starting_at(machine: &'m Machine<'m>, level: DumpLevel, first: Pfn) -> Self {
+        /// Frames of the largest page there is, 1 GiB.
+        const LARGEST: u64 = 1 << 18;
+        let largest = Pfn::new(first.as_u64() / LARGEST * LARGEST);
+        let start = match machine.sections.lookup(machine.image, largest) {
+            Some(Lookup::Present(section)) => section.frames.start,
+            _ => largest,
+        };
         let rules = Rules::new(&machine.layout, level, machine.rule_set);
         let ranges = machine.image.facts().backed.as_slice();
-        let scan = rules.need_scan().then(|| Scan::new(rules, &machine.sections, ranges));
+        let scan = rules.need_scan().then(|| Scan::starting_at(rules, &machine.sections, ranges, start));
         let mut findings = Findings::default();
         let by_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
         let free_blocks =

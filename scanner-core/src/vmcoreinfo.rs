@@ -4,6 +4,7 @@
 //! `SYMBOL(x)` in hexadecimal, `SIZE(x)`, `OFFSET(x)` and `LENGTH(x)` in decimal, `NUMBER(x)` in decimal or with a
 //! leading `0x`, and a few keys of their own. The text is parsed in place, in one pass.
 
+use crate::info::Crc32c;
 use core::fmt;
 
 macro_rules! keys {
@@ -106,7 +107,6 @@ keys! {
     NumUnacceptedType = Any "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)",
     NumHugetlbDtor = Any "NUMBER(HUGETLB_PAGE_DTOR)",
     SymFreeHugePage = Hex "SYMBOL(free_huge_page)",
-    SymCrashDumpBitmapInfo = Hex "SYMBOL(crash_dump_bitmap_info)",
 }
 
 /// How the value of a key is written.
@@ -286,6 +286,19 @@ impl<'a> VmcoreInfo<'a> {
     }
 }
 
+/// CRC-32C of a VMCOREINFO text, by which a bitmap is known to be of the same boot (KASLR moves symbols). Without the
+/// line that the kernel appends when it crashes, and those that name a bitmap: texts from before and behind are the
+/// same.
+pub fn checksum(text: &[u8]) -> u32 {
+    let mut crc = Crc32c::new();
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        if !line.starts_with(b"CRASHTIME=") && !line.starts_with(b"SYMBOL(crash_dump_bitmap_info)=") {
+            crc.update(line);
+        }
+    }
+    crc.finish()
+}
+
 /// The decimal number that `digits` are.
 fn number_of(digits: &[u8]) -> Option<u16> {
     core::str::from_utf8(digits).ok()?.parse().ok()
@@ -351,6 +364,15 @@ mod tests {
         );
         assert_eq!(parse("OSRELEASE=6.1.0\nSIZE(page)=64\nSIZE(page)=64"), Ok(()));
         assert_eq!(parse("OSRELEASE=6.1.0\nOSRELEASE=6.2.0"), Err(VmcoreInfoError::ContradictoryRelease));
+    }
+
+    #[test]
+    fn lines_of_a_crash_and_of_a_bitmap_are_not_in_the_checksum() {
+        let before = checksum(b"OSRELEASE=6.1.0\nKERNELOFFSET=1f000000\n");
+        let behind: &[u8] =
+            b"OSRELEASE=6.1.0\nSYMBOL(crash_dump_bitmap_info)=1000\nKERNELOFFSET=1f000000\nCRASHTIME=17\n";
+        assert_eq!(checksum(behind), before);
+        assert_ne!(checksum(b"OSRELEASE=6.1.0\nKERNELOFFSET=2f000000\n"), before);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod fixture;
 pub mod fuzz;
 pub mod man;
+pub mod planted;
 pub mod simulated;
 pub mod synth;
 pub mod trim;

@@ -92,13 +92,17 @@ impl<M: PhysicalMemory> BitmapReader<M> {
     /// # Errors
     /// If a chunk can't be read.
     pub fn describe(&self) -> Result<Report> {
-        let survey = self.survey()?;
+        Ok(self.report(&self.survey()?))
+    }
+
+    /// What the bitmap is, of which `survey` has looked at every bit.
+    pub fn report(&self, survey: &Survey) -> Report {
         let frames = self.info().frames();
         let (counts, scan) = match self.info() {
             Info::V1(info) => (counts_v1(info), None),
             Info::V2(header) => (counts_v2(header), Some(scan(header))),
         };
-        Ok(Report {
+        Report {
             version: match self.info().version() {
                 Version::V1 => 1,
                 Version::V2 => 2,
@@ -109,8 +113,8 @@ impl<M: PhysicalMemory> BitmapReader<M> {
             excluded_frames: frames.len() - survey.kept,
             counts,
             scan,
-            chunks: self.chunk_report(&survey),
-        })
+            chunks: self.chunk_report(survey),
+        }
     }
 
     fn chunk_report(&self, survey: &Survey) -> ChunkReport {

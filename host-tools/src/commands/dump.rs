@@ -1,9 +1,10 @@
 //! `cdbitmap dump`: the filtered dump.
 
-use super::{ImageArgs, parse_level, parse_rules, warn};
+use super::{ImageArgs, parse_level, parse_physical, parse_rules, warn};
 use crate::bitmap_file::{BitmapReader, FileAsMemory};
 use crate::dump::FrameFilter;
 use crate::dump::kdump::{DumpOptions, DumpReport, write};
+use crate::found::{Clues, Found, FoundReport, Job};
 use crate::kdump::Codec;
 use crate::machine::Machine;
 use crate::output::OutputFile;
@@ -11,8 +12,9 @@ use crate::scan::{Findings, WindowScan};
 use crate::scan_report::human_bytes;
 use crate::{Error, Result, progress};
 use clap::Args;
-use scanner_core::{DumpLevel, PfnRange, RuleSet};
+use scanner_core::{DumpLevel, PfnRange, PhysAddr, RuleSet};
 use serde::Serialize;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 /// Writes a filtered dump.
@@ -26,9 +28,13 @@ pub struct Dump {
     #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", allow_hyphen_values = true,
         value_parser = parse_level)]
     level: DumpLevel,
-    /// Take the pages from this bitmap file instead of scanning
-    #[arg(long, value_name = "FILE")]
-    bitmap: Option<PathBuf>,
+    /// Take the pages from a bitmap instead of scanning: auto (the one that the first kernel left in memory, or a scan
+    /// if it can't be used), required (that one, or no dump), or a bitmap file
+    #[arg(long, value_name = "auto|required|FILE", value_parser = parse_source)]
+    bitmap: Option<BitmapSource>,
+    /// Where in physical memory that bitmap is, if nothing else says so
+    #[arg(long, value_name = "ADDRESS", requires = "bitmap", value_parser = parse_physical)]
+    bitmap_address: Option<PhysAddr>,
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
     rules: RuleSet,
@@ -49,6 +55,25 @@ pub struct Dump {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Which bitmap decides.
+#[derive(Clone, Debug)]
+enum BitmapSource {
+    /// The one in memory, else a scan.
+    Auto,
+    /// The one in memory, and no other.
+    Required,
+    /// This file.
+    File(PathBuf),
+}
+
+fn parse_source(text: &str) -> Result<BitmapSource, Infallible> {
+    Ok(match text {
+        "auto" => BitmapSource::Auto,
+        "required" => BitmapSource::Required,
+        path => BitmapSource::File(path.into()),
+    })
 }
 
 /// How pages are compressed, in makedumpfile's letters; not at all by default.
@@ -94,6 +119,51 @@ struct Report {
     compressed: u64,
     unreadable: u64,
     bytes: u64,
+    /// If one in memory was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bitmap: Option<InMemory>,
+}
+
+/// What became of the search for a bitmap in memory, as JSON.
+#[derive(Serialize)]
+struct InMemory {
+    used: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<FoundReport>,
+    /// Why none is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// What decides about the pages.
+enum Decider<'m> {
+    File(Box<BitmapReader<FileAsMemory>>),
+    InMemory(Box<Found<'m>>),
+    Scan(Box<WindowScan<'m>>),
+    /// Nothing: every page is kept.
+    Nothing,
+}
+
+impl FrameFilter for Decider<'_> {
+    fn filter(&mut self, window: PfnRange, keep: &mut [u64]) -> Result<()> {
+        match self {
+            Self::File(bitmap) => bitmap.filter(window, keep),
+            Self::InMemory(found) => found.filter(window, keep),
+            Self::Scan(scan) => scan.filter(window, keep),
+            Self::Nothing => Ok(()),
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// What a scan has found, if there was one.
+    fn findings(&self) -> Option<&Findings> {
+        match self {
+            Self::Scan(scan) => Some(scan.findings()),
+            Self::InMemory(found) => found.findings(),
+            Self::File(_) | Self::Nothing => None,
+        }
+    }
 }
 
 impl Dump {
@@ -126,28 +196,61 @@ impl Dump {
             options.max_mapnr = Some(machine.frames);
             options.exists = Some(machine.exists());
         }
-        let mut bitmap = match &self.bitmap {
-            Some(path) => Some(self.checked_bitmap(path, machine.as_ref())?),
-            None => None,
-        };
-        // Setting up a scan may follow free lists: only if there is nothing that has done so already.
-        let mut scan = match (&bitmap, &machine) {
-            (None, Some(machine)) => Some(WindowScan::new(machine, self.level)),
-            _ => None,
-        };
-        let filter: &mut dyn FrameFilter = match (&mut bitmap, &mut scan) {
-            (Some(bitmap), _) => bitmap,
-            (None, Some(scan)) => scan,
-            (None, None) => &mut Everything,
-        };
-        let inputs = [Some(&self.image.image), self.bitmap.as_ref()];
-        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
-        let out = OutputFile::create_beside(&self.output, self.force, &inputs)?;
-        let report = write(&*image, filter, &options, out, &*progress::for_stderr())?;
-        if let (Some(scan), Some(machine)) = (&scan, &machine) {
-            self.tell_kept(scan.findings(), machine);
+        let (mut decider, in_memory) = self.decider(machine.as_ref())?;
+        let mut inputs = vec![self.image.image.as_path()];
+        if let Some(BitmapSource::File(path)) = &self.bitmap {
+            inputs.push(path);
         }
-        self.tell(&report, options.codec, to_stdout)
+        let out = OutputFile::create_beside(&self.output, self.force, &inputs)?;
+        let report = write(&*image, &mut decider, &options, out, &*progress::for_stderr())?;
+        if let (Some(findings), Some(machine)) = (decider.findings(), &machine) {
+            self.tell_kept(findings, machine);
+        }
+        self.tell(&report, options.codec, in_memory, to_stdout)
+    }
+
+    /// What decides about the pages, and what became of the search for a bitmap in memory.
+    fn decider<'m>(&self, machine: Option<&'m Machine<'m>>) -> Result<(Decider<'m>, Option<InMemory>)> {
+        let scan = || match machine {
+            // Setting up a scan may follow free lists: only if there is nothing that has done so already.
+            Some(machine) => Decider::Scan(Box::new(WindowScan::new(machine, self.level))),
+            None => Decider::Nothing,
+        };
+        let required = match &self.bitmap {
+            None => return Ok((scan(), None)),
+            Some(BitmapSource::File(path)) => {
+                let bitmap = self.checked_bitmap(path, machine)?;
+                return Ok((Decider::File(Box::new(bitmap)), None));
+            }
+            Some(BitmapSource::Auto) => false,
+            Some(BitmapSource::Required) => true,
+        };
+        match self.in_memory(machine) {
+            Ok(mut found) => {
+                if !required && let Some(machine) = machine {
+                    found.scan_the_rest(machine, self.level);
+                }
+                warn(format_args!("bitmap: {}", found.report()));
+                let told = InMemory { used: true, found: Some(found.report().clone()), reason: None };
+                Ok((Decider::InMemory(Box::new(found)), Some(told)))
+            }
+            Err(error) if required => Err(error.at(&self.image.image)),
+            Err(error) => {
+                let reason = error.in_one_line();
+                let instead = if machine.is_some() { "memory is scanned" } else { "every page is kept" };
+                warn(format_args!("bitmap: not used, {instead} instead: {reason}"));
+                Ok((scan(), Some(InMemory { used: false, found: None, reason: Some(reason) })))
+            }
+        }
+    }
+
+    /// The bitmap in the image's memory, if it can be used.
+    fn in_memory<'m>(&self, machine: Option<&'m Machine<'m>>) -> Result<Found<'m>> {
+        let machine = machine.ok_or_else(|| {
+            Error::unusable("the kernel is not known, so that no bitmap can be known to be of it")
+        })?;
+        let clues = Clues::for_image(&self.image.image, self.bitmap_address);
+        Found::new(machine, &clues, Job { level: self.level, rules: self.rules })
     }
 
     /// The bitmap in `path`, if it is whole and of this machine.
@@ -178,7 +281,13 @@ impl Dump {
         }
     }
 
-    fn tell(&self, report: &DumpReport, codec: Codec, to_stdout: bool) -> Result<()> {
+    fn tell(
+        &self,
+        report: &DumpReport,
+        codec: Codec,
+        in_memory: Option<InMemory>,
+        to_stdout: bool,
+    ) -> Result<()> {
         if report.unreadable > 0 {
             let first = report.first_unreadable.map(|pfn| pfn.to_string()).unwrap_or_default();
             warn(format_args!(
@@ -199,6 +308,7 @@ impl Dump {
                 compressed: report.compressed,
                 unreadable: report.unreadable,
                 bytes: report.written,
+                bitmap: in_memory,
             });
         }
         let text = format!(
@@ -218,15 +328,6 @@ impl Dump {
             // The dump is whole, and that is what counts.
             warn(error);
         }
-        Ok(())
-    }
-}
-
-/// Leaves nothing out.
-struct Everything;
-
-impl FrameFilter for Everything {
-    fn filter(&mut self, _: PfnRange, _: &mut [u64]) -> Result<()> {
         Ok(())
     }
 }

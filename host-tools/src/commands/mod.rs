@@ -1,12 +1,13 @@
 //! The command line: one file per verb. They hold no logic that a user of the library would want.
 
+use crate::found::parse_address;
 use crate::image::file::Access;
 use crate::image::{MemoryImage, OpenOptions, open};
 use crate::progress::Progress;
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use scanner_core::scan::Pace;
-use scanner_core::{DumpLevel, Pfn, RuleSet};
+use scanner_core::{DumpLevel, Pfn, PhysAddr, RuleSet};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -171,6 +172,17 @@ pub fn parse_rules(text: &str) -> Result<RuleSet, String> {
         .into_iter()
         .find(|rules| rules.name() == text)
         .ok_or_else(|| "the rule sets are makedumpfile and kernel".to_owned())
+}
+
+/// Parses a physical address.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn parse_physical(text: &str) -> Result<PhysAddr, String> {
+    parse_address(text)
+        .filter(|address| *address < Pfn::END.addr().as_u64())
+        .map(PhysAddr::new)
+        .ok_or_else(|| "a physical address is a number below 2^52, hexadecimal with 0x before it".to_owned())
 }
 
 /// Shows how far a scan has come.

@@ -310,7 +310,7 @@ fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machi
         Subject::Bitmap(reader) => {
             if let Err(error) = reader.belongs_to(machine) {
                 // Without its hint, which is about making dumps.
-                other.push(error.to_string().lines().next().unwrap_or_default().to_owned());
+                other.push(error.in_one_line());
             }
             let behind = PfnRange::new(Pfn::new(machine.frames), reader.info().frames().end);
             let excluded = behind.len() - count_in(&subject.kept(subject.end())?, behind);

@@ -23,14 +23,14 @@ pub use types::{Chunk, DirectMapSetup, Findings, NowFn, PaceFn, Range, ReadFn, S
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange, PhysAddr};
 use crate::classify::Rules;
+use crate::info::v1;
 use crate::info::v2::{self, Header, Producer};
-use crate::info::{crc32c, v1};
 use crate::layout::KernelLayout;
 use crate::level::{DumpLevel, RuleSet};
 use crate::paging::{DirectMap, DirectMapOptions, ENTRIES, FixedPool};
 use crate::scan::Scan;
 use crate::sections::MemorySections;
-use crate::vmcoreinfo::VmcoreInfo;
+use crate::vmcoreinfo::{self, VmcoreInfo};
 use core::ffi::{c_char, c_void};
 use core::ptr::{addr_of, addr_of_mut};
 use progress::{Progress, Tally};
@@ -308,7 +308,7 @@ unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Failure> {
 #[inline(never)]
 fn resolve(text: &[u8], phys_base: u64, header: &mut Header) -> Result<KernelLayout, Failure> {
     let info = VmcoreInfo::parse(text)?;
-    header.vmcoreinfo_crc = crc32c(text);
+    header.vmcoreinfo_crc = vmcoreinfo::checksum(text);
     header.set_kernel_release(info.os_release());
     header.set_build_id(build_id(info.build_id().unwrap_or_default(), &mut [0; 20]));
     Ok(KernelLayout::resolve(&info, Some(phys_base))?)

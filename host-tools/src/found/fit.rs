@@ -1,0 +1,162 @@
+//! Whether a bitmap can be used for a job, and as a filter of what it decides.
+
+use super::{Clues, FoundAt, FoundReport, find};
+use crate::bitmap_file::{BitmapReader, Info};
+use crate::dump::FrameFilter;
+use crate::image::MemoryImage;
+use crate::machine::Machine;
+use crate::scan::{Findings, WindowScan};
+use crate::{Error, Result};
+use scanner_core::info::v1;
+use scanner_core::info::v2::{Header, NOT_COUNTED, RecordedRules, State};
+use scanner_core::scan::Unhurried;
+use scanner_core::{DumpLevel, PfnRange, RuleSet};
+
+/// What a bitmap is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    /// The dump level.
+    pub level: DumpLevel,
+    /// Whose rules are to decide.
+    pub rules: RuleSet,
+}
+
+/// A bitmap that was found in memory and can be used for a job.
+pub struct Found<'m> {
+    bitmap: BitmapReader<&'m dyn MemoryImage>,
+    /// The frames of which it says something.
+    frames: PfnRange,
+    /// Those of them that its producer has decided about: the first ones.
+    decided: PfnRange,
+    /// Decides about the others.
+    rest: Option<WindowScan<'m>>,
+    report: FoundReport,
+}
+
+impl<'m> Found<'m> {
+    /// Finds the bitmap of `machine` in its memory, and checks all of it.
+    ///
+    /// # Errors
+    /// If there is none, or it can't be used for `job`: in one line why.
+    pub fn new(machine: &'m Machine<'m>, clues: &Clues, job: Job) -> Result<Self> {
+        let FoundAt { place, at, reader } = find(machine.image, Some(&machine.layout.space), clues)?;
+        let here =
+            |error: Error| Error::unusable(format!("{}: at {at}: {}", place.name(), error.in_one_line()));
+        reader.belongs_to(machine).map_err(here)?;
+        check_purpose(reader.info(), job).map_err(here)?;
+        let decided = decided(reader.info()).map_err(here)?;
+        let survey = reader.survey().map_err(here)?;
+        survey.intact().map_err(here)?;
+        let report = FoundReport::new(place, at, reader.report(&survey), decided);
+        let frames = reader.info().frames();
+        Ok(Self { bitmap: reader, frames, decided, rest: None, report })
+    }
+
+    /// Lets a scan of `machine` decide about the frames of the bitmap that its producer has left undecided. Without
+    /// that they are kept, as frames are that the bitmap doesn't have.
+    pub fn scan_the_rest(&mut self, machine: &'m Machine<'m>, level: DumpLevel) {
+        if self.decided.end < self.frames.end {
+            self.rest = Some(WindowScan::starting_at(machine, level, self.decided.end));
+            self.report.undecided_are_scanned();
+        }
+    }
+
+    /// What to tell about it.
+    pub fn report(&self) -> &FoundReport {
+        &self.report
+    }
+
+    /// What the scan of the rest has found, if there was one.
+    pub fn findings(&self) -> Option<&Findings> {
+        self.rest.as_ref().map(WindowScan::findings)
+    }
+}
+
+impl FrameFilter for Found<'_> {
+    fn filter(&mut self, window: PfnRange, keep: &mut [u64]) -> Result<()> {
+        self.bitmap.clear_excluded(window, keep)?;
+        // Both start at a multiple of 64 frames, and so does what they have in common.
+        let common = window.intersection(self.frames);
+        if let Some(rest) = &mut self.rest
+            && common.end > self.decided.end
+        {
+            let skip = (common.start.frames_since(window.start) / 64) as usize;
+            let words = common.len().div_ceil(64) as usize;
+            rest.run(common, &mut keep[skip..skip + words], &mut Unhurried);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a bitmap that is not at the level, or not by the rules, that are asked for. Pages of zeros are found while a
+/// dump is written, whatever the bitmap's level says of them.
+fn check_purpose(info: &Info, job: Job) -> Result<()> {
+    let recorded = match info {
+        Info::V1(_) => None,
+        Info::V2(header) => {
+            check_rules(header, job.rules)?;
+            header.level()
+        }
+    };
+    let Some(level) = recorded else { return check_counts(info, job.level) };
+    let asked = u32::from(job.level.bits());
+    if (level ^ asked) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
+        return Err(Error::unusable(format!("its dump level is {level}, not {asked}")));
+    }
+    Ok(())
+}
+
+fn check_rules(header: &Header, asked: RuleSet) -> Result<()> {
+    let recorded = header.rules;
+    if recorded != RecordedRules::NotRecorded && recorded != asked.into() {
+        return Err(Error::unusable(format!("its rules are those of {recorded}, not of {}", asked.name())));
+    }
+    Ok(())
+}
+
+/// A bitmap that doesn't record its level shows by its counts what it leaves out.
+fn check_counts(info: &Info, asked: DumpLevel) -> Result<()> {
+    let [cache, cache_private, user, free] = match info {
+        Info::V1(v1::Info { cache_pages, cache_private_pages, user_pages, free_pages, .. }) => {
+            [*cache_pages, *cache_private_pages, *user_pages, *free_pages]
+        }
+        Info::V2(header) => {
+            [header.cache_pages, header.cache_private_pages, header.user_pages, header.free_pages]
+        }
+    };
+    // Level 4 leaves out all of the page cache, as in makedumpfile.
+    let any_cache = DumpLevel::CACHE | DumpLevel::CACHE_PRIVATE;
+    let classes = [
+        ("cache", cache, any_cache),
+        ("private cache", cache_private, DumpLevel::CACHE_PRIVATE),
+        ("user", user, DumpLevel::USER),
+        ("free", free, DumpLevel::FREE),
+    ];
+    let unwanted = classes
+        .into_iter()
+        .find(|(_, pages, bits)| *pages != 0 && *pages != NOT_COUNTED && !asked.intersects(*bits));
+    match unwanted {
+        Some((class, pages, _)) => Err(Error::unusable(format!(
+            "it leaves out {pages} {class} pages, which dump level {} keeps",
+            asked.bits()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The frames that the producer has decided about.
+fn decided(info: &Info) -> Result<PfnRange> {
+    let frames = info.frames();
+    let Info::V2(header) = info else { return Ok(frames) };
+    let end = match header.state {
+        State::Complete | State::NotRecorded => frames.end,
+        _ => frames.end.min(scanner_core::Pfn::new(header.scanned_up_to)),
+    };
+    if end <= frames.start {
+        return Err(Error::unusable(match header.state {
+            State::Empty => "it is stale: it was set up, but the scan of this crash never began".to_owned(),
+            state => format!("its scan has decided about no page (state {state})"),
+        }));
+    }
+    Ok(PfnRange::new(frames.start, end))
+}

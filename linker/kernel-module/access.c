@@ -7,6 +7,7 @@
  * read.
  */
 #include "internal.h"
+#include "test.h"
 
 #include <linux/ktime.h>
 #include <linux/math64.h>
@@ -40,6 +41,7 @@ int cdb_read(void *context, u64 addr, void *buf, size_t len)
 {
 	const struct cdb_scan *scan = context;
 
+	cdb_test_call();
 	if (!ram_has(&scan->ram, addr, len))
 		return -EFAULT;
 	return copy_from_kernel_nofault(buf, __va(addr), len);
@@ -52,6 +54,7 @@ const void *cdb_view(void *context, u64 addr, size_t len)
 	const char *start = __va(addr), *at;
 	char probe;
 
+	cdb_test_call();
 	if (!ram_has(&scan->ram, addr, len))
 		return NULL;
 	for (at = start; at < start + len; at = PTR_ALIGN_DOWN(at, PAGE_SIZE) + PAGE_SIZE) {
@@ -81,6 +84,7 @@ void cdb_clock_start(void)
 
 u64 cdb_now(void *context)
 {
+	cdb_test_call();
 	if (!khz)
 		return ktime_get_mono_fast_ns();
 	return mul_u64_u32_div(rdtsc_ordered() - tsc_start, 1000000, khz);

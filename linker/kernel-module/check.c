@@ -7,6 +7,7 @@
  * doesn't load then, and says what the contradiction is.
  */
 #include "internal.h"
+#include "test.h"
 
 #include <linux/crash_core.h>
 #include <linux/elf.h>
@@ -68,7 +69,7 @@ int cdb_vmcoreinfo_load(void)
 	text[note.n_descsz] = '\0';
 	cdb_vmcoreinfo.text = text;
 	cdb_vmcoreinfo.size = strlen(text);
-	return 0;
+	return cdb_test_vmcoreinfo(&cdb_vmcoreinfo);
 }
 
 void cdb_vmcoreinfo_free(void)

@@ -66,9 +66,8 @@ static int __init cdb_init(void)
 		return error;
 	cdb_clock_start();
 	error = cdb_vmcoreinfo_load();
-	if (error)
-		return error;
-	error = cdb_vmcoreinfo_check();
+	if (!error)
+		error = cdb_vmcoreinfo_check();
 	if (error)
 		goto no_check;
 	error = cdb_prepare(level);

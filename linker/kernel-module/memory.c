@@ -7,6 +7,7 @@
  */
 #include "internal.h"
 #include "crash_dump_bitmap.h"
+#include "test.h"
 
 #include <linux/gfp.h>
 #include <linux/io.h>
@@ -137,7 +138,7 @@ struct cdb_bitmap *cdb_bitmap_alloc(u64 frames, size_t area_size, bool one_chunk
 	size_t most = one_chunk ? 1 : min_t(size_t, CRASH_DUMP_BITMAP_MAX_CHUNKS,
 					    (area_size - sizeof(struct crash_dump_bitmap_info_v2)) /
 					    sizeof(struct crash_dump_bitmap_chunk));
-	int order = min_t(int, ilog2(MAX_ORDER_NR_PAGES), order_base_2(pages));
+	int order = cdb_test_order(min_t(int, ilog2(MAX_ORDER_NR_PAGES), order_base_2(pages)));
 	struct cdb_bitmap *bitmap = kzalloc(sizeof(*bitmap), GFP_KERNEL);
 
 	if (!bitmap)

@@ -14,6 +14,7 @@
  * At each of these ends the bitmap keeps all that is not decided, and the info says how far it got.
  */
 #include "internal.h"
+#include "test.h"
 
 #include <linux/atomic.h>
 #include <linux/kernel.h>
@@ -37,6 +38,8 @@ int cdb_panic_pace(void *context, u64 next_frame)
 	u64 limit = scan->budget;
 
 	touch_nmi_watchdog();
+	if (cdb_test_stopped())
+		return 0;
 	if (next_frame >= scan->frames)
 		limit += limit / 4;
 	return cdb_now(NULL) - scan->start < limit;
@@ -49,6 +52,7 @@ static void run(struct cdb_prepared *prepared)
 	size_t index;
 	int status;
 
+	cdb_test_begin(prepared);
 	if (cdb_checksum(prepared) != prepared->checksum) {
 		pr_emerg("no scan: what was prepared for it has been overwritten; the capture kernel has to scan\n");
 		return;
@@ -61,6 +65,7 @@ static void run(struct cdb_prepared *prepared)
 		touch_nmi_watchdog();
 	}
 	status = crash_scan_run(scan->state);
+	cdb_test_end(prepared);
 	crash_scan_findings(scan->state, &found);
 	pr_emerg("%s at frame 0x%llx after %llu ms, dump level %u: free %llu, cache %llu, cache_private %llu, user %llu, hwpoison %llu, offline %llu, unreadable %llu\n",
 		 status == CRASH_SCAN_DONE ? "complete" : "out of budget", found.next_frame,

@@ -40,7 +40,11 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("What kdump does after a crash.", "dump /proc/vmcore /var/crash/vmcore -l -d 31"),
             ("To another machine, through a pipe.", "dump /proc/vmcore - --flattened -z -d 31"),
-            ("Take the pages from a bitmap instead of scanning.", "dump vmcore out --bitmap vmcore.bitmap"),
+            (
+                "Take the pages from the bitmap that the first kernel left in memory.",
+                "dump /proc/vmcore /var/crash/vmcore -l -d 31 --bitmap auto",
+            ),
+            ("Take them from a bitmap file.", "dump vmcore out --bitmap vmcore.bitmap"),
             ("Filter a dump again, with two threads.", "dump vmcore.kdump smaller -d 31 -z --num-threads 2"),
         ],
     ),
@@ -70,6 +74,19 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     ("explain", &[("By frame number, and by physical address.", "explain vmcore 1234 0x4d2000")]),
     ("map", &[("A picture of memory by class.", "map vmcore -o map.png")]),
+    (
+        "extract",
+        &[
+            (
+                "In the capture kernel: keep the first kernel's bitmap.",
+                "extract /proc/vmcore -o /var/crash/bitmap",
+            ),
+            (
+                "From a vmcore, with the address that its module printed.",
+                "extract vmcore -o bitmap --bitmap-address 0x3fe00000",
+            ),
+        ],
+    ),
     ("convert", &[("For a reader that knows version 1 only.", "convert new.bitmap old.bitmap --format 1")]),
     ("layout", &[("The C header.", "layout --as c")]),
     (

@@ -6,6 +6,7 @@ use cdbitmap::found::{Clues, Found, Job, find};
 use cdbitmap::frames::FrameBitmap;
 use cdbitmap::image::{MemoryImage, OpenOptions, open};
 use cdbitmap::machine::Machine;
+use cdbitmap::output::OutputFile;
 use cdbitmap::scan::scan;
 use cdbitmap::synth::{GENERATIONS, Spec};
 use cross_tests::planted::{Planted, Site, pieces};
@@ -167,5 +168,18 @@ fn what_is_not_decided_is_scanned_or_kept() {
             expected.clear_range(place);
         }
         assert!(kept(&mut scanned, frames, 8192) == expected, "{stopped_at}");
+    }
+}
+
+#[test]
+fn a_copy_of_it_is_a_bitmap_file() {
+    let directory = tempfile::tempdir().unwrap();
+    for version in [Version::V1, Version::V2] {
+        let image = BENCH.planted(version);
+        let found = find(&image, None, &by_option(BENCH.site.at)).unwrap();
+        let path = directory.path().join("bitmap");
+        found.reader.copy_to(OutputFile::create(&path, true).unwrap()).unwrap();
+        let (copy, left) = (BitmapFile::read(&path).unwrap(), BENCH.file(version));
+        assert!(copy.to_bytes().unwrap() == left.to_bytes().unwrap());
     }
 }

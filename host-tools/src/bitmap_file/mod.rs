@@ -5,6 +5,7 @@
 
 mod belongs;
 mod convert;
+mod copy;
 mod reader;
 mod report;
 mod scanned;

@@ -179,6 +179,20 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         Ok(())
     }
 
+    /// Hands out the bytes of all chunks in their order, piece by piece.
+    pub(super) fn each_piece(&self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        for (frames, chunk) in &self.chunks {
+            let mut result = Ok(());
+            self.each_window(*frames, *frames, chunk, |_, bytes| {
+                if result.is_ok() {
+                    result = each(bytes);
+                }
+            })?;
+            result?;
+        }
+        Ok(())
+    }
+
     /// Hands out the bytes of `part` of the frames of a chunk, piece by piece. Every piece starts at a multiple of
     /// 64 frames from the chunk's first one.
     fn each_window(

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod diff;
 pub mod dump;
 pub mod explain;
+pub mod extract;
 pub mod format;
 pub mod inspect;
 pub mod layout;
@@ -49,6 +50,8 @@ pub enum Command {
     Diff(diff::Diff),
     /// Say everything about one page, and which rule decides about it
     Explain(explain::Explain),
+    /// Copy the bitmap in a crashed machine's memory into a bitmap file
+    Extract(extract::Extract),
     /// Convert a bitmap file to another version of the format, and say what is lost
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
@@ -85,6 +88,7 @@ impl CommandLine {
             Command::Verify(args) => args.run(),
             Command::Diff(args) => args.run(),
             Command::Explain(args) => args.run().map(done),
+            Command::Extract(args) => args.run().map(done),
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
             Command::Map(args) => args.run().map(done),

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use scanner_core::info::v1;
 use scanner_core::info::v2::{Header, NOT_COUNTED, RecordedRules, State};
 use scanner_core::scan::Unhurried;
-use scanner_core::{DumpLevel, PfnRange, RuleSet};
+use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
 
 /// What a bitmap is wanted for.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,17 @@ pub struct Found<'m> {
     report: FoundReport,
 }
 
+impl FoundAt<'_> {
+    /// Reads all of the bitmap, and says what it is, whatever it may be good for.
+    ///
+    /// # Errors
+    /// If a chunk can't be read.
+    pub fn describe(&self) -> Result<FoundReport> {
+        let report = self.reader.describe()?;
+        Ok(FoundReport::new(self.place, self.at, report, decided(self.reader.info())))
+    }
+}
+
 impl<'m> Found<'m> {
     /// Finds the bitmap of `machine` in its memory, and checks all of it.
     ///
@@ -44,7 +55,8 @@ impl<'m> Found<'m> {
             |error: Error| Error::unusable(format!("{}: at {at}: {}", place.name(), error.in_one_line()));
         reader.belongs_to(machine).map_err(here)?;
         check_purpose(reader.info(), job).map_err(here)?;
-        let decided = decided(reader.info()).map_err(here)?;
+        let decided = decided(reader.info());
+        check_progress(reader.info(), decided).map_err(here)?;
         let survey = reader.survey().map_err(here)?;
         survey.intact().map_err(here)?;
         let report = FoundReport::new(place, at, reader.report(&survey), decided);
@@ -144,19 +156,25 @@ fn check_counts(info: &Info, asked: DumpLevel) -> Result<()> {
     }
 }
 
-/// The frames that the producer has decided about.
-fn decided(info: &Info) -> Result<PfnRange> {
-    let frames = info.frames();
-    let Info::V2(header) = info else { return Ok(frames) };
-    let end = match header.state {
-        State::Complete | State::NotRecorded => frames.end,
-        _ => frames.end.min(scanner_core::Pfn::new(header.scanned_up_to)),
-    };
-    if end <= frames.start {
-        return Err(Error::unusable(match header.state {
-            State::Empty => "it is stale: it was set up, but the scan of this crash never began".to_owned(),
-            state => format!("its scan has decided about no page (state {state})"),
-        }));
+/// Refuses a bitmap whose producer has decided about nothing.
+fn check_progress(info: &Info, decided: PfnRange) -> Result<()> {
+    let Info::V2(header) = info else { return Ok(()) };
+    if !decided.is_empty() {
+        return Ok(());
     }
-    Ok(PfnRange::new(frames.start, end))
+    Err(Error::unusable(match header.state {
+        State::Empty => "it is stale: it was set up, but the scan of this crash never began".to_owned(),
+        state => format!("its scan has decided about no page (state {state})"),
+    }))
+}
+
+/// The frames that the producer has decided about: all of the bitmap's, or the first ones.
+fn decided(info: &Info) -> PfnRange {
+    let frames = info.frames();
+    match info {
+        Info::V2(header) if !matches!(header.state, State::Complete | State::NotRecorded) => {
+            PfnRange::new(frames.start, frames.end.min(Pfn::new(header.scanned_up_to)).max(frames.start))
+        }
+        _ => frames,
+    }
 }

@@ -71,6 +71,9 @@ impl fmt::Display for FoundReport {
             let [setup, run, seal] = scan.nanoseconds.map(Duration::from_nanos);
             write!(f, "; setup {setup:.1?}, scan {run:.1?}, seal {seal:.1?}")?;
         }
+        if !bitmap.chunks.damaged.is_empty() {
+            write!(f, "; {} of {} chunks are damaged", bitmap.chunks.damaged.len(), bitmap.chunks.total)?;
+        }
         match bitmap.chunks.unsealed {
             0 => Ok(()),
             unsealed => write!(f, "; {unsealed} of {} chunks without a checksum", bitmap.chunks.total),

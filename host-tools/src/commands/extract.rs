@@ -1,0 +1,49 @@
+//! `cdbitmap extract`: the bitmap in a crashed machine's memory, as a file.
+
+use super::{ImageArgs, parse_physical, print, print_json};
+use crate::Result;
+use crate::found::{Clues, find};
+use crate::machine::Machine;
+use crate::output::OutputFile;
+use clap::Args;
+use scanner_core::{PhysAddr, RuleSet};
+use std::path::PathBuf;
+
+/// Copies the bitmap that the first kernel left in memory into a bitmap file.
+#[derive(Args, Debug)]
+pub struct Extract {
+    #[command(flatten)]
+    image: ImageArgs,
+    /// The bitmap file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where in physical memory the bitmap is, if nothing else says so
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_physical)]
+    bitmap_address: Option<PhysAddr>,
+    /// Replace the output file if it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Extract {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If there is no valid bitmap, or it can't be written.
+    pub fn run(&self) -> Result<()> {
+        let path = &self.image.image;
+        let image = self.image.open_in_windows()?;
+        // Only a virtual address needs to know the kernel.
+        let machine = Machine::new(&*image, RuleSet::Makedumpfile).ok();
+        let space = machine.as_ref().map(|machine| &machine.layout.space);
+        let clues = Clues::for_image(path, self.bitmap_address);
+        let found = find(&*image, space, &clues).map_err(|error| error.at(path))?;
+        let report = found.describe().map_err(|error| error.at(path))?;
+        let out = OutputFile::create_beside(&self.output, self.force, &[path])?;
+        found.reader.copy_to(out)?;
+        if self.json { print_json(&report) } else { print(format_args!("{report}\n")) }
+    }
+}

@@ -291,7 +291,12 @@ impl<'a> VmcoreInfo<'a> {
 /// same.
 pub fn checksum(text: &[u8]) -> u32 {
     let mut crc = Crc32c::new();
-    for line in text.split_inclusive(|b| *b == b'\n') {
+    // Not split_inclusive: the compiler doesn't see that it can't panic.
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1);
+        let Some((line, behind)) = rest.split_at_checked(end) else { break };
+        rest = behind;
         if !line.starts_with(b"CRASHTIME=") && !line.starts_with(b"SYMBOL(crash_dump_bitmap_info)=") {
             crc.update(line);
         }

@@ -1,6 +1,6 @@
 //! How the data of a page are stored: five codecs, one page at a time.
 
-use super::lzo;
+use super::{deflate, lzo};
 use crate::{Error, Result};
 use scanner_core::PAGE_SIZE;
 
@@ -55,7 +55,7 @@ impl Codec {
     }
 }
 
-/// Level 1 is the fastest that still compresses; makedumpfile uses it too.
+/// zstd's level: the fastest that still compresses; makedumpfile uses it too.
 const LEVEL: i32 = 1;
 
 /// Compresses pages; keeps the codec's tables between them.
@@ -63,15 +63,16 @@ pub struct Compressor(Encoder);
 
 enum Encoder {
     Raw,
-    Zlib(Box<libdeflater::Compressor>),
+    Zlib(Box<deflate::Encoder>),
     Lzo(lzo::Encoder),
     Snappy(Box<snap::raw::Encoder>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
 impl Compressor {
-    /// Bytes of room that [`compress`](Self::compress) needs: more than any codec makes of a page.
-    pub const ROOM: usize = 2 * PAGE_SIZE;
+    /// Bytes of room that [`compress`](Self::compress) needs: more than any codec makes of a page, and some for an
+    /// encoder that writes more than counts.
+    pub const ROOM: usize = 2 * PAGE_SIZE + 64;
 
     /// A compressor for `codec`.
     ///
@@ -80,10 +81,7 @@ impl Compressor {
     pub fn new(codec: Codec) -> Result<Self> {
         Ok(Self(match codec {
             Codec::Raw => Encoder::Raw,
-            Codec::Zlib => {
-                let level = libdeflater::CompressionLvl::new(LEVEL).unwrap_or_default();
-                Encoder::Zlib(Box::new(libdeflater::Compressor::new(level)))
-            }
+            Codec::Zlib => Encoder::Zlib(Box::new(deflate::Encoder::new())),
             Codec::Lzo => Encoder::Lzo(lzo::Encoder::new()),
             Codec::Snappy => Encoder::Snappy(Box::new(snap::raw::Encoder::new())),
             Codec::Zstd => Encoder::Zstd(Box::new(
@@ -99,15 +97,14 @@ impl Compressor {
     /// # Panics
     /// If `out` is smaller than [`ROOM`](Self::ROOM).
     pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8]) -> Option<usize> {
-        let out = &mut out[..Self::ROOM];
+        let out: &mut [u8; Self::ROOM] = out.first_chunk_mut().expect("room for a page");
         // A codec that fails is no reason to lose the page: it is stored as it is.
         let size = match &mut self.0 {
             Encoder::Raw => None,
-            // Room for less than a page: it gives up as soon as compressing does not pay.
-            Encoder::Zlib(zlib) => zlib.zlib_compress(page, &mut out[..PAGE_SIZE - 1]).ok(),
-            Encoder::Lzo(lzo) => Some(lzo.compress(page, out)),
+            Encoder::Zlib(zlib) => zlib.compress(page, out),
+            Encoder::Lzo(lzo) => lzo.compress(page, out),
             Encoder::Snappy(snappy) => snappy.compress(page, out).ok(),
-            Encoder::Zstd(zstd) => zstd.compress_to_buffer(page, out).ok(),
+            Encoder::Zstd(zstd) => zstd.compress_to_buffer(page, out.as_mut_slice()).ok(),
         }?;
         (size < PAGE_SIZE).then_some(size)
     }

@@ -5,130 +5,164 @@
 //! longer than a page, so that two kinds of matches do. The instructions are described in the kernel's
 //! `Documentation/staging/lzo.rst`.
 
+use super::codec::Compressor;
+use super::repeats::{LastSeen, PIECE, PaddedPage};
 use scanner_core::PAGE_SIZE;
 
-/// Bits of the hash of four bytes.
-const HASH_BITS: u32 = 12;
-/// Bytes that have to be equal to count as a match.
-const MIN_MATCH: usize = 4;
+/// Bytes that have to be equal to count as a match. The format has shorter ones, but the time goes by matches.
+const MIN_MATCH: u32 = 4;
 /// Longest distance, and length, of the short kind of match.
 const SHORT_DISTANCE: usize = 0x800;
 const SHORT_LENGTH: usize = 8;
 /// The long kind of match: its mark, and the longest length that fits beside it.
-const LONG_MATCH: u8 = 0x20;
+const LONG_MATCH: usize = 0x20;
 const LONG_LENGTH: usize = 33;
+/// Most literals that fit one instruction.
+const FEW_LITERALS: usize = 18;
 /// Ends a stream: a match of the longest kind at no distance.
 const END: [u8; 3] = [0x11, 0, 0];
 
-/// Where four bytes of each hash were seen last.
+/// Compresses pages.
 pub struct Encoder {
-    seen: Box<[u16; 1 << HASH_BITS]>,
+    page: PaddedPage,
+    seen: LastSeen<MIN_MATCH, 0x2000, 1>,
 }
 
 impl Encoder {
     /// An encoder.
     pub fn new() -> Self {
-        Self { seen: Box::new([0; 1 << HASH_BITS]) }
+        Self { page: PaddedPage::new(), seen: LastSeen::new() }
     }
 
-    /// Compresses `page` to the start of `out`, which needs room for a page and a 64th more. Returns the
-    /// compressed length.
-    pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8]) -> usize {
-        self.seen.fill(0);
-        let mut out = Stream { out, len: 0, last_match: None };
-        // Literals are pending from `start` on; position 0 is taken for "never seen", so the search begins at 1.
+    /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if it gave up because the page
+    /// does not get smaller.
+    pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; Compressor::ROOM]) -> Option<usize> {
+        self.page.set(page);
+        self.seen.clear();
+        let page = &self.page;
+        let mut out = Stream { out, len: 0, last_match: 0 };
+        // Literals are pending from `start` on. The page's first bytes count as seen.
         let (mut start, mut at) = (0, 1);
-        while at + MIN_MATCH <= PAGE_SIZE {
-            let here = four(page, at);
-            let slot = &mut self.seen[(here.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize];
-            let before = usize::from(std::mem::replace(slot, at as u16));
-            if before == 0 || four(page, before) != here {
-                // The longer nothing was found, the larger the steps: noise is passed over quickly.
-                at += 1 + ((at - start) >> 5);
-                continue;
+        while at < PAGE_SIZE - 9 {
+            // Two places in one go: whether there is a match can't be foretold, and so costs less often.
+            let (here, next) = (page.eight(at), page.eight(at + 1));
+            let before = usize::from(self.seen.push(here, at)[0]);
+            let (found, before, length) = if is_match(page.eight(before) ^ here) {
+                (at, before, page.common(before, at, here))
+            } else {
+                let before = usize::from(self.seen.push(next, at + 1)[0]);
+                if !is_match(page.eight(before) ^ next) {
+                    // The longer nothing was found, the larger the steps: noise is passed over quickly.
+                    at += 2 + ((at - start) >> 5);
+                    continue;
+                }
+                (at + 1, before, page.common(before, at + 1, next))
+            };
+            if start == 0 {
+                out.first_literals(page, found);
+            } else {
+                out.literals(page, start, found - start);
             }
-            let length = MIN_MATCH + common(&page[before + MIN_MATCH..], &page[at + MIN_MATCH..]);
-            out.literals(&page[start..at]);
-            out.copy(at - before, length);
-            at += length;
+            out.copy(found - before, length);
+            at = found + length;
             start = at;
+            if out.len >= PAGE_SIZE {
+                return None;
+            }
         }
-        out.literals(&page[start..]);
-        out.put(&END);
-        out.len
+        if start == 0 {
+            return None;
+        }
+        out.literals(page, start, PAGE_SIZE - start);
+        END.into_iter().for_each(|byte| out.put(byte));
+        (out.len < PAGE_SIZE).then_some(out.len)
     }
 }
 
-/// The stream that is being written.
+/// Whether two places whose words differ by `difference` are the same for long enough.
+#[inline(always)]
+fn is_match(difference: u64) -> bool {
+    difference << (64 - 8 * MIN_MATCH) == 0
+}
+
+/// The stream that is being written. It may pass a page's size by as much as the last literals; it is of no use then,
+/// and never leaves its room.
 struct Stream<'a> {
-    out: &'a mut [u8],
+    out: &'a mut [u8; Compressor::ROOM],
     len: usize,
     /// The byte of the last match whose low two bits count up to three literals behind it.
-    last_match: Option<usize>,
+    last_match: usize,
 }
 
 impl Stream<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
+    #[inline(always)]
+    fn put(&mut self, byte: u8) {
+        self.out[self.len % (2 * PAGE_SIZE)] = byte;
+        self.len += 1;
+    }
+
+    /// Puts all of `bytes`, of which only `len` count.
+    #[inline(always)]
+    fn put_piece<const N: usize>(&mut self, bytes: &[u8; N], len: usize) {
+        self.out[self.len % (2 * PAGE_SIZE)..][..N].copy_from_slice(bytes);
+        self.len += len;
     }
 
     /// A length that did not fit its instruction: 255 for each zero byte, and the last byte.
+    #[inline(never)]
     fn rest(&mut self, mut length: usize) {
         while length > 255 {
-            self.put(&[0]);
+            self.put(0);
             length -= 255;
         }
-        self.put(&[length as u8]);
+        self.put(length as u8);
     }
 
-    fn literals(&mut self, bytes: &[u8]) {
-        match (bytes.len(), self.last_match) {
-            (0, _) => {}
-            (length @ 1..=3, Some(last)) => self.out[last] |= length as u8,
-            (length @ 1..=238, None) => self.put(&[17 + length as u8]),
-            (length @ ..=18, _) => self.put(&[length as u8 - 3]),
-            (length, _) => {
-                self.put(&[0]);
-                self.rest(length - 18);
+    /// The literals in front of the first match, at least one.
+    #[inline(never)]
+    fn first_literals(&mut self, page: &PaddedPage, length: usize) {
+        if length <= 238 {
+            self.put(17 + length as u8);
+        } else {
+            self.put(0);
+            self.rest(length - FEW_LITERALS);
+        }
+        page.bytes()[..length].iter().for_each(|byte| self.put(*byte));
+    }
+
+    /// The `length` bytes at `start` behind a match, if there are any.
+    #[inline(always)]
+    fn literals(&mut self, page: &PaddedPage, start: usize, length: usize) {
+        if length <= FEW_LITERALS {
+            // Up to three go with the match. Both are written, and one of them counts: no branch to get wrong.
+            let with_match = length <= 3;
+            self.out[self.last_match % (2 * PAGE_SIZE)] |= if with_match { length as u8 } else { 0 };
+            self.put_piece(&[(length as u8).wrapping_sub(3)], usize::from(!with_match));
+            self.put_piece(page.piece(start), length);
+        } else {
+            self.put(0);
+            self.rest(length - FEW_LITERALS);
+            for at in (0..length).step_by(PIECE) {
+                self.put_piece(page.piece(start + at), (length - at).min(PIECE));
             }
         }
-        self.put(bytes);
     }
 
     /// Copies `length` bytes from `distance` back.
+    #[inline(always)]
     fn copy(&mut self, distance: usize, length: usize) {
         let back = distance - 1;
         if length <= SHORT_LENGTH && distance <= SHORT_DISTANCE {
-            self.put(&[((length - 1) << 5 | (back & 7) << 2) as u8, (back >> 3) as u8]);
+            let instruction = (length - 1) << 5 | (back & 7) << 2 | (back >> 3) << 8;
+            self.put_piece(&(instruction as u16).to_le_bytes(), 2);
+        } else if length <= LONG_LENGTH {
+            let instruction = LONG_MATCH | (length - 2) | back << 10;
+            self.put_piece(&(instruction as u32).to_le_bytes(), 3);
         } else {
-            if length <= LONG_LENGTH {
-                self.put(&[LONG_MATCH | (length - 2) as u8]);
-            } else {
-                self.put(&[LONG_MATCH]);
-                self.rest(length - LONG_LENGTH);
-            }
-            self.put(&((back << 2) as u16).to_le_bytes());
+            self.put(LONG_MATCH as u8);
+            self.rest(length - LONG_LENGTH);
+            self.put_piece(&((back << 2) as u16).to_le_bytes(), 2);
         }
-        self.last_match = Some(self.len - 2);
+        self.last_match = self.len - 2;
     }
-}
-
-/// The four bytes at `at`.
-fn four(page: &[u8; PAGE_SIZE], at: usize) -> u32 {
-    page[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-/// How many bytes of the beginnings are the same.
-fn common(earlier: &[u8], later: &[u8]) -> usize {
-    let (earlier, later) = (&earlier[..later.len().min(earlier.len())], later);
-    let mut same = 0;
-    for (a, b) in earlier.as_chunks::<8>().0.iter().zip(later.as_chunks::<8>().0) {
-        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-        if difference != 0 {
-            return same + (difference.trailing_zeros() / 8) as usize;
-        }
-        same += 8;
-    }
-    same + earlier[same..].iter().zip(&later[same..]).take_while(|(a, b)| a == b).count()
 }

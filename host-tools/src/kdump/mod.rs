@@ -13,10 +13,13 @@
 //! Source: makedumpfile's `diskdump_mod.h` and `IMPLEMENTATION`; header versions 1 to 6 only ever added fields.
 
 pub mod codec;
+mod deflate;
 pub mod flattened;
 pub mod header;
+mod huffman;
 pub mod identity;
 mod lzo;
+mod repeats;
 
 pub use codec::Codec;
 pub use identity::DumpIdentity;

@@ -1,0 +1,194 @@
+//! Huffman codes of limited length, as deflate numbers them.
+
+/// Frequencies below this are sorted by counting.
+const COUNTED: usize = 64;
+/// Room for code lengths before they are limited: a page's frequencies make none longer than 20.
+const DEPTHS: usize = 32;
+
+/// A code for each symbol.
+pub struct Code<const SYMBOLS: usize> {
+    /// Bits of each symbol's code; 0 if it does not occur.
+    pub lengths: [u8; SYMBOLS],
+    /// The codes, their first bit lowest.
+    pub bits: [u16; SYMBOLS],
+}
+
+impl<const SYMBOLS: usize> Code<SYMBOLS> {
+    /// The shortest code for symbols that occur so often, none longer than `limit` bits, at most 15. A single symbol
+    /// gets one bit.
+    pub fn new(frequencies: &[u16; SYMBOLS], limit: usize) -> Self {
+        let mut lengths = [0; SYMBOLS];
+        let mut sorted = [(0, 0); SYMBOLS];
+        let sorted = sort(frequencies, &mut sorted);
+        match sorted {
+            [] => {}
+            [(_, symbol)] => lengths[usize::from(*symbol)] = 1,
+            _ => {
+                let mut counts = count_lengths(sorted);
+                limit_lengths(&mut counts, limit);
+                // The rarest symbols get the longest codes.
+                let by_length = (1..=limit).rev().flat_map(|l| std::iter::repeat_n(l, counts[l] as usize));
+                for (length, (_, symbol)) in by_length.zip(sorted) {
+                    lengths[usize::from(*symbol)] = length as u8;
+                }
+            }
+        }
+        Self::from_lengths(lengths)
+    }
+
+    /// The code whose lengths are these.
+    pub fn from_lengths(lengths: [u8; SYMBOLS]) -> Self {
+        let mut counts = [0u16; 16];
+        lengths.iter().for_each(|length| counts[usize::from(length & 15)] += 1);
+        counts[0] = 0;
+        let mut next = [0u16; 16];
+        for length in 1..16 {
+            next[length] = (next[length - 1] + counts[length - 1]) << 1;
+        }
+        let mut bits = [0; SYMBOLS];
+        for (bits, length) in bits.iter_mut().zip(lengths).filter(|(_, length)| *length > 0) {
+            let next = &mut next[usize::from(length & 15)];
+            *bits = next.reverse_bits() >> (16 - length);
+            *next += 1;
+        }
+        Self { lengths, bits }
+    }
+
+    /// Bits that all symbols take if they occur so often.
+    pub fn cost(&self, frequencies: &[u16; SYMBOLS]) -> u32 {
+        self.lengths.iter().zip(frequencies).map(|(l, f)| u32::from(*l) * u32::from(*f)).sum()
+    }
+}
+
+/// The symbols that occur, as (how often, symbol), the rarest first.
+fn sort<'s, const SYMBOLS: usize>(
+    frequencies: &[u16; SYMBOLS],
+    sorted: &'s mut [(u16, u16); SYMBOLS],
+) -> &'s [(u16, u16)] {
+    // Most symbols of a page are rare.
+    let class = |frequency: u16| usize::from(frequency).min(COUNTED);
+    let mut starts = [0u16; COUNTED + 1];
+    frequencies.iter().for_each(|frequency| starts[class(*frequency)] += 1);
+    let frequent = starts[COUNTED];
+    starts[0] = 0;
+    let mut used = 0;
+    for start in &mut starts {
+        used += std::mem::replace(start, used);
+    }
+    for (symbol, &frequency) in (0..).zip(frequencies).filter(|(_, frequency)| **frequency > 0) {
+        let start = &mut starts[class(frequency)];
+        sorted[usize::from(*start)] = (frequency, symbol);
+        *start += 1;
+    }
+    let used = &mut sorted[..usize::from(used)];
+    let rare = used.len() - usize::from(frequent);
+    used[rare..].sort_unstable();
+    used
+}
+
+/// How many of at least two `sorted` symbols get a code of each length, by Moffat's and Katajainen's way: the tree is
+/// built in the place of the frequencies.
+fn count_lengths(sorted: &[(u16, u16)]) -> [u32; DEPTHS] {
+    let mut room = [0u32; 288];
+    let nodes = &mut room[..sorted.len()];
+    nodes.iter_mut().zip(sorted).for_each(|(node, (frequency, _))| *node = u32::from(*frequency));
+    let last = nodes.len() - 1;
+    // Inner nodes, made in ascending order, take the places of leaves that are used up; a node that has a parent
+    // holds its number.
+    let (mut leaf, mut inner) = (0, 0);
+    for next in 0..last {
+        let mut sum = 0;
+        for _ in 0..2 {
+            if leaf > last || (inner < next && nodes[inner] < nodes[leaf]) {
+                sum += std::mem::replace(&mut nodes[inner], next as u32);
+                inner += 1;
+            } else {
+                sum += nodes[leaf];
+                leaf += 1;
+            }
+        }
+        nodes[next] = sum;
+    }
+    nodes[last - 1] = 0;
+    for node in (0..last - 1).rev() {
+        nodes[node] = nodes[nodes[node] as usize] + 1;
+    }
+    // Of the nodes of each depth those that are no inner ones are leaves.
+    let mut counts = [0; DEPTHS];
+    let (mut available, mut inner) = (1, nodes[..last].iter().rev().peekable());
+    for (depth, count) in (0..).zip(&mut counts) {
+        let mut used = 0;
+        while inner.next_if(|node| **node == depth).is_some() {
+            used += 1;
+        }
+        *count = available - used;
+        available = 2 * used;
+    }
+    counts
+}
+
+/// Shortens what is longer than `limit`, and lengthens as little else as makes that a code.
+fn limit_lengths(counts: &mut [u32; DEPTHS], limit: usize) {
+    counts[limit] += counts[limit + 1..].iter().sum::<u32>();
+    counts[limit + 1..].fill(0);
+    let mut taken: u32 = (1..=limit).map(|length| counts[length] << (limit - length)).sum();
+    while taken > 1 << limit {
+        // A leaf moves down, and one of those that are too many becomes its sibling.
+        let Some(length) = (1..limit).rev().find(|length| counts[*length] > 0) else { return };
+        counts[length] -= 1;
+        counts[length + 1] += 2;
+        counts[limit] -= 1;
+        taken -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1951() {
+        let code = Code::from_lengths([3, 3, 3, 3, 3, 2, 4, 4]);
+        let forward: Vec<u16> = code
+            .bits
+            .iter()
+            .zip(code.lengths)
+            .map(|(bits, length)| bits.reverse_bits() >> (16 - length))
+            .collect();
+        assert_eq!(forward, [2, 3, 4, 5, 6, 0, 14, 15]);
+    }
+
+    #[test]
+    fn one_symbol_or_none() {
+        assert_eq!(Code::new(&[0; 30], 15).lengths, [0; 30]);
+        assert_eq!(Code::new(&[0, 0, 9], 15).lengths, [0, 0, 1]);
+    }
+
+    #[test]
+    fn fibonacci_makes_the_longest_codes() {
+        let mut frequencies = [1u16; 18];
+        (2..18).for_each(|i| frequencies[i] = frequencies[i - 1] + frequencies[i - 2]);
+        let lengths = Code::new(&frequencies, 15).lengths;
+        assert_eq!((lengths[0], lengths[17]), (15, 1));
+        assert_eq!(lengths.iter().map(|l| 1u32 << (15 - l)).sum::<u32>(), 1 << 15);
+    }
+
+    proptest! {
+        #[test]
+        fn a_code_is_complete_and_the_frequent_are_short(
+            frequencies in prop::array::uniform32(prop_oneof![Just(0u16), 1..5u16, 1..500u16]), limit in 5usize..16
+        ) {
+            let code = Code::new(&frequencies, limit);
+            let used: Vec<_> = (0..32).filter(|i| frequencies[*i] > 0).collect();
+            prop_assert!((0..32).all(|i| (code.lengths[i] > 0) == (frequencies[i] > 0)));
+            if used.len() > 1 {
+                let taken: u32 = used.iter().map(|i| 1u32 << (limit - usize::from(code.lengths[*i]))).sum();
+                prop_assert_eq!(taken, 1 << limit);
+            }
+            for (a, b) in used.iter().flat_map(|a| used.iter().map(move |b| (*a, *b))) {
+                prop_assert!(frequencies[a] <= frequencies[b] || code.lengths[a] <= code.lengths[b]);
+            }
+        }
+    }
+}

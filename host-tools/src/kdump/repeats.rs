@@ -1,0 +1,111 @@
+//! What the encoders of this crate share: looking for bytes of a page that its beginning has already.
+//!
+//! A page is small: positions fit 16 bits, the table of them fits the first cache, and clearing it for each page costs
+//! next to nothing. Most of the time goes to branches that nobody can foretell, so there are few of them.
+
+use scanner_core::PAGE_SIZE;
+
+/// Bytes behind a page, so that a piece can be taken at each of its bytes.
+const PADDING: usize = 32;
+/// Bytes that are copied in one go where it does no harm to copy too many.
+pub const PIECE: usize = 32;
+
+/// A page with room behind it.
+pub struct PaddedPage(Box<[u8; PAGE_SIZE + PADDING]>);
+
+impl PaddedPage {
+    /// A page of zeros.
+    pub fn new() -> Self {
+        Self(Box::new([0; PAGE_SIZE + PADDING]))
+    }
+
+    /// Makes it a copy of `page`.
+    pub fn set(&mut self, page: &[u8; PAGE_SIZE]) {
+        self.0[..PAGE_SIZE].copy_from_slice(page);
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0[..PAGE_SIZE]
+    }
+
+    /// The eight bytes at `at`, which lies in the page; the first is the lowest.
+    #[inline(always)]
+    pub fn eight(&self, at: usize) -> u64 {
+        // The remainder costs less than a check.
+        self.0[at % PAGE_SIZE..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// The bytes at `at`, which lies in the page.
+    #[inline(always)]
+    pub fn piece(&self, at: usize) -> &[u8; PIECE] {
+        self.0[at % PAGE_SIZE..].first_chunk().unwrap_or(&[0; PIECE])
+    }
+
+    /// How many bytes from `before` on are the same as those from `at` on, up to the page's end; `here` are the eight
+    /// bytes at `at`.
+    #[inline(always)]
+    pub fn common(&self, before: usize, at: usize, here: u64) -> usize {
+        let difference = self.eight(before) ^ here;
+        if difference != 0 {
+            return same_bytes(difference);
+        }
+        let mut length = 8;
+        while at + length < PAGE_SIZE {
+            let difference = self.eight(before + length) ^ self.eight(at + length);
+            if difference != 0 {
+                length += same_bytes(difference);
+                break;
+            }
+            length += 8;
+        }
+        // The padding may go on like the page.
+        length.min(PAGE_SIZE - at)
+    }
+}
+
+/// How many of the first bytes are the same in two words whose bits differ in `difference`.
+#[inline(always)]
+fn same_bytes(difference: u64) -> usize {
+    (difference.trailing_zeros() / 8) as usize
+}
+
+/// Where in a page each sequence of `BYTES` bytes was seen the last `DEPTH` times, in `SLOTS` (a power of two) slots by
+/// their hash.
+pub struct LastSeen<const BYTES: u32, const SLOTS: usize, const DEPTH: usize>(Box<[[u16; DEPTH]; SLOTS]>);
+
+impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, SLOTS, DEPTH> {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self(Box::new([[0; DEPTH]; SLOTS]))
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.fill([0; DEPTH]);
+    }
+
+    /// Where the bytes that `here` begins with may have been seen, the last place first: the bytes there have to be
+    /// compared. The page's first position, if they were not seen.
+    #[inline(always)]
+    pub fn get(&self, here: u64) -> [u16; DEPTH] {
+        self.0[Self::slot(here)]
+    }
+
+    /// The same, and that they are at `at` now.
+    #[inline(always)]
+    pub fn push(&mut self, here: u64, at: usize) -> [u16; DEPTH] {
+        let seen = &mut self.0[Self::slot(here)];
+        let before = *seen;
+        seen[1..].copy_from_slice(&before[..DEPTH - 1]);
+        seen[0] = at as u16;
+        before
+    }
+
+    #[inline(always)]
+    fn slot(here: u64) -> usize {
+        let hash = (here << (64 - 8 * BYTES)).wrapping_mul(0x9e37_79b1_7f4a_7c15);
+        // The remainder only saves a check.
+        (hash >> (64 - SLOTS.trailing_zeros())) as usize % SLOTS
+    }
+}

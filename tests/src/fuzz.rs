@@ -4,15 +4,17 @@
 //! [`seeds`] and whatever once was found, so that neither they nor the parsers rot.
 
 use crate::fixture;
+use crate::planted::{Planted, Site, pieces};
 use crate::simulated::{Dice, GENERATIONS, SimulatedMachine};
-use cdbitmap::bitmap_file::{BitmapFile, BitmapReader};
-use cdbitmap::frames::FrameRanges;
+use cdbitmap::bitmap_file::{BitmapFile, BitmapReader, Info};
+use cdbitmap::found::{Clues, find};
+use cdbitmap::frames::{FrameBitmap, FrameRanges};
 use cdbitmap::image::MemoryImage;
 use cdbitmap::image::elf::ElfImage;
 use cdbitmap::image::file::PlainFile;
 use cdbitmap::image::kdump::KdumpImage;
 use cdbitmap::image::notes::{CoreNotes, vmcoreinfo_text};
-use cdbitmap::image::raw::{RawImage, parse_map};
+use cdbitmap::image::raw::{MapRange, RawImage, parse_map};
 use cdbitmap::kdump::{DumpIdentity, flattened};
 use cdbitmap::machine::Machine;
 use cdbitmap::scan::WindowScan;
@@ -32,7 +34,7 @@ use std::io::Read;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("elf_image", elf_image),
     ("kdump_image", kdump_image),
     ("flattened", flattened_image),
@@ -44,6 +46,7 @@ pub const TARGETS: [Target; 11] = [
     ("bitmap_file", bitmap_file),
     ("info_v1", info_v1),
     ("info_v2", info_v2),
+    ("found", found),
 ];
 
 /// Hands `bytes` to the target `name`.
@@ -83,6 +86,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             vec![[vec![0; 9], table(0x1063), table(0x2063), table(0xe3)].concat()]
         }
         "hostile_memory" => (0..GENERATIONS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
+        "found" => found_seeds(),
         "bitmap_file" | "info_v1" | "info_v2" => {
             vec![include_bytes!("../golden/v1.bin").to_vec(), include_bytes!("../golden/v2.bin").to_vec()]
         }
@@ -122,6 +126,52 @@ fn vmcoreinfo(bytes: &[u8]) {
         assert!(layout.page.flags + 8 <= layout.page.size && layout.page.mapping + 8 <= layout.page.size);
         let _ = layout.dead_rules().count();
     }
+}
+
+/// Where the target `found` says that a structure is.
+const FOUND_AT: u64 = 8;
+
+/// A small bitmap of each version in memory, named by each way.
+fn found_seeds() -> Vec<Vec<u8>> {
+    let v1 = v1::Info { bitmap: 1, bitmap_size: 125, free_pages: 3, ..v1::Info::NO_BITMAP };
+    let v2 = Header::new(Pfn::new(64), 1000, 15);
+    let site = Site { at: FOUND_AT, chunks: 1024, sealed: true };
+    let memory = |info| {
+        let file = BitmapFile { info, bits: FrameBitmap::ones(1000) };
+        let mut memory = vec![0; 2048];
+        for (at, bytes) in pieces(&file, site) {
+            memory[at as usize..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        memory
+    };
+    [memory(Info::V1(v1)), memory(Info::V2(Box::new(v2)))]
+        .into_iter()
+        .flat_map(|memory| (0..4).map(move |way| [&[way], &memory[1..]].concat()))
+        .collect()
+}
+
+/// Memory that starts at address 0 and says of itself, by a way that its first byte chooses, where a bitmap is.
+fn found(bytes: &[u8]) {
+    let Some(way) = bytes.first() else { return };
+    let range = MapRange { start: 0, size: bytes.len() as u64, offset: 0 };
+    let image = RawImage::from_bytes(PlainFile::InMemory(bytes.to_vec()), &[range]);
+    let mut image = Planted::new(&image);
+    let mut clues = Clues::default();
+    match way % 4 {
+        0 => image = image.vmcoreinfo_line(&format!("SYMBOL(crash_dump_bitmap_info)={FOUND_AT:x}")),
+        1 => image = image.note(b"CDBITMAP", 1, &FOUND_AT.to_le_bytes()),
+        2 => clues.command_line = Some(String::from_utf8_lossy(bytes).replace('=', "= crash_dump_bitmap=")),
+        _ => clues.address = Some(PhysAddr::new(FOUND_AT)),
+    }
+    let Ok(found) = find(&image, None, &clues) else { return };
+    let Ok(report) = found.describe() else { return };
+    assert_eq!(report.bitmap.kept_frames + report.bitmap.excluded_frames, report.bitmap.frames);
+    let frames = found.reader.info().frames();
+    let around = PfnRange::new(Pfn::new(frames.start.as_u64().saturating_sub(64)), frames.start);
+    let mut keep = [u64::MAX; 2];
+    let window = PfnRange::new(around.start, frames.start.saturating_add(64));
+    found.reader.clear_excluded(window, &mut keep).expect("it was read before");
+    assert!(around.is_empty() || keep[0] == u64::MAX, "frames that it doesn't have are kept");
 }
 
 fn raw_map(bytes: &[u8]) {

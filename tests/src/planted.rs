@@ -1,10 +1,19 @@
 //! Bitmaps in the memory of a machine, as a producer leaves them there.
 
 use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::image::{ImageFacts, MemoryImage};
-use scanner_core::info::v2::{Chunk, Header};
-use scanner_core::info::{crc32c, v1};
-use scanner_core::{PhysAddr, PhysicalMemory, Unreadable};
+use cdbitmap::dump::FrameFilter;
+use cdbitmap::found::{Clues, Found};
+use cdbitmap::frames::FrameBitmap;
+use cdbitmap::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
+use cdbitmap::machine::Machine;
+use cdbitmap::scan::scan;
+use cdbitmap::synth::{GENERATIONS, Spec};
+use scanner_core::info::v2::{Chunk, Header, Producer};
+use scanner_core::info::{Version, crc32c, v1};
+use scanner_core::scan::Unhurried;
+use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Unreadable};
+use std::sync::LazyLock;
+use std::time::Duration;
 
 /// An image with other bytes at some places.
 pub struct Planted<'i> {
@@ -54,7 +63,8 @@ impl<'i> Planted<'i> {
 impl PhysicalMemory for Planted<'_> {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
         self.image.read(addr, buf)?;
-        let (start, end) = (addr.as_u64(), addr.as_u64() + buf.len() as u64);
+        let start = addr.as_u64();
+        let end = start + buf.len() as u64;
         for (at, bytes) in &self.pieces {
             let (from, to) = (start.max(*at), end.min(at + bytes.len() as u64));
             if from < to {
@@ -129,4 +139,92 @@ pub fn pieces(file: &BitmapFile, site: Site) -> Vec<(u64, Vec<u8>)> {
 
 fn size_of_place(chunk: u64) -> u64 {
     chunk.next_multiple_of(4096) + 4096
+}
+
+/// A machine of several sections, and the bitmap that its producer would have made.
+pub struct SimulatedMachine {
+    /// Its memory, without the bitmap.
+    pub image: Box<dyn MemoryImage>,
+    /// The bitmap in version 1.
+    pub v1: BitmapFile,
+    /// The same in version 2.
+    pub v2: BitmapFile,
+    /// Where there is room for a structure and its chunks.
+    pub site: Site,
+}
+
+/// Made once for all tests.
+pub static MACHINE: LazyLock<SimulatedMachine> = LazyLock::new(|| {
+    let generation = GENERATIONS.iter().find(|g| g.name == "6.12").expect("6.12 can be simulated");
+    let (file, _) =
+        crate::synth::file(&Spec { edge_cases: false, ..Spec::with_everything(generation, 512 << 20) });
+    let image = open(file.path(), &OpenOptions::default()).expect("the simulated machine is healthy");
+    let machine = Machine::new(&*image, RuleSet::Makedumpfile).expect("the simulated machine is healthy");
+    let mut scanned = scan(&machine, DumpLevel::all(), &mut Unhurried);
+    // A real producer's memory is the kernel's own, and kept. Here it is that of a free block.
+    let excluded = {
+        let mut bits = FrameBitmap::ones(scanned.bitmap.frames());
+        for (all, kept) in bits.words_mut().iter_mut().zip(scanned.bitmap.words()) {
+            *all &= !kept;
+        }
+        bits.to_ranges()
+    };
+    let room = excluded.as_slice().iter().find(|range| range.len() >= 64).expect("a free block");
+    scanned.bitmap.set_range(PfnRange::from_start(room.start, 64));
+    let of_scan = |version| {
+        BitmapFile::of_scan(&machine, DumpLevel::all(), &scanned, version, Duration::ZERO)
+            .expect("the simulated machine is healthy")
+    };
+    let (v1, mut v2) = (of_scan(Version::V1), of_scan(Version::V2));
+    if let Info::V2(header) = &mut v2.info {
+        header.producer = Producer::Panic;
+        header.free_pages -= 64;
+    }
+    let at = room.start.addr().as_u64();
+    SimulatedMachine { site: Site { at, chunks: at + 0x8000, sealed: true }, v1, v2, image }
+});
+
+impl SimulatedMachine {
+    /// The bitmap in `version`.
+    pub fn file(&self, version: Version) -> &BitmapFile {
+        match version {
+            Version::V1 => &self.v1,
+            Version::V2 => &self.v2,
+        }
+    }
+
+    /// The machine with its bitmap in `version`.
+    pub fn planted(&self, version: Version) -> Planted<'_> {
+        Planted::new(&*self.image).put_all(pieces(self.file(version), self.site))
+    }
+
+    /// The direct map's address of the structure.
+    ///
+    /// # Panics
+    /// If no segment has it.
+    pub fn virtual_address(&self) -> u64 {
+        let segments = &self.image.facts().segments;
+        let holds = |s: &&Segment| (s.phys.as_u64()..s.phys.as_u64() + s.mem_size).contains(&self.site.at);
+        let segment = segments.iter().find(holds).expect("the simulated machine is healthy");
+        segment.virt.as_u64() + (self.site.at - segment.phys.as_u64())
+    }
+}
+
+/// What says that the structure is at `at`.
+pub fn by_address(at: u64) -> Clues {
+    Clues { command_line: None, address: Some(PhysAddr::new(at)) }
+}
+
+/// What `found` keeps of the first `frames` frames, asked for in windows of `size` frames.
+///
+/// # Panics
+/// If it can't be read.
+pub fn kept(found: &mut Found<'_>, frames: u64, size: u64) -> FrameBitmap {
+    let mut kept = FrameBitmap::ones(frames);
+    for start in (0..frames).step_by(size as usize) {
+        let window = PfnRange::new(Pfn::new(start), Pfn::new(frames.min(start + size)));
+        let words = (start / 64) as usize..window.end.as_u64().div_ceil(64) as usize;
+        found.filter(window, &mut kept.words_mut()[words]).expect("the bitmap can be read");
+    }
+    kept
 }

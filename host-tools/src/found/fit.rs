@@ -1,7 +1,7 @@
 //! Whether a bitmap can be used for a job, and as a filter of what it decides.
 
 use super::{Clues, FoundAt, FoundReport, find};
-use crate::bitmap_file::{BitmapReader, Info};
+use crate::bitmap_file::{BitmapReader, Info, Survey};
 use crate::dump::FrameFilter;
 use crate::image::MemoryImage;
 use crate::machine::Machine;
@@ -10,7 +10,8 @@ use crate::{Error, Result};
 use scanner_core::info::v1;
 use scanner_core::info::v2::{Header, NOT_COUNTED, RecordedRules, State};
 use scanner_core::scan::Unhurried;
-use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
+use scanner_core::sections::Lookup;
+use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, RuleSet};
 
 /// What a bitmap is wanted for.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +58,10 @@ impl<'m> Found<'m> {
         check_purpose(reader.info(), job).map_err(here)?;
         let decided = decided(reader.info());
         check_progress(reader.info(), decided).map_err(here)?;
+        check_size(reader.info(), machine).map_err(here)?;
         let survey = reader.survey().map_err(here)?;
         survey.intact().map_err(here)?;
+        check_bits(&reader, &survey, at, machine).map_err(here)?;
         let report = FoundReport::new(place, at, reader.report(&survey), decided);
         let frames = reader.info().frames();
         Ok(Self { bitmap: reader, frames, decided, rest: None, report })
@@ -177,4 +180,72 @@ fn decided(info: &Info) -> PfnRange {
         }
         _ => frames,
     }
+}
+
+/// Refuses a bitmap for far more frames than the machine has (some room for memory to be added there may be), so that
+/// no number in it makes us read for hours.
+fn check_size(info: &Info, machine: &Machine<'_>) -> Result<()> {
+    /// How much larger it may be.
+    const MOST: u64 = 64;
+    let frames = info.frames().len();
+    if frames / MOST > machine.frames {
+        return Err(Error::unusable(format!(
+            "it is for {frames} page frames, the machine has {}",
+            machine.frames
+        )));
+    }
+    Ok(())
+}
+
+/// Holds the bits against what the producer counted. What no checksum protects (version 1, a scan without the time to
+/// seal) is also held against pages that no bitmap leaves out, so that other memory is not taken for one.
+fn check_bits(
+    reader: &BitmapReader<&dyn MemoryImage>,
+    survey: &Survey,
+    at: PhysAddr,
+    machine: &Machine<'_>,
+) -> Result<()> {
+    let cleared = reader.info().frames().len() - survey.kept;
+    if let Some(counted) = reader.info().counted()
+        && !counted.agrees_with(cleared)
+    {
+        let counted = counted.pages;
+        return Err(Error::unusable(format!(
+            "{counted} pages are counted as excluded, but {cleared} bits are clear"
+        )));
+    }
+    if survey.unsealed == 0 {
+        return Ok(());
+    }
+    let own = std::iter::once((at, 1))
+        .chain(reader.chunks().iter().map(|(_, chunk)| (PhysAddr::new(chunk.address), chunk.size)));
+    for (start, size) in own {
+        let end = PhysAddr::new(start.as_u64().saturating_add(size)).pfn_ceil();
+        must_keep(reader, PfnRange::new(start.pfn(), end), "the bitmap itself")?;
+    }
+    for lookup in machine.sections.iter(machine.image) {
+        if let Lookup::Present(section) = lookup
+            && let Ok(piece) = machine.layout.space.translate(machine.image, section.mem_map)
+        {
+            must_keep(reader, PfnRange::from_start(piece.phys.pfn(), 1), "the array of struct page")?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a bitmap that leaves out one of `frames`, where `what` is.
+fn must_keep(reader: &BitmapReader<&dyn MemoryImage>, frames: PfnRange, what: &str) -> Result<()> {
+    let first = Pfn::new(frames.start.as_u64() / 64 * 64);
+    for start in (first.as_u64()..frames.end.as_u64()).step_by(64) {
+        let word = PfnRange::from_start(Pfn::new(start), 64);
+        let mut keep = [u64::MAX];
+        reader.clear_excluded(word, &mut keep)?;
+        let asked = frames.intersection(word);
+        let excluded =
+            (asked.start.as_u64()..asked.end.as_u64()).find(|pfn| keep[0] >> (pfn - start) & 1 == 0);
+        if let Some(pfn) = excluded {
+            return Err(Error::unusable(format!("it leaves out frame {pfn:#x}, a page of {what}")));
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,3 @@ mod report;
 pub use fit::{Found, Job};
 pub use places::{Clues, FoundAt, Place, find, live_command_line, parse_address};
 pub use report::FoundReport;
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,10 @@
 //! Where the bitmap's structure is: the four ways to know.
 
-use crate::bitmap_file::BitmapReader;
+use crate::bitmap_file::{BitmapReader, Info};
 use crate::image::MemoryImage;
 use crate::image::notes::notes;
 use crate::{Error, Result};
+use scanner_core::info::v1;
 use scanner_core::paging::AddressSpace;
 use scanner_core::{Pfn, PhysAddr, VirtAddr};
 use std::path::Path;
@@ -189,7 +190,15 @@ fn structure(image: &dyn MemoryImage, at: PhysAddr) -> Result<BitmapReader<&dyn 
     if !at.as_u64().is_multiple_of(8) {
         return Err(Error::unusable("the address is not a multiple of 8"));
     }
-    BitmapReader::in_memory(image, at)
+    let reader = BitmapReader::in_memory(image, at)?;
+    if let Info::V1(info) = reader.info() {
+        // Version 2 checks that by itself.
+        let behind = at.as_u64() + v1::Info::SIZE as u64;
+        if info.bitmap < behind && at.as_u64() < info.bitmap + info.bitmap_size {
+            return Err(Error::unusable(format!("the bitmap at {:#x} lies over its structure", info.bitmap)));
+        }
+    }
+    Ok(reader)
 }
 
 fn prefixed(what: &str, error: &Error) -> Error {

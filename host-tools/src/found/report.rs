@@ -65,11 +65,10 @@ impl fmt::Display for FoundReport {
             let (count, from) = (self.undecided_frames, self.decided_up_to);
             write!(f, "; {count} from {from:#x} on not decided and {}", self.undecided)?;
         }
-        if let Some(scan) = &bitmap.scan
-            && scan.nanoseconds != [0; 3]
-        {
-            let [setup, run, seal] = scan.nanoseconds.map(Duration::from_nanos);
-            write!(f, "; setup {setup:.1?}, scan {run:.1?}, seal {seal:.1?}")?;
+        let times = bitmap.scan.as_ref().map_or([0; 3], |scan| scan.nanoseconds);
+        let measured = ["setup", "scan", "seal"].into_iter().zip(times).filter(|(_, time)| *time != 0);
+        for ((what, time), before) in measured.zip(std::iter::once("; ").chain(std::iter::repeat(", "))) {
+            write!(f, "{before}{what} {:.1?}", Duration::from_nanos(time))?;
         }
         if !bitmap.chunks.damaged.is_empty() {
             write!(f, "; {} of {} chunks are damaged", bitmap.chunks.damaged.len(), bitmap.chunks.total)?;

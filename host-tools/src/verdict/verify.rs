@@ -2,7 +2,7 @@
 
 use super::subject::Subject;
 use super::{Frames, MAX_RANGES, because, differing_line};
-use crate::bitmap_file::{BitmapReader, FileAsMemory, Info};
+use crate::bitmap_file::{BitmapReader, Counted, FileAsMemory, Info};
 use crate::dump::candidates::Candidates;
 use crate::dump::pipeline::is_zero;
 use crate::frames::FrameBitmap;
@@ -207,23 +207,17 @@ fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) 
     let sealed = survey.sealed as usize + survey.damaged.len();
     report.note(format!("{sealed} of {} chunks have a checksum", reader.chunks().len()));
     let cleared = reader.info().frames().len() - survey.kept;
-    match reader.info() {
-        Info::V1(info) => {
-            let counts = [
-                info.cache_pages,
-                info.cache_private_pages,
-                info.user_pages,
-                info.free_pages,
-                info.hwpoison_pages,
-            ];
-            check_counts(report, &counts, true, cleared);
-        }
-        Info::V2(header) => check_header(report, header, cleared),
+    if let Info::V2(header) = reader.info() {
+        check_header(report, header);
+    }
+    match reader.info().counted() {
+        Some(counted) => check_counts(report, counted, cleared),
+        None => report.note("the counts are not final"),
     }
     Ok(())
 }
 
-fn check_header(report: &mut VerifyReport, header: &v2::Header, cleared: u64) {
+fn check_header(report: &mut VerifyReport, header: &v2::Header) {
     let end = header.frames().end.as_u64();
     match header.state {
         State::Complete if header.scanned_up_to < end => report.find(
@@ -233,37 +227,18 @@ fn check_header(report: &mut VerifyReport, header: &v2::Header, cleared: u64) {
         State::Complete | State::NotRecorded => {}
         state => report.note(format!("the scan ended at frame {:#x}: {state}", header.scanned_up_to)),
     }
-    if matches!(header.state, State::Empty | State::Scanning) {
-        report.note("the counts are not final");
-        return;
-    }
-    let counts = [
-        header.cache_pages,
-        header.cache_private_pages,
-        header.user_pages,
-        header.free_pages,
-        header.hwpoison_pages,
-        header.offline_pages,
-        header.unaccepted_pages,
-    ];
-    // Zero pages that were not counted were not looked for.
-    let zero = if header.zero_pages == v2::NOT_COUNTED { 0 } else { header.zero_pages };
-    let partly = counts.contains(&v2::NOT_COUNTED);
-    let counted: Vec<u64> = counts.into_iter().filter(|n| *n != v2::NOT_COUNTED).chain([zero]).collect();
-    check_counts(report, &counted, partly, cleared);
 }
 
-/// Compares the producer's counts with the bits. `partly`: there are pages that the format or the producer doesn't
-/// count.
-fn check_counts(report: &mut VerifyReport, counts: &[u64], partly: bool, cleared: u64) {
-    let sum = counts.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
-    if sum > cleared || (sum < cleared && !partly) {
+/// Compares the producer's counts with the bits.
+fn check_counts(report: &mut VerifyReport, counted: Counted, cleared: u64) {
+    let sum = counted.pages;
+    if counted.agrees_with(cleared) {
+        report.note(format!("{cleared} bits are clear, {sum} of them counted"));
+    } else {
         report.find(
             Verdict::Inconsistent,
             format!("{sum} pages are counted as left out, but {cleared} bits are clear"),
         );
-    } else {
-        report.note(format!("{cleared} bits are clear, {sum} of them counted"));
     }
 }
 

@@ -18,8 +18,32 @@ pub struct Body {
     pub indirect_calls: usize,
     /// The most that it takes from the stack, its return address not counted.
     pub frame: u64,
-    /// What it does that it must not, with the offset in its section.
-    pub faults: Vec<(u64, String)>,
+    /// What it does that it must not.
+    pub faults: Vec<Fault>,
+}
+
+/// What a function does that it must not.
+#[derive(Debug)]
+pub struct Fault {
+    /// The instruction's offset in its section.
+    pub at: u64,
+    /// What kind of rule it breaks.
+    pub kind: FaultKind,
+    /// What the instruction does, as in "the instruction at +0x1f traps".
+    pub what: String,
+}
+
+/// The kind of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Floating point or vector registers.
+    Vectors,
+    /// A trap.
+    Trap,
+    /// The stack can't be followed, or is touched where it must not be.
+    Stack,
+    /// A call or jump that leads to no function, or bytes that are no instruction.
+    Flow,
 }
 
 impl Body {
@@ -30,8 +54,8 @@ impl Body {
         let mut body = Self::default();
         let mut info = InstructionInfoFactory::new();
         for instruction in &instructions {
-            if let Some(fault) = forbidden(instruction, &mut info) {
-                body.faults.push((instruction.ip(), fault));
+            if let Some((kind, what)) = forbidden(instruction, &mut info) {
+                body.fault(instruction.ip(), kind, what);
             }
             body.follow(program, function, instruction);
         }
@@ -39,6 +63,10 @@ impl Body {
         body.callees.sort_unstable();
         body.callees.dedup();
         body
+    }
+
+    fn fault(&mut self, at: u64, kind: FaultKind, what: impl Into<String>) {
+        self.faults.push(Fault { at, kind, what: what.into() });
     }
 
     /// Notes where a call or jump leads.
@@ -59,13 +87,22 @@ impl Body {
                             && program.functions[index].offset == function.offset
                             && section == function.section => {}
                     Some(index) => self.callees.push(index),
-                    None => self
-                        .faults
-                        .push((instruction.ip(), "leads to code that belongs to no function".to_owned())),
+                    None => {
+                        self.fault(
+                            instruction.ip(),
+                            FaultKind::Flow,
+                            "leads to code that belongs to no function",
+                        );
+                    }
                 },
+                // The kernel's own way to call through a register.
+                Target::Undefined(name) if name.starts_with("__x86_indirect_thunk_") => {
+                    self.indirect_calls += 1;
+                    self.foreign.push(name);
+                }
                 Target::Undefined(name) => self.foreign.push(name),
                 Target::Absolute => {
-                    self.faults.push((instruction.ip(), "leads to an absolute address".to_owned()));
+                    self.fault(instruction.ip(), FaultKind::Flow, "leads to an absolute address");
                 }
             }
         }
@@ -92,10 +129,8 @@ impl Body {
                 };
                 if let Some(known) = known {
                     if known.bytes != depth.bytes {
-                        self.faults.push((
-                            instruction.ip(),
-                            "is reached with stack frames of different sizes".to_owned(),
-                        ));
+                        let what = "is reached with stack frames of different sizes";
+                        self.fault(instruction.ip(), FaultKind::Stack, what);
                     }
                     continue;
                 }
@@ -103,7 +138,7 @@ impl Body {
                 let after = match depth.after(instruction) {
                     Ok(after) => after,
                     Err(fault) => {
-                        self.faults.push((instruction.ip(), fault));
+                        self.fault(instruction.ip(), FaultKind::Stack, fault);
                         continue;
                     }
                 };
@@ -147,15 +182,13 @@ impl Body {
                 let implicit =
                     matches!(instruction.mnemonic(), Mnemonic::Push | Mnemonic::Call | Mnemonic::Pushfq);
                 if below && !implicit && memory.access() != OpAccess::NoMemAccess {
-                    self.faults.push((
-                        instruction.ip(),
-                        "touches memory below the stack pointer (red zone)".to_owned(),
-                    ));
+                    let what = "touches memory below the stack pointer (red zone)";
+                    self.fault(instruction.ip(), FaultKind::Stack, what);
                 }
             }
         }
         if instructions.is_empty() {
-            self.faults.push((function.offset, "has no instruction".to_owned()));
+            self.fault(function.offset, FaultKind::Flow, "has no instruction");
         }
     }
 }
@@ -239,9 +272,9 @@ impl Depth {
 }
 
 /// What is forbidden about an instruction by itself.
-fn forbidden(instruction: &Instruction, info: &mut InstructionInfoFactory) -> Option<String> {
+fn forbidden(instruction: &Instruction, info: &mut InstructionInfoFactory) -> Option<(FaultKind, String)> {
     if instruction.is_invalid() {
-        return Some("can't be decoded".to_owned());
+        return Some((FaultKind::Flow, "can't be decoded".to_owned()));
     }
     let mnemonic = instruction.mnemonic();
     let of_vectors = |register: Register| {
@@ -265,11 +298,12 @@ fn forbidden(instruction: &Instruction, info: &mut InstructionInfoFactory) -> Op
         || instruction.cpuid_features().iter().any(|feature| state.contains(feature))
         || matches!(mnemonic, Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr | Mnemonic::Emms)
     {
-        return Some(format!("uses floating point or vector registers ({mnemonic:?})"));
+        let what = format!("uses floating point or vector registers ({mnemonic:?})");
+        return Some((FaultKind::Vectors, what));
     }
     match mnemonic {
         Mnemonic::Ud2 | Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Int | Mnemonic::Int3 | Mnemonic::Hlt => {
-            Some(format!("traps ({mnemonic:?})"))
+            Some((FaultKind::Trap, format!("traps ({mnemonic:?})")))
         }
         _ => None,
     }

@@ -10,15 +10,20 @@
 //!   a pointer is one of the caller's callbacks, and the deepest chain of calls has a known size;
 //! - that size, and the size of the code which an entry reaches, are within limits.
 //!
+//! With `--module` it reads the whole kernel module that the object was linked into, and proves what a contract says: see
+//! [`module`].
+//!
 //! The exit code is 0 if all hold, 1 if one does not, and 2 if the object can't be read.
 
 mod code;
+mod module;
 mod object_file;
 mod report;
 mod rules;
 mod stack;
 
 use clap::Parser;
+use module::Contract;
 use object_file::Program;
 use rules::Limits;
 use std::path::PathBuf;
@@ -36,6 +41,9 @@ struct CommandLine {
     /// Bytes of code that an entry may reach: for all, or ENTRY=BYTES
     #[arg(long, value_name = "LIMIT")]
     text: Vec<String>,
+    /// The object is a kernel module: prove what this contract says instead
+    #[arg(long, value_name = "CONTRACT", conflicts_with_all = ["stack", "text"])]
+    module: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -58,7 +66,14 @@ fn run(arguments: &CommandLine) -> Result<bool, String> {
     let named = |error: String| format!("{}: {error}", arguments.object.display());
     let bytes = std::fs::read(&arguments.object).map_err(|error| named(error.to_string()))?;
     let program = Program::read(&bytes).map_err(named)?;
-    let report = rules::audit(&program, &limits);
+    let report = match &arguments.module {
+        Some(path) => {
+            let named = |error: String| format!("{}: {error}", path.display());
+            let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+            module::audit(&program, &Contract::parse(&text).map_err(named)?)
+        }
+        None => rules::audit(&program, &limits),
+    };
     if arguments.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         println!("{text}");

@@ -29,8 +29,8 @@ pub struct Entry {
     pub stack_limit: u64,
     /// Bytes of code that it reaches.
     pub text_bytes: u64,
-    /// How much it may reach.
-    pub text_limit: u64,
+    /// How much it may reach; a kernel module's may reach any.
+    pub text_limit: Option<u64>,
     /// The functions on the deepest way, with their stack frames.
     pub deepest_chain: Vec<(String, u64)>,
 }
@@ -58,10 +58,11 @@ impl fmt::Display for Report {
             self.functions.len()
         )?;
         for entry in &self.entries {
+            let limit = entry.text_limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
             writeln!(
                 f,
-                "{}: {} bytes of stack (limit {}), {} bytes of code (limit {})",
-                entry.name, entry.stack_bytes, entry.stack_limit, entry.text_bytes, entry.text_limit
+                "{}: {} bytes of stack (limit {}), {} bytes of code{limit}",
+                entry.name, entry.stack_bytes, entry.stack_limit, entry.text_bytes
             )?;
             for (name, frame) in &entry.deepest_chain {
                 writeln!(f, "  {frame:6} {name}")?;

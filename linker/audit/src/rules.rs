@@ -1,7 +1,7 @@
 //! The rules, and the limits that two of them have.
 
-use crate::code::Body;
-use crate::object_file::{Program, Target};
+use crate::code::{Body, Fault};
+use crate::object_file::{Function, Program, Relocation, Target};
 use crate::report::{Entry, FunctionReport, Report};
 use crate::stack::{chains, reached};
 use object::elf;
@@ -102,15 +102,10 @@ pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
         violations.push(format!("{bytes} bytes of code in {section} belong to no function"));
     }
     for (function, body) in program.functions.iter().zip(&bodies) {
-        for (at, fault) in &body.faults {
-            violations.push(format!(
-                "{}: the instruction at +{:#x} {fault}",
-                function.name,
-                at - function.offset
-            ));
-        }
+        violations.extend(body.faults.iter().map(|fault| sentence(function, fault)));
     }
-    relocations(program, violations);
+    relocation_kinds(program, violations);
+    taken_addresses(program, violations);
     match chains(&bodies) {
         Err(cycle) => {
             let names: Vec<String> = cycle.into_iter().map(name).collect();
@@ -126,7 +121,7 @@ pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
                     stack_bytes: chain.bytes,
                     stack_limit: limits.stack(&function.name),
                     text_bytes: text,
-                    text_limit: limits.text(&function.name),
+                    text_limit: Some(limits.text(&function.name)),
                     deepest_chain: chain.functions.iter().map(|f| (name(*f), bodies[*f].frame)).collect(),
                 };
                 if entry.stack_bytes > entry.stack_limit {
@@ -135,10 +130,10 @@ pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
                         entry.name, entry.stack_bytes, entry.stack_limit
                     ));
                 }
-                if entry.text_bytes > entry.text_limit {
+                if let Some(limit) = entry.text_limit.filter(|limit| entry.text_bytes > *limit) {
                     violations.push(format!(
-                        "{} reaches {} bytes of code, more than {}",
-                        entry.name, entry.text_bytes, entry.text_limit
+                        "{} reaches {} bytes of code, more than {limit}",
+                        entry.name, entry.text_bytes
                     ));
                 }
                 report.entries.push(entry);
@@ -148,19 +143,35 @@ pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
     report
 }
 
-/// Checks the kinds of relocations, and that no function's address is taken.
-fn relocations(program: &Program<'_>, violations: &mut Vec<String>) {
+/// What a function does that it must not, in a sentence.
+pub fn sentence(function: &Function<'_>, fault: &Fault) -> String {
+    format!("{}: the instruction at +{:#x} {}", function.name, fault.at - function.offset, fault.what)
+}
+
+/// The name of the function that a relocation changes.
+fn place<'p>(program: &'p Program<'_>, relocation: &Relocation) -> &'p str {
+    let place = program.function_at(relocation.at.0, relocation.at.1);
+    place.map_or("data", |index| &program.functions[index].name)
+}
+
+/// Checks the kinds of relocations.
+pub fn relocation_kinds(program: &Program<'_>, violations: &mut Vec<String>) {
+    let known =
+        |relocation: &&Relocation| ALLOWED_RELOCATIONS.iter().any(|(kind, _)| *kind == relocation.kind);
+    for relocation in program.relocations.iter().filter(|relocation| !known(relocation)) {
+        let allowed: Vec<&str> = ALLOWED_RELOCATIONS.iter().map(|(_, name)| *name).collect();
+        violations.push(format!(
+            "{}: relocation of type {}, which loaders don't know; they know {}",
+            place(program, relocation),
+            relocation.kind,
+            allowed.join(", ")
+        ));
+    }
+}
+
+/// Checks that no function's address is taken.
+fn taken_addresses(program: &Program<'_>, violations: &mut Vec<String>) {
     for relocation in &program.relocations {
-        let place = program.function_at(relocation.at.0, relocation.at.1);
-        let place = place.map_or("data", |index| &program.functions[index].name);
-        if !ALLOWED_RELOCATIONS.iter().any(|(kind, _)| *kind == relocation.kind) {
-            let allowed: Vec<&str> = ALLOWED_RELOCATIONS.iter().map(|(_, name)| *name).collect();
-            violations.push(format!(
-                "{place}: relocation of type {}, which loaders don't know; they know {}",
-                relocation.kind,
-                allowed.join(", ")
-            ));
-        }
         // A call's or jump's field is the only place where a function's start belongs: a table or a register with it
         // could be called by what looks like a callback.
         let branch = matches!(relocation.kind, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32)
@@ -172,7 +183,11 @@ fn relocations(program: &Program<'_>, violations: &mut Vec<String>) {
             && program.functions[index].offset == offset
             && !branch
         {
-            violations.push(format!("the address of {} is taken in {place}", program.functions[index].name));
+            violations.push(format!(
+                "the address of {} is taken in {}",
+                program.functions[index].name,
+                place(program, relocation)
+            ));
         }
     }
 }
@@ -187,7 +202,7 @@ fn is_branch(program: &Program<'_>, function: usize, offset: u64) -> bool {
 }
 
 /// The functions with a relocation to `symbol`.
-fn users_of(program: &Program<'_>, symbol: &str) -> Vec<String> {
+pub fn users_of(program: &Program<'_>, symbol: &str) -> Vec<String> {
     let mut users: Vec<String> = program
         .relocations
         .iter()

@@ -159,6 +159,61 @@ fn code_without_a_name_is_refused() {
     refused(&(entry("ret") + &"nop\n".repeat(40)), "belong to no function");
 }
 
+/// What the audit says about a module with the contract `lines`.
+fn module(source: &str, lines: &str) -> Option<(Option<i32>, String)> {
+    let contract = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(contract.path(), lines).unwrap();
+    let output = audit(source, &["--module", contract.path().to_str().unwrap()])?;
+    let text = [output.stdout, output.stderr].concat();
+    Some((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// A module: a notifier that calls the scanner, which calls back, and code that runs before.
+fn a_module(callback: &str) -> String {
+    local(
+        "on_panic",
+        "sub $24, %rsp\ncall scan@PLT\ntest %eax, %eax\njnz on_panic.cold\nadd $24, %rsp\njmp __x86_return_thunk",
+    ) + &local("on_panic.cold", "call _printk@PLT\njmp on_panic+9")
+        + &local("scan", "push %rax\ncall __x86_indirect_thunk_rax@PLT\npop %rax\nret")
+        + &local("callback", callback)
+        + &local("init", "lea callback(%rip), %rax\ncall kmalloc@PLT\ncall init\nud2")
+}
+
+const CONTRACT: &str =
+    "# The notifier.\nentry on_panic 200\ncallback callback\npanic _printk __x86_*\nother kmalloc\n";
+
+#[test]
+fn a_module_that_keeps_its_contract_passes() {
+    let Some((code, text)) = module(&a_module("sub $40, %rsp\nadd $40, %rsp\nret\nint3"), CONTRACT) else {
+        return;
+    };
+    assert_eq!(code, Some(0), "{text}");
+    // 24, 8 and 40 bytes, and three return addresses.
+    assert!(text.contains("on_panic: 96 bytes of stack (limit 200)"), "{text}");
+    assert!(text.contains("callbacks are called by: scan\n"), "{text}");
+}
+
+#[test]
+fn a_module_that_breaks_its_contract_is_refused() {
+    for (callback, because) in [
+        ("call kmalloc@PLT\nret", "callback uses kmalloc in a panic, against the contract"),
+        ("call schedule@PLT\nret", "schedule is not in the contract, and is used by callback"),
+        ("ud2", "callback: the instruction at +0x0 traps (Ud2)"),
+        ("push %rax\ncall callback\npop %rax\nret", "recursion: callback"),
+        ("sub $1000, %rsp\nadd $1000, %rsp\nret", "on_panic takes 1056 bytes of stack, more than 200"),
+        ("movaps %xmm0, (%rsp)\nret", "floating point or vector registers"),
+    ] {
+        let Some((code, text)) = module(&a_module(callback), CONTRACT) else { return };
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("VIOLATION: ") && line.contains(because)), "{text}");
+    }
+    let Some((_, text)) = module(&a_module("ret"), "entry on_oops 1\n") else { return };
+    assert!(text.contains("the contract names on_oops, which is not there"), "{text}");
+    let Some((code, text)) = module(&a_module("ret"), "entry on_panic\n") else { return };
+    assert_eq!(code, Some(2));
+    assert!(text.contains("line 1: not entry NAME BYTES"), "{text}");
+}
+
 #[test]
 fn the_report_is_also_json() {
     let Some(output) = audit(&entry("ret"), &["--json"]) else { return };

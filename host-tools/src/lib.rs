@@ -22,6 +22,7 @@ pub mod reference;
 pub mod sample;
 pub mod scan;
 pub mod scan_report;
+pub mod stage;
 pub mod synth;
 pub mod verdict;
 

@@ -294,7 +294,7 @@ pub fn checksum(text: &[u8]) -> u32 {
     // Not split_inclusive: the compiler doesn't see that it can't panic.
     let mut rest = text;
     while !rest.is_empty() {
-        let end = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1);
+        let end = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at.saturating_add(1));
         let Some((line, behind)) = rest.split_at_checked(end) else { break };
         rest = behind;
         if !line.starts_with(b"CRASHTIME=") && !line.starts_with(b"SYMBOL(crash_dump_bitmap_info)=") {

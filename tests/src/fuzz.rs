@@ -18,6 +18,8 @@ use cdbitmap::image::raw::{MapRange, RawImage, parse_map};
 use cdbitmap::kdump::{DumpIdentity, flattened};
 use cdbitmap::machine::Machine;
 use cdbitmap::scan::WindowScan;
+use cdbitmap::stage::image::StageImage;
+use cdbitmap::stage::iomem::Iomem;
 use core::mem::offset_of;
 use scanner_core::info::v2::{Chunk, Header, MAGIC, VERSION};
 use scanner_core::info::{Version, crc32c, probe, v1};
@@ -34,7 +36,7 @@ use std::io::Read;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     ("elf_image", elf_image),
     ("kdump_image", kdump_image),
     ("flattened", flattened_image),
@@ -47,6 +49,8 @@ pub const TARGETS: [Target; 12] = [
     ("info_v1", info_v1),
     ("info_v2", info_v2),
     ("found", found),
+    ("stage_image", stage_image),
+    ("iomem", iomem),
 ];
 
 /// Hands `bytes` to the target `name`.
@@ -72,6 +76,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         head[start..].iter().copied().take_while(|byte| *byte != 0).collect::<Vec<u8>>()
     };
     match name {
+        "stage_image" => vec![crate::stage::image_file()],
+        "iomem" => vec![
+            b"00001000-0009fbff : System RAM\n00100000-1fffffff : System RAM\n  13000000-1effffff : Crash kernel\n"
+                .to_vec(),
+        ],
         "elf_image" => vec![head(), fixture_head("5.10", 16 << 10)],
         "kdump_image" => vec![small_kdump()],
         "flattened" => vec![flatten(&small_kdump())],
@@ -378,4 +387,25 @@ fn flatten(dump: &[u8]) -> Vec<u8> {
     let records =
         records.flat_map(|(at, part)| [&flattened::record_header(at, part.len() as u64), part].concat());
     records.chain(flattened::END_RECORD).collect()
+}
+
+/// The purgatory stage's image.
+fn stage_image(bytes: &[u8]) {
+    if let Ok(image) = StageImage::parse(bytes) {
+        let moved = image.moved_to(1 << 40);
+        assert!(moved.len() as u64 == image.size() && image.checked() <= image.size());
+        assert!(image.entry() < image.checked());
+    }
+}
+
+/// The running kernel's memory map, as it is shown to kexec.
+fn iomem(bytes: &[u8]) {
+    let Ok(map) = Iomem::parse(&String::from_utf8_lossy(bytes)) else { return };
+    assert!(map.ram().is_sorted_by(|one, next| one.end < next.start));
+    if let Some(region) = map.crash_kernel().filter(|region| region.end - region.start >= 2) {
+        let middle = region.start + (region.end - region.start) / 2;
+        let shorter =
+            Iomem::parse(&map.with_shorter_crash_kernel(middle)).expect("what was written is a map");
+        assert_eq!(shorter.ram(), map.ram());
+    }
 }

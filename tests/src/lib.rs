@@ -5,5 +5,6 @@ pub mod fuzz;
 pub mod man;
 pub mod planted;
 pub mod simulated;
+pub mod stage;
 pub mod synth;
 pub mod trim;

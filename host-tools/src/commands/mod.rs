@@ -23,6 +23,7 @@ pub mod inspect;
 pub mod layout;
 pub mod map;
 pub mod scan;
+pub mod stage;
 pub mod synth;
 pub mod verify;
 
@@ -58,6 +59,8 @@ pub enum Command {
     Layout(layout::Layout),
     /// Draw a machine's memory by class: a picture, or one for the terminal
     Map(map::Map),
+    /// Load the purgatory stage along with a capture kernel, and say what is loaded
+    Stage(stage::Stage),
     /// Write a simulated machine as an ELF vmcore
     Synth(synth::Synth),
     /// The whole job on a small real vmcore that is inside this program
@@ -92,6 +95,7 @@ impl CommandLine {
             Command::Convert(args) => args.run().map(done),
             Command::Layout(args) => args.run().map(done),
             Command::Map(args) => args.run().map(done),
+            Command::Stage(args) => args.run(),
             Command::Synth(args) => args.run().map(done),
         }
     }

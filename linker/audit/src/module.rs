@@ -1,17 +1,17 @@
-//! The rules for a kernel module with the scanner in it.
+//! The rules for a kernel module with the scanner in it, and for the purgatory stage.
 //!
-//! A contract beside the module's source says what it uses of the kernel, and how much of that when the kernel dies. Its
-//! lines, with comments from `#` on, and names that may end in `*`:
+//! A contract beside its source says what it uses of the kernel, and how much of that when the kernel dies. Its lines, with comments from `#` on, and names that may end in `*`:
 //!
 //! - `entry NAME BYTES`: the function runs in a panic, and takes at most so much stack, what it calls included;
 //! - `callback NAME`: the scanner calls the function through a pointer;
+//! - `stack NAME`: the function goes over to a stack of its own, on which it starts from nothing;
 //! - `panic NAME...`: what those and all that they reach may use of the kernel;
 //! - `other NAME...`: what the rest may use besides.
 //!
 //! The module is held to it: it has no other undefined symbol, and nowhere an x87, MMX, SSE or AVX instruction; what runs
 //! in a panic has no trap and no recursion, and keeps to its stack. The kernel's functions' own stack isn't counted.
 
-use crate::code::{Body, FaultKind};
+use crate::code::{Body, Fault, FaultKind};
 use crate::object_file::{Program, Target};
 use crate::report::{Entry, FunctionReport, Report};
 use crate::rules::{relocation_kinds, sentence, users_of};
@@ -25,6 +25,8 @@ pub struct Contract {
     entries: Vec<(String, u64)>,
     /// Functions that are called through pointers then.
     callbacks: Vec<String>,
+    /// Functions that go over to another stack.
+    stacks: Vec<String>,
     /// What they may use of the kernel.
     panic: Vec<String>,
     /// What all others may use besides.
@@ -47,11 +49,12 @@ impl Contract {
                     contract.entries.push((name.clone(), bytes.parse().unwrap_or_default()));
                 }
                 ("callback", [_, ..]) => contract.callbacks.extend(names),
+                ("stack", [_, ..]) => contract.stacks.extend(names),
                 ("panic", [_, ..]) => contract.panic.extend(names),
                 ("other", [_, ..]) => contract.other.extend(names),
                 _ => {
                     return Err(format!(
-                        "line {}: not entry NAME BYTES, callback NAME, panic NAME, other NAME: {line}",
+                        "line {}: not entry NAME BYTES, callback NAME, stack NAME, panic NAME, other NAME: {line}",
                         number + 1
                     ));
                 }
@@ -104,8 +107,13 @@ pub fn audit(program: &Program<'_>, contract: &Contract) -> Report {
     check_uses(program, &in_panic, contract, violations);
     for index in &in_panic {
         let (function, body) = (&program.functions[*index], &bodies[*index]);
-        let own =
-            body.faults.iter().filter(|fault| fault.kind != FaultKind::Vectors && !is_padding(&fault.what));
+        let own_stack = is_named(&contract.stacks, &function.name);
+        let is_own = |fault: &&Fault| match fault.kind {
+            FaultKind::Vectors => false,
+            FaultKind::Stack => !own_stack,
+            _ => !is_padding(&fault.what),
+        };
+        let own = body.faults.iter().filter(is_own);
         violations.extend(own.map(|fault| sentence(function, fault)));
     }
     // What doesn't run in a panic may call itself, for all that this proves.

@@ -233,3 +233,12 @@ fn what_is_no_object_is_unusable() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(words));
     }
 }
+
+#[test]
+fn a_stack_of_its_own_has_to_be_in_the_contract() {
+    let source = entry("lea place(%rip), %rsp\nret") + ".bss\nplace: .skip 8\n";
+    let Some((_, text)) = module(&source, "entry entry 100\n") else { return };
+    assert!(text.contains("makes a stack frame of variable size"), "{text}");
+    let Some((_, text)) = module(&source, "entry entry 100\nstack entry\n") else { return };
+    assert!(text.contains("all rules hold"), "{text}");
+}

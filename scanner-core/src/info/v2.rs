@@ -397,7 +397,8 @@ impl Header {
         self.build_id = [0; 20];
         self.build_id_size = 0;
         if let Some(place) = self.build_id.get_mut(..id.len()) {
-            place.copy_from_slice(id);
+            // Not copied as a slice: whether the compiler sees that the lengths agree depends on what it inlines.
+            place.iter_mut().zip(id).for_each(|(place, byte)| *place = *byte);
             self.build_id_size = id.len() as u32;
         }
     }

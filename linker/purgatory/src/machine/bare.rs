@@ -1,0 +1,371 @@
+//! The real machine, with nothing between it and the stage.
+//!
+//! kexec jumps to [`stage_entry`] in 64-bit mode with interrupts off, in an identity map that covers the area, and with
+//! descriptor tables of no size. All that is changed here is put back at the end, but for the task register, which can't
+//! be read: no kernel looks at it before it has loaded its own.
+
+use super::Machine;
+use crate::parameters::{Drill, Parameters};
+use crate::stage::{self, End, Progress};
+use core::arch::{asm, global_asm, x86_64};
+use core::mem::offset_of;
+use core::ptr::{addr_of, addr_of_mut};
+use scanner_core::PAGE_SIZE;
+
+/// Bytes of the stack. `linker/audit` proves what the stage takes.
+const STACK_SIZE: usize = 16 << 10;
+/// Bytes of the stacks that exceptions, and interrupts that can't be masked, come in on.
+const EXCEPTION_STACK_SIZE: usize = 1 << 10;
+
+/// Vectors that processors define.
+const VECTORS: usize = 32;
+/// Bytes between the entries of two vectors.
+const VECTOR_SPACE: usize = 16;
+
+/// Selectors: those of Linux, which are loaded when kexec jumps here.
+const CODE: u16 = 0x10;
+const TASK: u16 = 0x20;
+
+#[repr(C, align(4096))]
+struct Stack {
+    /// Not mapped: what the stack would grow into.
+    guard: [u8; PAGE_SIZE],
+    stack: [u8; STACK_SIZE],
+}
+#[repr(C, align(64))]
+struct ExceptionStack([u8; EXCEPTION_STACK_SIZE]);
+
+/// What `lgdt` and `lidt` load.
+#[repr(C, packed)]
+struct TablePointer {
+    limit: u16,
+    base: u64,
+}
+
+/// The registers as kexec gave them.
+#[repr(C)]
+struct Given {
+    general: [u64; 16],
+    flags: u64,
+    cr0: u64,
+    cr3: u64,
+    cr4: u64,
+    gdt: [u8; 16],
+    idt: [u8; 16],
+}
+
+/// What the processor said about an exception.
+#[repr(C)]
+struct Exception {
+    vector: u64,
+    error: u64,
+    ip: u64,
+    address: u64,
+}
+
+#[repr(C, align(64))]
+struct Tables {
+    gdt: [u64; 6],
+    idt: [[u64; 2]; VECTORS],
+    /// The task state segment: 104 bytes.
+    tss: [u32; 26],
+}
+
+// All of these belong to the one processor that runs, one function after the other.
+static mut STACK: Stack = Stack { guard: [0; PAGE_SIZE], stack: [0; STACK_SIZE] };
+static mut EXCEPTION_STACK: ExceptionStack = ExceptionStack([0; EXCEPTION_STACK_SIZE]);
+static mut NMI_STACK: ExceptionStack = ExceptionStack([0; EXCEPTION_STACK_SIZE]);
+static mut GIVEN: Given =
+    Given { general: [0; 16], flags: 0, cr0: 0, cr3: 0, cr4: 0, gdt: [0; 16], idt: [0; 16] };
+static mut EXCEPTION: Exception = Exception { vector: 0, error: 0, ip: 0, address: 0 };
+static mut TABLES: Tables = Tables { gdt: [0; 6], idt: [[0; 2]; VECTORS], tss: [0; 26] };
+static mut RECOVERY: u64 = 0;
+static PROGRESS: Progress = Progress::new();
+
+global_asm!(
+    ".section .text.stage_entry,\"ax\",@progbits",
+    ".globl stage_entry",
+    ".type stage_entry,@function",
+    "stage_entry:",
+    // Every register is kept before it is used.
+    "mov [rip + {given} + 0x00], rax",
+    "mov [rip + {given} + 0x08], rbx",
+    "mov [rip + {given} + 0x10], rcx",
+    "mov [rip + {given} + 0x18], rdx",
+    "mov [rip + {given} + 0x20], rsi",
+    "mov [rip + {given} + 0x28], rdi",
+    "mov [rip + {given} + 0x30], rbp",
+    "mov [rip + {given} + 0x38], rsp",
+    "mov [rip + {given} + 0x40], r8",
+    "mov [rip + {given} + 0x48], r9",
+    "mov [rip + {given} + 0x50], r10",
+    "mov [rip + {given} + 0x58], r11",
+    "mov [rip + {given} + 0x60], r12",
+    "mov [rip + {given} + 0x68], r13",
+    "mov [rip + {given} + 0x70], r14",
+    "mov [rip + {given} + 0x78], r15",
+    "lea rsp, [rip + {stack} + {stack_size}]",
+    "pushfq",
+    "pop [rip + {given} + {flags}]",
+    "cli",
+    "cld",
+    "mov rax, cr0",
+    "mov [rip + {given} + {cr0}], rax",
+    "mov rax, cr3",
+    "mov [rip + {given} + {cr3}], rax",
+    "mov rax, cr4",
+    "mov [rip + {given} + {cr4}], rax",
+    "sgdt [rip + {given} + {gdt}]",
+    "sidt [rip + {given} + {idt}]",
+    // From here on an exception leads to where RECOVERY says.
+    "lea rax, [rip + 2f]",
+    "mov [rip + {recovery}], rax",
+    "lea rdi, [rip + stage_vectors]",
+    "call {take_over}",
+    "lea rax, [rip + 3f]",
+    "mov [rip + {recovery}], rax",
+    "lea rdi, [rip + stage_image]",
+    "lea rsi, [rip + stage_parameters]",
+    "call {scan}",
+    "jmp 4f",
+    "3:",
+    "lea rsp, [rip + {stack} + {stack_size}]",
+    "mov eax, {exception}",
+    "4:",
+    "lea rcx, [rip + 2f]",
+    "mov [rip + {recovery}], rcx",
+    "lea rdi, [rip + stage_image]",
+    "lea rsi, [rip + stage_parameters]",
+    "mov edx, eax",
+    "call {finish}",
+    // All as it was, and on to the capture kernel.
+    "2:",
+    "mov rax, [rip + {given} + {cr3}]",
+    "mov cr3, rax",
+    "mov rax, [rip + {given} + {cr4}]",
+    "mov cr4, rax",
+    "mov rax, [rip + {given} + {cr0}]",
+    "mov cr0, rax",
+    "lgdt [rip + {given} + {gdt}]",
+    "lidt [rip + {given} + {idt}]",
+    "lea rsp, [rip + {stack} + {stack_size}]",
+    "push [rip + {given} + {flags}]",
+    "popfq",
+    "mov rax, [rip + {given} + 0x00]",
+    "mov rbx, [rip + {given} + 0x08]",
+    "mov rcx, [rip + {given} + 0x10]",
+    "mov rdx, [rip + {given} + 0x18]",
+    "mov rsi, [rip + {given} + 0x20]",
+    "mov rdi, [rip + {given} + 0x28]",
+    "mov rbp, [rip + {given} + 0x30]",
+    "mov rsp, [rip + {given} + 0x38]",
+    "mov r8, [rip + {given} + 0x40]",
+    "mov r9, [rip + {given} + 0x48]",
+    "mov r10, [rip + {given} + 0x50]",
+    "mov r11, [rip + {given} + 0x58]",
+    "mov r12, [rip + {given} + 0x60]",
+    "mov r13, [rip + {given} + 0x68]",
+    "mov r14, [rip + {given} + 0x70]",
+    "mov r15, [rip + {given} + 0x78]",
+    "jmp [rip + stage_parameters + {entry}]",
+    ".size stage_entry, . - stage_entry",
+    // An entry for each vector: those without an error code push one.
+    ".section .text.stage_vectors,\"ax\",@progbits",
+    ".globl stage_vectors",
+    ".type stage_vectors,@function",
+    ".balign 16",
+    "stage_vectors:",
+    ".set vector, 0",
+    ".rept 32",
+    ".balign 16",
+    ".if vector == 2",
+    // An NMI says nothing about memory: a watchdog, or a processor that asks others for a backtrace.
+    "iretq",
+    ".else",
+    ".if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector >= 29 && vector <= 30)",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp stage_exception",
+    ".endif",
+    ".set vector, vector + 1",
+    ".endr",
+    ".size stage_vectors, . - stage_vectors",
+    ".type stage_exception,@function",
+    "stage_exception:",
+    "pop [rip + {seen}]",
+    "pop [rip + {seen} + 8]",
+    "pop [rip + {seen} + 16]",
+    "mov rax, cr2",
+    "mov [rip + {seen} + 24], rax",
+    // The next machine check would reset the machine while this one is under way.
+    "cmp dword ptr [rip + {seen}], 18",
+    "jne 5f",
+    "xor eax, eax",
+    "xor edx, edx",
+    "mov ecx, 0x17a",
+    "wrmsr",
+    "5:",
+    "lea rsp, [rip + {stack} + {stack_size}]",
+    "jmp [rip + {recovery}]",
+    ".size stage_exception, . - stage_exception",
+    given = sym GIVEN,
+    flags = const offset_of!(Given, flags),
+    cr0 = const offset_of!(Given, cr0),
+    cr3 = const offset_of!(Given, cr3),
+    cr4 = const offset_of!(Given, cr4),
+    gdt = const offset_of!(Given, gdt),
+    idt = const offset_of!(Given, idt),
+    stack = sym STACK,
+    stack_size = const size_of::<Stack>(),
+    recovery = sym RECOVERY,
+    seen = sym EXCEPTION,
+    exception = const End::Exception as u32,
+    entry = const offset_of!(Parameters, entry),
+    take_over = sym take_over,
+    scan = sym stage_scan,
+    finish = sym stage_finish,
+);
+
+/// Loads descriptor tables of the stage's own, and lets machine checks come as exceptions.
+extern "C" fn take_over(vectors: u64) {
+    let tables = addr_of_mut!(TABLES);
+    // SAFETY: only this processor runs, and nobody else uses the tables yet. The descriptors are those of Linux' code
+    // and data segments, and each gate leads to the entry of its vector. The stacks are the stage's own.
+    unsafe {
+        let top = |stack: *mut ExceptionStack| stack as u64 + EXCEPTION_STACK_SIZE as u64;
+        let tss = addr_of_mut!((*tables).tss);
+        // Interrupt stack tables 1 and 2 begin at byte 36.
+        let stacks = [top(addr_of_mut!(EXCEPTION_STACK)), top(addr_of_mut!(NMI_STACK))];
+        for (index, stack) in stacks.into_iter().enumerate() {
+            (tss as *mut u8).add(36 + index * 8).cast::<u64>().write_unaligned(stack);
+        }
+        let base = tss as u64;
+        (*tables).gdt = [
+            0,
+            0,
+            0x00af_9b00_0000_ffff,
+            0x00cf_9300_0000_ffff,
+            0x0000_8900_0000_0067 | (base & 0x00ff_ffff) << 16 | (base >> 24 & 0xff) << 56,
+            base >> 32,
+        ];
+        for vector in 0..VECTORS {
+            let entry = vectors + (vector * VECTOR_SPACE) as u64;
+            let stack = if vector == 2 { 2 } else { 1 };
+            // A present interrupt gate, on the stack of that number.
+            let low = entry & 0xffff
+                | (CODE as u64) << 16
+                | stack << 32
+                | 0x8e << 40
+                | (entry >> 16 & 0xffff) << 48;
+            addr_of_mut!((*tables).idt).cast::<[u64; 2]>().add(vector).write([low, entry >> 32]);
+        }
+        let pointer = |base: u64, size: usize| TablePointer { limit: (size - 1) as u16, base };
+        let gdt = pointer(addr_of!((*tables).gdt) as u64, size_of::<[u64; 6]>());
+        let idt = pointer(addr_of!((*tables).idt) as u64, size_of::<[[u64; 2]; VECTORS]>());
+        asm!(
+            "lgdt [{gdt}]",
+            "push {code}",
+            "lea {scratch}, [rip + 2f]",
+            "push {scratch}",
+            "retfq",
+            "2:",
+            "mov {scratch:e}, 0x18",
+            "mov ss, {scratch:e}",
+            "mov ds, {scratch:e}",
+            "mov es, {scratch:e}",
+            "mov {scratch:e}, {task}",
+            "ltr {scratch:x}",
+            "lidt [{idt}]",
+            gdt = in(reg) &raw const gdt,
+            idt = in(reg) &raw const idt,
+            code = const CODE,
+            task = const TASK,
+            scratch = out(reg) _,
+        );
+        // Machine check exceptions, where the processor has them.
+        if x86_64::__cpuid(1).edx & 1 << 7 != 0 {
+            asm!("mov {cr4}, cr4", "or {cr4}, 0x40", "mov cr4, {cr4}", cr4 = out(reg) _, options(nostack));
+        }
+    }
+}
+
+extern "C" fn stage_scan(image: *mut u8, block: *const u8) -> End {
+    // SAFETY: the area is where the image is, with the parameters behind; if not, an exception leads out of here.
+    unsafe { stage::scan::<Bare>(image, block, &PROGRESS) }
+}
+
+extern "C" fn stage_finish(image: *mut u8, block: *const u8, end: End) {
+    // SAFETY: as above.
+    unsafe { stage::finish::<Bare>(image, block, &PROGRESS, end) }
+}
+
+/// The processor that the stage runs on.
+struct Bare;
+
+/// Instructions that nothing leads to but a drill: `ud2`; `int 18`, which is what a machine check looks like; `push rax`
+/// again and again. They are data, so that the code has no trap in it.
+static DRILLS: [[u8; 3]; 3] = [[0x0f, 0x0b, 0x90], [0xcd, 0x12, 0x90], [0x50, 0xeb, 0xfd]];
+
+impl Machine for Bare {
+    fn ticks() -> u64 {
+        // SAFETY: every processor with 64-bit mode has it, and kexec leaves CR4.TSD clear.
+        unsafe { x86_64::_rdtsc() }
+    }
+
+    fn at(addr: u64) -> *mut u8 {
+        addr as *mut u8
+    }
+
+    fn guard() -> *const u8 {
+        addr_of!(STACK).cast()
+    }
+
+    fn has_five_levels() -> bool {
+        let cr4: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags)) };
+        cr4 & 1 << 12 != 0
+    }
+
+    unsafe fn use_page_tables(root: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
+    }
+
+    fn go_wrong(drill: u64) {
+        let is = |kind: Drill| drill == kind as u64;
+        let code = if is(Drill::InvalidOpcode) {
+            addr_of!(DRILLS[0])
+        } else if is(Drill::MachineCheck) {
+            addr_of!(DRILLS[1])
+        } else if is(Drill::StackOverflow) {
+            addr_of!(DRILLS[2])
+        } else {
+            // In the half that nothing is mapped in, or in no half at all.
+            let address: u64 = if is(Drill::PageFault) { !0xfff } else { 1 << 63 };
+            // SAFETY: it isn't: the exception is what is wanted.
+            unsafe { asm!("mov {0}, [{0}]", inout(reg) address => _, options(nostack)) };
+            return;
+        };
+        // SAFETY: it isn't: the exception is what is wanted.
+        unsafe { asm!("jmp {}", in(reg) code) }
+    }
+
+    fn print(port: u16, byte: u8) {
+        // At 110 baud a byte takes 0.1 s; an access to a port is slower than a microsecond.
+        let mut looks = 100_000;
+        while looks > 0 && in_byte(port.wrapping_add(5)) & 0x20 == 0 {
+            looks -= 1;
+        }
+        // SAFETY: the loader was told that a serial console is there.
+        unsafe { asm!("out dx, al", in("dx") port, in("al") byte, options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+fn in_byte(port: u16) -> u8 {
+    let byte;
+    // SAFETY: the loader was told that a serial console is there; reading its state changes nothing.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") byte, options(nomem, nostack, preserves_flags)) };
+    byte
+}

@@ -1,0 +1,32 @@
+//! An image for the purgatory stage's loader, without code.
+
+use cdbitmap::stage::image::StageImage;
+use scanner_core::PAGE_SIZE;
+
+/// An image of one page.
+///
+/// # Panics
+/// The loader doesn't take it for one.
+pub fn image() -> StageImage {
+    StageImage::parse(&image_file()).expect("an image")
+}
+
+/// The file of that image: an ELF header, one program header, and the page.
+pub fn image_file() -> Vec<u8> {
+    let mut file = vec![0; 64 + 56 + PAGE_SIZE];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    // ET_DYN, EM_X86_64, EV_CURRENT.
+    put(16, &[3, 0, 62, 0, 1]);
+    // e_phoff, and from e_ehsize on the sizes and numbers of headers.
+    put(32, &[64]);
+    put(52, &[64, 0, 56, 0, 1, 0, 64]);
+    // PT_LOAD, readable and executable, of a page from offset 120 on at address 0.
+    put(64, &[1, 0, 0, 0, 5]);
+    put(64 + 8, &120_u64.to_le_bytes());
+    for at in [32, 40] {
+        put(64 + at, &(PAGE_SIZE as u64).to_le_bytes());
+    }
+    put(120, b"code");
+    file
+}

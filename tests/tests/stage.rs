@@ -1,0 +1,243 @@
+//! The purgatory stage on a host: its scan of the fixtures' memory, from an area as the loader makes it.
+
+use cdbitmap::frames::FrameBitmap;
+use cdbitmap::image::{MemoryImage, OpenOptions, open};
+use cdbitmap::machine::Machine as ScannedMachine;
+use cdbitmap::stage::area::{Area, Facts, Job};
+use crash_stage::machine::Machine;
+use crash_stage::stage::{self, End, Progress};
+use cross_tests::fixture::Fixture;
+use cross_tests::stage::image;
+use scanner_core::info::v2::{Header, NOT_COUNTED, Producer, State};
+use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
+use std::cell::Cell;
+
+/// Where the area lies in the fixtures' physical memory: behind it, where nothing is.
+const AREA: u64 = 1 << 40;
+
+thread_local! {
+    static MEMORY: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) };
+    static STACK: Cell<*const u8> = const { Cell::new(std::ptr::null()) };
+    static FIVE_LEVELS: Cell<bool> = const { Cell::new(false) };
+    static TICKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A machine whose memory is a vector, and whose clock ticks when it is looked at.
+struct Simulated;
+
+impl Machine for Simulated {
+    fn ticks() -> u64 {
+        TICKS.set(TICKS.get() + 1);
+        TICKS.get()
+    }
+
+    fn at(addr: u64) -> *mut u8 {
+        MEMORY.get().wrapping_add(addr as usize)
+    }
+
+    fn guard() -> *const u8 {
+        STACK.get()
+    }
+
+    fn has_five_levels() -> bool {
+        FIVE_LEVELS.get()
+    }
+
+    unsafe fn use_page_tables(root: u64) {
+        assert!(root > AREA && root.is_multiple_of(PAGE_SIZE as u64));
+    }
+
+    fn go_wrong(drill: u64) {
+        unreachable!("a drill {drill} that nobody asked for");
+    }
+
+    fn print(_: u16, _: u8) {
+        unreachable!("there is no serial console");
+    }
+}
+
+/// A crashed machine with a loaded stage.
+struct Crashed {
+    memory: Vec<u8>,
+    facts: Facts,
+    area: Area,
+    /// The area's memory, as words so that it is aligned; a page too long.
+    loaded: Vec<u64>,
+    progress: Progress,
+}
+
+impl Crashed {
+    fn new(machine: &ScannedMachine<'_>) -> Self {
+        let backed = &machine.image.facts().backed;
+        let mut memory = vec![0; machine.frames as usize * PAGE_SIZE];
+        let mut page = [0; PAGE_SIZE];
+        for pfn in backed.as_slice().iter().flat_map(|range| range.start.as_u64()..range.end.as_u64()) {
+            machine.image.read(Pfn::new(pfn).addr(), &mut page).unwrap();
+            if page != [0; PAGE_SIZE] {
+                memory[pfn as usize * PAGE_SIZE..][..PAGE_SIZE].copy_from_slice(&page);
+            }
+        }
+        let facts = Facts {
+            ram: backed.as_slice().to_vec(),
+            vmcoreinfo: machine.image.facts().vmcoreinfo.clone().unwrap(),
+            five_level: machine.layout.space.five_level,
+            has_1g: true,
+            tsc_khz: 1,
+        };
+        let area = area(&facts, 31, 0);
+        Self { memory, facts, area, loaded: Vec::new(), progress: Progress::new() }
+    }
+
+    /// Loads a stage for that dump level, which has time until the clock has been looked at so often.
+    fn load(&mut self, level: u64, looks: u64) {
+        self.area = area(&self.facts, level, looks);
+        self.progress = Progress::new();
+        self.loaded = vec![0; (self.area.size() as usize + PAGE_SIZE) / 8];
+        let bytes = self.area.bytes_for(0x1234_5000);
+        self.bytes()[..bytes.len()].copy_from_slice(&bytes);
+    }
+
+    /// The area.
+    fn bytes(&mut self) -> &mut [u8] {
+        let start = self.loaded.as_ptr().cast::<u8>().align_offset(PAGE_SIZE);
+        let size = self.area.size() as usize;
+        // SAFETY: words can be seen as bytes, and the area and a page fit.
+        unsafe {
+            &mut std::slice::from_raw_parts_mut(self.loaded.as_mut_ptr().cast::<u8>(), size + PAGE_SIZE)
+                [start..][..size]
+        }
+    }
+
+    /// Runs the stage; `end` replaces how its scan ended.
+    fn run(&mut self, end: Option<End>) -> End {
+        MEMORY.set(self.memory.as_mut_ptr());
+        FIVE_LEVELS.set(self.facts.five_level);
+        TICKS.set(0);
+        let numbers = *self.area.numbers();
+        let start = self.bytes().as_mut_ptr();
+        STACK.set(start.wrapping_add(numbers.state as usize));
+        let block = start.wrapping_add(numbers.image_size as usize);
+        // SAFETY: the area and the memory in its ranges are there, and nobody else uses them.
+        unsafe {
+            let ended = stage::scan::<Simulated>(start, block, &self.progress);
+            stage::finish::<Simulated>(start, block, &self.progress, end.unwrap_or(ended));
+            ended
+        }
+    }
+
+    fn header(&mut self) -> Header {
+        let (info, size) = (self.area.numbers().info as usize, self.area.numbers().info_size as usize);
+        let at = self.area.info();
+        Header::decode(&self.bytes()[info..info + size], at).unwrap()
+    }
+
+    fn bits(&mut self) -> FrameBitmap {
+        let (start, frames) = (self.area.numbers().bitmap as usize, self.area.numbers().frame_count);
+        let bytes = &self.bytes()[start..];
+        let mut bits = FrameBitmap::ones(frames);
+        for (word, bytes) in bits.words_mut().iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word &= u64::from_le_bytes(*bytes);
+        }
+        bits
+    }
+}
+
+/// More looks at the clock than a scan takes.
+const ENOUGH: u64 = 1 << 40;
+
+fn area(facts: &Facts, level: u64, budget_ms: u64) -> Area {
+    let level = DumpLevel::from_number(level).unwrap();
+    let job = Job { level, rules: RuleSet::Makedumpfile, budget_ms, serial_port: 0, drill: 0 };
+    Area::new(&image(), facts, &job, AREA).unwrap()
+}
+
+fn with_machine(name: &str, check: impl FnOnce(&ScannedMachine<'_>, &Fixture)) {
+    let fixture = Fixture::unpack(name);
+    let image: Box<dyn MemoryImage> = open(fixture.path(), &OpenOptions::default()).unwrap();
+    check(&ScannedMachine::new(&*image, RuleSet::Makedumpfile).unwrap(), &fixture);
+}
+
+#[test]
+fn its_bitmap_is_makedumpfiles() {
+    for name in ["5.10", "6.1-4level", "6.12"] {
+        with_machine(name, |machine, fixture| {
+            let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
+            let mut crashed = Crashed::new(machine);
+            for level in [30, 16, 8, 2] {
+                crashed.load(level, ENOUGH);
+                assert_eq!(crashed.run(None), End::Scanned);
+                let header = crashed.header();
+                assert_eq!((header.state, header.producer), (State::Complete, Producer::Purgatory));
+                let mut ours = exists.clone();
+                ours.intersect(&crashed.bits());
+                assert!(ours == fixture.bitmaps.levels[level as usize], "{name}, level {level}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_stage_that_is_stopped_keeps_what_it_has_not_decided_about() {
+    with_machine("6.1", |machine, _| {
+        let mut crashed = Crashed::new(machine);
+        crashed.load(31, ENOUGH);
+        crashed.run(None);
+        let whole = crashed.bits();
+        let everything = FrameBitmap::ones(machine.frames);
+
+        crashed.load(31, 0);
+        assert_eq!(crashed.run(None), End::Scanned);
+        assert_eq!(crashed.header().state, State::OutOfBudget);
+        assert!(crashed.bits() == everything);
+
+        for (end, state) in [(None, State::OutOfBudget), (Some(End::Exception), State::Fault)] {
+            crashed.load(31, 8);
+            assert_eq!(crashed.run(end), End::Scanned);
+            let header = crashed.header();
+            assert_eq!(header.state, state);
+            assert!((1..header.frame_count).contains(&header.scanned_up_to), "{}", header.scanned_up_to);
+            assert!(header.unscanned_pages > 0);
+            // Of a scan that was left in the middle nobody knows what it had counted.
+            assert_eq!(header.user_pages == NOT_COUNTED, end.is_some());
+            let bits = crashed.bits();
+            assert!(bits.words().iter().zip(whole.words()).all(|(some, all)| some & all == *all));
+            assert!((header.scanned_up_to..machine.frames).all(|pfn| bits.get(Pfn::new(pfn))));
+            assert!(bits != everything);
+        }
+    });
+}
+
+#[test]
+fn what_was_changed_after_loading_is_not_run() {
+    with_machine("6.12-4level", |machine, _| {
+        let mut crashed = Crashed::new(machine);
+        let numbers = *crashed.area.numbers();
+        for (at, expected) in [
+            (0, End::BadImage),
+            (numbers.image_size as usize, End::BadParameters),
+            ((numbers.image_size + numbers.block_size) as usize - 1, End::BadParameters),
+        ] {
+            crashed.load(31, ENOUGH);
+            crashed.bytes()[at] ^= 1;
+            assert_eq!(crashed.run(None), expected, "byte {at:#x}");
+            // What the loader has prepared stands there: valid, and nothing is left out.
+            let header = crashed.header();
+            assert_eq!((header.state, header.frame_count), (State::Empty, 64));
+        }
+        crashed.load(31, ENOUGH);
+        crashed.facts.five_level = !crashed.facts.five_level;
+        assert_eq!(crashed.run(None), End::BadPaging);
+        assert_eq!(crashed.header().state, State::Cancelled);
+    });
+}
+
+#[test]
+fn a_kernel_without_page_tables_is_a_fault() {
+    with_machine("6.12-4level", |machine, _| {
+        let mut crashed = Crashed::new(machine);
+        crashed.memory.fill(0);
+        crashed.load(31, ENOUGH);
+        assert_eq!(crashed.run(None), End::Refused);
+        assert_eq!((crashed.header().state, crashed.header().frame_count), (State::Fault, 64));
+    });
+}

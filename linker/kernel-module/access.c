@@ -57,7 +57,7 @@ const void *cdb_view(void *context, u64 addr, size_t len)
 	cdb_test_call();
 	if (!ram_has(&scan->ram, addr, len))
 		return NULL;
-	for (at = start; at < start + len; at = PTR_ALIGN_DOWN(at, PAGE_SIZE) + PAGE_SIZE) {
+	for (at = start; at < start + len; at += PAGE_SIZE - offset_in_page(at)) {
 		if (copy_from_kernel_nofault(&probe, at, sizeof(probe)))
 			return NULL;
 	}

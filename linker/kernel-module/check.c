@@ -19,6 +19,7 @@
 #include <linux/uaccess.h>
 #include <linux/utsname.h>
 #include <linux/version.h>
+#include <asm/mem_encrypt.h>
 #include <generated/utsrelease.h>
 #if __has_include(<linux/vmcore_info.h>)
 #include <linux/vmcore_info.h>

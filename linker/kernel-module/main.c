@@ -70,15 +70,16 @@ static int __init cdb_init(void)
 		error = cdb_vmcoreinfo_check();
 	if (error)
 		goto no_check;
-	error = cdb_prepare(level);
-	if (error)
-		goto no_prepare;
+	/* First, so that no memory comes between. */
 	error = cdb_hotplug_register();
+	if (error)
+		goto no_check;
+	error = cdb_prepare(level);
 	if (error)
 		goto no_prepare;
 	error = cdb_proc_create();
 	if (error)
-		goto no_proc;
+		goto no_prepare;
 	error = cdb_panic_register();
 	if (error)
 		goto no_panic;
@@ -87,9 +88,8 @@ static int __init cdb_init(void)
 
 no_panic:
 	cdb_proc_remove();
-no_proc:
-	cdb_hotplug_unregister();
 no_prepare:
+	cdb_hotplug_unregister();
 	cdb_unprepare();
 no_check:
 	cdb_vmcoreinfo_free();

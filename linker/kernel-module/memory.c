@@ -103,6 +103,8 @@ static void free_chunks(struct cdb_bitmap *bitmap)
 /* All chunks in blocks of this order, or none. */
 static int alloc_chunks(struct cdb_bitmap *bitmap, unsigned int order)
 {
+	/* A block that is hard to get is not worth the effort: smaller ones do as well, down to a page. */
+	gfp_t flags = GFP_KERNEL | __GFP_NOWARN | (order ? __GFP_NORETRY : 0);
 	u64 pages = DIV_ROUND_UP_ULL(bitmap->frames, FRAMES_PER_PAGE);
 	size_t count = (pages + (1ULL << order) - 1) >> order;
 
@@ -115,7 +117,7 @@ static int alloc_chunks(struct cdb_bitmap *bitmap, unsigned int order)
 		struct crash_scan_chunk *chunk = &bitmap->chunks[bitmap->count];
 
 		chunk->size = min_t(u64, pages, 1ULL << order) << PAGE_SHIFT;
-		chunk->words = alloc_pages_exact(chunk->size, GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
+		chunk->words = alloc_pages_exact(chunk->size, flags);
 		if (!chunk->words) {
 			free_chunks(bitmap);
 			return -ENOMEM;

@@ -209,11 +209,17 @@ static int on_memory(struct notifier_block *block, unsigned long action, void *d
 {
 	const struct memory_notify *notify = data;
 	u64 first = notify->start_pfn, end = first + notify->nr_pages;
-	int error;
+	const struct cdb_prepared *ready;
+	int error = 0;
 
 	if (action != MEM_GOING_ONLINE)
 		return NOTIFY_DONE;
-	error = cdb_prepare(cdb_level());
+	mutex_lock(&prepare_lock);
+	ready = rcu_dereference_protected(cdb_ready, lockdep_is_held(&prepare_lock));
+	/* If there is none yet, the first one will find the memory. */
+	if (ready)
+		error = prepare(ready->scan.level);
+	mutex_unlock(&prepare_lock);
 	if (error)
 		pr_warn("the frames 0x%llx to 0x%llx will be dumped without being looked at (error %d)\n", first, end - 1,
 			error);

@@ -24,6 +24,7 @@
  */
 #include "internal.h"
 #include "crash_dump_bitmap.h"
+#include "test.h"
 
 #include <linux/io.h>
 #include <linux/kernel.h>

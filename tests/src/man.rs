@@ -90,6 +90,16 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     ("convert", &[("For a reader that knows version 1 only.", "convert new.bitmap old.bitmap --format 1")]),
     ("layout", &[("The C header.", "layout --as c")]),
     (
+        "stage",
+        &[
+            (
+                "Along with a capture kernel.",
+                "stage exec -- /sbin/kexec -p /boot/vmlinuz --initrd=/boot/initrd.img --reuse-cmdline",
+            ),
+            ("What a crash would run.", "stage status"),
+        ],
+    ),
+    (
         "synth",
         &[
             ("What kernels there are.", "synth --list"),
@@ -135,6 +145,15 @@ fn page(command: &Command, name: &str, all: &[String]) -> io::Result<(String, St
     if name.is_empty() {
         commands(command).to_writer(&mut out)?;
     }
+    for part in command.get_subcommands().filter(|part| !name.is_empty() && part.get_name() != "help") {
+        let part_of = Man::new(part.clone().version(None::<&'static str>));
+        let title = format!("{name} {}", part.get_name()).to_uppercase();
+        let mut heading = Roff::new();
+        heading.control("SH", [title.as_str()]);
+        heading.to_writer(&mut out)?;
+        part_of.render_synopsis_section(&mut out)?;
+        part_of.render_options_section(&mut out)?;
+    }
     exit_status(name).to_writer(&mut out)?;
     files().to_writer(&mut out)?;
     examples(name).to_writer(&mut out)?;
@@ -158,6 +177,10 @@ fn commands(root: &Command) -> Roff {
 fn exit_status(name: &str) -> Roff {
     let (done, failed) = match name {
         "verify" => ("The bitmap holds.", "A check does not hold, or the job could not be finished."),
+        "stage" => (
+            "status: a crash would run the stage. exec ends with kexec's own exit status.",
+            "status: a crash would not run the stage. exec: kexec could not be run.",
+        ),
         "diff" => ("There is no difference.", "They differ, or the job could not be finished."),
         "" => (
             "Done; all checks hold; there is no difference.",

@@ -1,6 +1,7 @@
 //! The bitmap: one bit per page frame, 1 for "dump it".
 
 use crate::addr::{Pfn, PfnRange};
+use crate::scan::runs_of;
 
 /// A bitmap in chunks that need not be contiguous. Bit `i & 63` of word `i >> 6` stands for the `i`-th frame; all
 /// chunks but the last have `1 << chunk_shift` frames.
@@ -89,6 +90,32 @@ impl<'a, 'c> Bitmap<'a, 'c> {
         }
         cleared
     }
+
+    /// Clears the bits of those of the 64 frames from `first` on whose bit of `which` is set. Returns how many were
+    /// set.
+    #[inline]
+    pub fn clear_some(&mut self, first: Pfn, which: u64) -> u64 {
+        let index = first.frames_since(self.frames.start);
+        let in_chunk = index & (1_u64 << self.chunk_shift).wrapping_sub(1);
+        let whole_word = index & 63 == 0 && first >= self.frames.start;
+        // Words behind the last frame have no bits that count.
+        if whole_word
+            && self.frames.end.frames_since(first) >= 64
+            && let Some(chunk) = self.chunks.get_mut((index >> self.chunk_shift) as usize)
+            && let Some(word) = chunk.get_mut((in_chunk >> 6) as usize)
+        {
+            return take(word, which);
+        }
+        runs_of(first, which).fold(0, |sum, frames| self.clear(frames).wrapping_add(sum))
+    }
+}
+
+/// Clears the bits of `mask`, and returns how many were set.
+#[inline]
+fn take(word: &mut u64, mask: u64) -> u64 {
+    let cleared = *word & mask;
+    *word &= !mask;
+    u64::from(cleared.count_ones())
 }
 
 /// Clears `count` bits from `first` on, and returns how many were set.
@@ -100,11 +127,6 @@ fn clear_in_chunk(chunk: &mut [u64], first: u64, count: u64) -> u64 {
     let low = u64::MAX << (first & 63);
     // The bits of the last word up to, not including, `end`.
     let high = u64::MAX >> (end.wrapping_neg() & 63);
-    let take = |word: &mut u64, mask: u64| {
-        let cleared = *word & mask;
-        *word &= !mask;
-        u64::from(cleared.count_ones())
-    };
     match words {
         [only] => take(only, low & high),
         [head, middle @ .., tail] => {

@@ -4,6 +4,11 @@
 //! differences between the two rule sets are resolved into masks when the rules are set up, so that the scan runs
 //! the same code for both.
 
+mod batch;
+
+pub use batch::Batch;
+
+use batch::Batchable;
 use crate::addr::Pfn;
 use crate::layout::{CompoundPages, FreePages, KernelLayout, TailField};
 use crate::level::{DumpLevel, PageClass, RuleSet};
@@ -21,15 +26,20 @@ pub const BLOCK_FRAMES: u64 = 512;
 /// A test of a word: `word & mask == value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Test {
-    mask: u32,
-    value: u32,
+    mask: u64,
+    value: u64,
 }
 
 impl Test {
     /// Holds for no word.
     const NEVER: Self = Self { mask: 0, value: 1 };
 
-    const fn holds(self, word: u32) -> bool {
+    /// Holds for words that have all of these bits.
+    const fn all_of(bits: u64) -> Self {
+        Self { mask: bits, value: bits }
+    }
+
+    const fn holds(self, word: u64) -> bool {
         word & self.mask == self.value
     }
 }
@@ -45,10 +55,7 @@ pub struct Rules {
     mapcount_at: Option<usize>,
     private_at: Option<usize>,
     head_at: Option<usize>,
-    lru: u64,
-    private: u64,
-    swapcache: u64,
-    swapbacked: u64,
+    used: UsedPages,
     slab_flag: u64,
     head: u64,
     hwpoison: u64,
@@ -60,6 +67,67 @@ pub struct Rules {
     compound: CompoundPages,
     hugetlb: Test,
     free_area_length: u32,
+    batch: Batchable,
+}
+
+/// The rules for pages that processes and files use, which are most pages of a busy machine: for 64 at once, one in
+/// each bit.
+#[derive(Clone, Copy, Debug)]
+struct UsedPages {
+    lru: u64,
+    /// A swap cache page off the LRU. `PG_swapcache` shares its bit with another flag since 4.10 and means swap cache
+    /// only together with `PG_swapbacked`.
+    swap: Test,
+    private: u64,
+    /// All ones for the classes that go, as the dump level says.
+    cache_goes: u64,
+    private_goes: u64,
+    user_goes: u64,
+}
+
+/// Which of 64 pages go, by their class. No page has two.
+#[derive(Clone, Copy, Debug)]
+struct UsedPagesOut {
+    cache: u64,
+    private: u64,
+    user: u64,
+}
+
+impl UsedPages {
+    fn new(layout: &KernelLayout, level: DumpLevel) -> Self {
+        let goes = |class: PageClass| if class.left_out_at(level) { u64::MAX } else { 0 };
+        Self {
+            lru: layout.flags.lru,
+            swap: Test::all_of(layout.flags.swapcache | layout.flags.swapbacked.unwrap_or(0)),
+            private: layout.flags.private,
+            cache_goes: goes(PageClass::Cache),
+            private_goes: goes(PageClass::CachePrivate),
+            user_goes: goes(PageClass::User),
+        }
+    }
+
+    /// Whether a page belongs to a file or to swap, if it isn't anonymous.
+    #[inline(always)]
+    fn is_cache(&self, flags: u64) -> bool {
+        (flags & self.lru != 0) | self.swap.holds(flags)
+    }
+
+    /// Whether a cache page has private data.
+    #[inline(always)]
+    fn is_private(&self, flags: u64) -> bool {
+        flags & self.private != 0
+    }
+
+    /// What goes of the pages whose bits are set in these.
+    #[inline(always)]
+    fn out(&self, cache: u64, private: u64, anon: u64) -> UsedPagesOut {
+        let cache = cache & !anon;
+        UsedPagesOut {
+            cache: cache & !private & self.cache_goes,
+            private: cache & private & self.private_goes,
+            user: anon & self.user_goes,
+        }
+    }
 }
 
 /// What the rules say about a page.
@@ -109,7 +177,7 @@ impl Rules {
             CompoundPages::TypedHugetlb { hugetlb } => typed(Some(hugetlb)),
             _ => Test::NEVER,
         };
-        Self {
+        let rules = Self {
             level,
             rule_set,
             size: layout.page.size,
@@ -118,10 +186,7 @@ impl Rules {
             mapcount_at: layout.page.mapcount,
             private_at: layout.page.private,
             head_at: layout.page.compound_head,
-            lru: layout.flags.lru,
-            private: layout.flags.private,
-            swapcache: layout.flags.swapcache,
-            swapbacked: layout.flags.swapbacked.unwrap_or(0),
+            used: UsedPages::new(layout, level),
             slab_flag,
             head: layout.flags.head,
             hwpoison: layout.flags.hwpoison.unwrap_or(0),
@@ -133,7 +198,9 @@ impl Rules {
             compound: compound_rule(layout, rule_set),
             hugetlb,
             free_area_length: layout.free_area_length,
-        }
+            batch: Batchable::Never,
+        };
+        Self { batch: Batchable::new(layout, &rules), ..rules }
     }
 
     /// Whether any rule can find anything: at levels 0 and 1 makedumpfile looks at `struct page`s only if the kernel
@@ -164,7 +231,7 @@ impl Rules {
             return Verdict::Keep;
         }
         let flags = word(Some(self.flags_at));
-        let mapcount = self.mapcount_at.and_then(|at| u32_at(page, at)).unwrap_or(0);
+        let mapcount = self.mapcount_at.and_then(|at| u32_at(page, at)).map_or(0, u64::from);
         let slab = self.slab.holds(mapcount) || flags & self.slab_flag != 0;
         if (self.buddy.holds(mapcount) && !slab) || flags & self.buddy_flag != 0 {
             let order = word(self.private_at);
@@ -179,15 +246,14 @@ impl Rules {
             return Verdict::Exclude { class: PageClass::Unaccepted, frames };
         }
         let anon = word(Some(self.mapping_at)) & 1 != 0 && !slab;
-        let private = flags & self.private != 0;
         let compound = || self.compound(pfn, flags, mapcount, next);
-        let cache_level = DumpLevel::CACHE | DumpLevel::CACHE_PRIVATE;
-        let class = if !anon
-            && self.is_cache(flags)
-            && self.level.intersects(if private { DumpLevel::CACHE_PRIVATE } else { cache_level })
-        {
-            if private { PageClass::CachePrivate } else { PageClass::Cache }
-        } else if self.level.contains(DumpLevel::USER) && (anon || compound().hugetlb) {
+        let (cache, private) = (self.used.is_cache(flags), self.used.is_private(flags));
+        let out = self.used.out(cache.into(), private.into(), anon.into());
+        let class = if out.cache != 0 {
+            PageClass::Cache
+        } else if out.private != 0 {
+            PageClass::CachePrivate
+        } else if out.user != 0 || self.level.contains(DumpLevel::USER) && compound().hugetlb {
             PageClass::User
         } else if flags & self.hwpoison != 0 {
             PageClass::Hwpoison
@@ -199,17 +265,10 @@ impl Rules {
         Verdict::Exclude { class, frames: 1 << compound().order }
     }
 
-    /// LRU pages, and swap cache pages off the LRU. `PG_swapcache` shares its bit with another flag since 4.10 and
-    /// means swap cache only together with `PG_swapbacked`.
-    #[inline]
-    fn is_cache(&self, flags: u64) -> bool {
-        flags & self.lru != 0 || (flags & self.swapcache != 0 && flags & self.swapbacked == self.swapbacked)
-    }
-
     /// The order of the compound page that `pfn` heads, and whether it belongs to hugetlb. A head in the last place
     /// of a block, and one without a struct page behind it, count as single pages.
     #[inline]
-    pub fn compound(&self, pfn: Pfn, flags: u64, mapcount: u32, next: Option<&[u8]>) -> Compound {
+    pub fn compound(&self, pfn: Pfn, flags: u64, mapcount: u64, next: Option<&[u8]>) -> Compound {
         let last_of_block = pfn.as_u64() % BLOCK_FRAMES == BLOCK_FRAMES.wrapping_sub(1);
         let (false, Some(tail)) = (flags & self.head == 0 || last_of_block, next) else {
             return Compound::default();
@@ -242,7 +301,7 @@ impl Rules {
 fn type_test(release: Release, rule_set: RuleSet, value: u32) -> Test {
     let top_byte_only =
         rule_set == RuleSet::Kernel && release >= Release::new(6, 12, 0) && value & 0xff_ffff == 0;
-    Test { mask: if top_byte_only { 0xff00_0000 } else { u32::MAX }, value }
+    Test { mask: if top_byte_only { 0xff00_0000 } else { 0xffff_ffff }, value: value.into() }
 }
 
 /// How compound pages are recognised. Kernels 6.6 to 6.8 without hugetlb export nothing about the order, which is

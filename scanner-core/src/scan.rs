@@ -6,7 +6,7 @@
 
 use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::bitmap::Bitmap;
-use crate::classify::{BLOCK_FRAMES, Rules, Verdict};
+use crate::classify::{BLOCK_FRAMES, Rules};
 use crate::free_list::{FreeListError, FreeLists};
 use crate::layout::MAX_STRUCT_PAGE;
 use crate::level::{Counters, PageClass};
@@ -28,6 +28,13 @@ pub trait Sink {
     /// `frames` can be left out. They may reach behind the frames scanned, and over frames that don't exist.
     fn exclude(&mut self, frames: PfnRange, class: PageClass);
 
+    /// Of the 64 frames from `first` on those can be left out whose bit of `which` is set.
+    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
+        for frames in runs_of(first, which) {
+            self.exclude(frames, class);
+        }
+    }
+
     /// The `struct page`s of `frames` can't be read, so they are kept.
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
         let _ = (frames, error);
@@ -42,6 +49,22 @@ pub trait Sink {
     fn broken_free_list(&mut self, lists: FreeLists, error: FreeListError) {
         let _ = (lists, error);
     }
+}
+
+/// The frames whose bits of `which` are set, as ranges; the lowest bit stands for `first`.
+pub fn runs_of(first: Pfn, which: u64) -> impl Iterator<Item = PfnRange> {
+    let (mut at, mut left) = (first, which);
+    core::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let gap = left.trailing_zeros();
+        let start = at.saturating_add(gap.into());
+        let len = (left >> gap).trailing_ones();
+        left = (left >> gap).checked_shr(len).unwrap_or(0);
+        at = start.saturating_add(len.into());
+        Some(PfnRange::new(start, at))
+    })
 }
 
 /// Lets a caller stop a scan, touch watchdogs, and show progress.
@@ -256,18 +279,26 @@ impl<'a> Scan<'a> {
         while pfn < frames.end {
             let rest =
                 pages.get((pfn.frames_since(frames.start) as usize).saturating_mul(size)..).unwrap_or(&[]);
-            let Some((page, behind)) = rest.split_at_checked(size) else { break };
-            match self.rules.decide(pfn, page, behind.get(..size)) {
-                Verdict::Exclude { class, frames } => {
-                    let end = pfn.saturating_add(frames);
-                    run.add(PfnRange::new(pfn, end), class, sink);
-                    pfn = end;
-                    continue;
+            let batch = self.rules.decide_batch(pfn, frames.end.frames_since(pfn), rest);
+            let word = Pfn::new(pfn.as_u64() & !63);
+            for (class, which) in PageClass::ALL.into_iter().zip(batch.out) {
+                if which != 0 {
+                    sink.exclude_some(word, which, class);
                 }
-                Verdict::Keep => {}
-                Verdict::KeepBadOrder => sink.bad_order(pfn),
             }
-            pfn = pfn.saturating_add(1);
+            let mut bad_orders = batch.bad_orders;
+            while bad_orders != 0 {
+                sink.bad_order(word.saturating_add(bad_orders.trailing_zeros().into()));
+                bad_orders &= bad_orders.wrapping_sub(1);
+            }
+            pfn = pfn.saturating_add(batch.pages.into());
+            if let Some((class, frames)) = batch.block {
+                let end = pfn.saturating_add(frames);
+                run.add(PfnRange::new(pfn, end), class, sink);
+                pfn = end;
+            } else if batch.pages == 0 {
+                break;
+            }
         }
         run.flush(sink);
         pfn
@@ -341,6 +372,11 @@ impl Sink for BitmapSink<'_, '_, '_> {
     #[inline]
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         self.counters.add(class, self.bitmap.clear(frames));
+    }
+
+    #[inline]
+    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
+        self.counters.add(class, self.bitmap.clear_some(first, which));
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

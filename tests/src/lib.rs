@@ -4,6 +4,7 @@ pub mod fixture;
 pub mod fuzz;
 pub mod man;
 pub mod planted;
+pub mod memmap;
 pub mod simulated;
 pub mod stage;
 pub mod synth;

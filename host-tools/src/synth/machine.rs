@@ -38,6 +38,8 @@ pub enum Profile {
     Idle,
     /// Every page in use: anonymous, cache, slab, page tables, kernel, huge pages.
     Busy,
+    /// Every page in use by itself: no huge page that a scan could jump over, and neighbours of different kinds.
+    Crowded,
     /// Everything: free blocks of all orders between used pages, broken, offline and unaccepted pages.
     Mixed,
 }

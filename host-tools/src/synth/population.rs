@@ -113,6 +113,14 @@ const CACHE: &[Use] = &[
     (4, State::CacheBatch, 0, 3),
     (3, State::SwapCache, 0, 2),
 ];
+/// Never a folio of more than one page.
+const SINGLE_CACHE: &[Use] = &[
+    (60, State::Cache, 0, 1),
+    (20, State::CachePrivate, 0, 1),
+    (12, State::Shmem, 0, 1),
+    (4, State::CacheBatch, 0, 1),
+    (4, State::SwapCache, 0, 1),
+];
 const CACHE_PRIVATE: &[Use] = &[(70, State::CachePrivate, 0, 4), (30, State::Cache, 0, 4)];
 const KERNEL: &[Use] = &[
     (50, State::Slab, 0, 3),
@@ -137,6 +145,7 @@ fn regions_of(profile: Profile) -> &'static [(u64, &'static [Use])] {
         Profile::Busy => {
             &[(35, ANON), (15, HUGE_ANON), (25, CACHE), (5, CACHE_PRIVATE), (12, KERNEL), (8, HUGETLB)]
         }
+        Profile::Crowded => &[(50, ANON), (38, SINGLE_CACHE), (12, KERNEL)],
         Profile::Mixed => &[
             (20, FREE),
             (20, FREE_PIECES),
@@ -231,7 +240,7 @@ fn exists(state: State, generation: &Generation) -> bool {
 fn is_gigantic(machine: &Machine, gigabyte: u64) -> bool {
     let frames = PfnRange::from_start(Pfn::new(gigabyte << ORDER_1G), 1 << ORDER_1G);
     let wanted = match machine.spec.profile {
-        Profile::Idle => false,
+        Profile::Idle | Profile::Crowded => false,
         Profile::Busy | Profile::Mixed => Rng::new(machine.spec.seed, 2, gigabyte).below(6) == 0,
     };
     wanted

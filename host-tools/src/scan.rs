@@ -1,12 +1,14 @@
 //! Scanning a machine on a host: into a whole bitmap, or window by window.
 
+mod threads;
+
 use crate::Result;
 use crate::dump::FrameFilter;
 use crate::frames::{FrameBitmap, FrameRanges};
 use crate::machine::Machine;
 use scanner_core::free_list::{FreeListError, FreeLists, exclude_free_blocks};
 use scanner_core::layout::FreePages;
-use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
+use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried, runs_of};
 use scanner_core::sections::{Lookup, SectionError};
 use scanner_core::{Bitmap, Counters, DumpLevel, PageClass, Pfn, PfnRange, Rules, Scan};
 use std::time::{Duration, Instant};
@@ -36,6 +38,33 @@ pub struct Findings {
 impl Findings {
     /// Unreadable places that are remembered one by one.
     pub const MAX_UNREADABLE: usize = 1000;
+
+    /// Takes in what was found in the frames behind.
+    fn add(&mut self, behind: &Self) {
+        for class in PageClass::ALL {
+            self.counters.add(class, behind.counters.get(class));
+        }
+        let counted: u64 = behind.unreadable.iter().map(|(frames, _)| frames.len()).sum();
+        for (frames, error) in &behind.unreadable {
+            note_unreadable(self, *frames, *error);
+        }
+        // Those whose places are not remembered.
+        self.unreadable_frames += behind.unreadable_frames.saturating_sub(counted);
+        self.bad_orders += behind.bad_orders;
+    }
+}
+
+/// Notes that the `struct page`s of `frames` can't be read.
+fn note_unreadable(findings: &mut Findings, frames: PfnRange, error: SectionError) {
+    findings.unreadable_frames += frames.len();
+    let places = &mut findings.unreadable;
+    if let Some((last, _)) = places.last_mut()
+        && last.end == frames.start
+    {
+        last.end = frames.end;
+    } else if places.len() < Findings::MAX_UNREADABLE {
+        places.push((frames, error));
+    }
 }
 
 /// A bitmap over all frames of a machine, and what was found on the way.
@@ -50,8 +79,18 @@ pub struct ScannedBitmap {
 /// Scans the whole of `machine` at `level`; `pace` is told how far it has come, and can stop it: frames that are not
 /// decided yet are then kept.
 pub fn scan(machine: &Machine<'_>, level: DumpLevel, pace: &mut dyn Pace) -> ScannedBitmap {
+    scan_in_threads(machine, level, 1, pace)
+}
+
+/// [`scan`] by `threads` threads, with the same result.
+pub fn scan_in_threads(
+    machine: &Machine<'_>,
+    level: DumpLevel,
+    threads: usize,
+    pace: &mut dyn Pace,
+) -> ScannedBitmap {
     let mut bitmap = FrameBitmap::ones(machine.frames);
-    let mut scan = WindowScan::new(machine, level);
+    let mut scan = WindowScan::new(machine, level).with_threads(threads);
     scan.run(PfnRange::new(Pfn::new(0), Pfn::new(machine.frames)), bitmap.words_mut(), pace);
     ScannedBitmap { bitmap, findings: scan.findings }
 }
@@ -68,6 +107,8 @@ pub struct WindowScan<'m> {
     /// Excluded frames that the last window has cut off.
     carried: Option<(PfnRange, PageClass)>,
     findings: Findings,
+    rules: Rules,
+    threads: usize,
 }
 
 impl<'m> WindowScan<'m> {
@@ -93,12 +134,36 @@ impl<'m> WindowScan<'m> {
         let by_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
         let free_blocks =
             if by_lists { follow_free_lists(machine, &mut findings) } else { FrameRanges::default() };
-        Self { scan, machine, scratch: vec![0; SCRATCH_BYTES], free_blocks, carried: None, findings }
+        let scratch = vec![0; SCRATCH_BYTES];
+        Self { scan, machine, scratch, free_blocks, carried: None, findings, rules, threads: 1 }
+    }
+
+    /// The same scan by this many threads, at least one, as far as [`run`](Self::run) is what is called.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// A scan that starts where a section does.
+    fn scan_from(&self, first: Pfn) -> Scan<'m> {
+        let ranges = self.machine.image.facts().backed.as_slice();
+        Scan::starting_at(self.rules, &self.machine.sections, ranges, first)
     }
 
     /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
     /// window's first frame. Windows follow one another. `false` if `pace` has stopped it.
     pub fn run(&mut self, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
+        let pieces = self.pieces(window, self.threads);
+        if pieces.len() > 1
+            && keep.len() as u64 >= window.len().div_ceil(64)
+            && let Some(scan) = self.scan.take()
+        {
+            let start = Instant::now();
+            let reached = self.run_pieces(scan, &pieces, keep, pace);
+            let mut chunks = [keep];
+            let Ok(mut bitmap) = Bitmap::new(window, 63, &mut chunks) else { return false };
+            return self.end_window(&mut bitmap, reached, start);
+        }
         let mut chunks = [keep];
         // One chunk, however large.
         let Ok(mut bitmap) = Bitmap::new(window, 63, &mut chunks) else { return false };
@@ -118,9 +183,15 @@ impl<'m> WindowScan<'m> {
             scan.run(self.machine.image, window.end, &mut self.scratch, &mut sink, pace) == Outcome::Reached
         });
         self.carried = sink.carried.take();
+        self.end_window(target, reached, start)
+    }
+
+    /// Ends the window of `target`, whose scan came to its end if `reached`.
+    fn end_window(&mut self, target: &mut dyn WindowTarget, reached: bool, start: Instant) -> bool {
+        let window = target.window();
         if reached {
             for frames in self.free_blocks.within(window) {
-                sink.exclude(frames, PageClass::Free);
+                self.findings.counters.add(PageClass::Free, target.exclude(frames, PageClass::Free));
             }
         }
         self.findings.scanned_up_to = match &self.scan {
@@ -153,6 +224,12 @@ pub trait WindowTarget {
     /// `frames` can be left out, as far as they are in the window. Returns how many could not before.
     fn exclude(&mut self, frames: PfnRange, class: PageClass) -> u64;
 
+    /// Of the 64 frames from `first` on those can be left out whose bit of `which` is set. Returns how many could not
+    /// before.
+    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) -> u64 {
+        runs_of(first, which).map(|frames| self.exclude(frames, class)).sum()
+    }
+
     /// The `struct page`s of `frames` can't be read.
     fn unreadable(&mut self, frames: PfnRange) {
         let _ = frames;
@@ -166,6 +243,10 @@ impl WindowTarget for Bitmap<'_, '_> {
 
     fn exclude(&mut self, frames: PfnRange, _: PageClass) -> u64 {
         self.clear(frames)
+    }
+
+    fn exclude_some(&mut self, first: Pfn, which: u64, _: PageClass) -> u64 {
+        self.clear_some(first, which)
     }
 }
 
@@ -185,17 +266,17 @@ impl Sink for WindowSink<'_> {
         }
     }
 
+    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
+        let window_end = self.target.window().end;
+        if window_end.frames_since(first) < 64 {
+            return runs_of(first, which).for_each(|frames| self.exclude(frames, class));
+        }
+        self.findings.counters.add(class, self.target.exclude_some(first, which, class));
+    }
+
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
         self.target.unreadable(frames);
-        self.findings.unreadable_frames += frames.len();
-        let places = &mut self.findings.unreadable;
-        if let Some((last, _)) = places.last_mut()
-            && last.end == frames.start
-        {
-            last.end = frames.end;
-        } else if places.len() < Findings::MAX_UNREADABLE {
-            places.push((frames, error));
-        }
+        note_unreadable(self.findings, frames, error);
     }
 
     fn bad_order(&mut self, _: Pfn) {

@@ -104,7 +104,7 @@ impl<'a, 'c> Bitmap<'a, 'c> {
             && let Some(chunk) = self.chunks.get_mut((index >> self.chunk_shift) as usize)
             && let Some(word) = chunk.get_mut((in_chunk >> 6) as usize)
         {
-            return take(word, which);
+            return clear_bits(word, which);
         }
         runs_of(first, which).fold(0, |sum, frames| self.clear(frames).wrapping_add(sum))
     }
@@ -112,7 +112,12 @@ impl<'a, 'c> Bitmap<'a, 'c> {
 
 /// Clears the bits of `mask`, and returns how many were set.
 #[inline]
-fn take(word: &mut u64, mask: u64) -> u64 {
+pub(crate) fn clear_bits(word: &mut u64, mask: u64) -> u64 {
+    // Most often all bits are still set: counting them is for the others.
+    if *word == u64::MAX && mask == u64::MAX {
+        *word = 0;
+        return 64;
+    }
     let cleared = *word & mask;
     *word &= !mask;
     u64::from(cleared.count_ones())
@@ -124,17 +129,20 @@ fn clear_in_chunk(chunk: &mut [u64], first: u64, count: u64) -> u64 {
     let end = first.wrapping_add(count);
     let (first_word, last_word) = (first >> 6, end.wrapping_sub(1) >> 6);
     let Some(words) = chunk.get_mut(first_word as usize..=last_word as usize) else { return 0 };
-    let low = u64::MAX << (first & 63);
+    let mut mask = u64::MAX << (first & 63);
     // The bits of the last word up to, not including, `end`.
-    let high = u64::MAX >> (end.wrapping_neg() & 63);
-    match words {
-        [only] => take(only, low & high),
-        [head, middle @ .., tail] => {
-            let ends = take(head, low).wrapping_add(take(tail, high));
-            middle.iter_mut().fold(ends, |sum, word| sum.wrapping_add(take(word, u64::MAX)))
+    let last_mask = u64::MAX >> (end.wrapping_neg() & 63);
+    let mut cleared: u64 = 0;
+    let mut left = words.len();
+    for word in words {
+        left = left.wrapping_sub(1);
+        if left == 0 {
+            mask &= last_mask;
         }
-        [] => 0,
+        cleared = cleared.wrapping_add(clear_bits(word, mask));
+        mask = u64::MAX;
     }
+    cleared
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ mod batch;
 
 pub use batch::Batch;
 
-use batch::Batchable;
 use crate::addr::Pfn;
 use crate::layout::{CompoundPages, FreePages, KernelLayout, TailField};
 use crate::level::{DumpLevel, PageClass, RuleSet};
 use crate::memory::u64_at;
 use crate::vmcoreinfo::Release;
+use batch::Batchable;
 
 /// Orders of compound pages up to this are believed: 2^30 frames are 4 TiB. makedumpfile shifts a 32-bit 1 by the
 /// order, which beyond 30 has no meaningful result.

@@ -6,7 +6,7 @@
 
 use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::bitmap::Bitmap;
-use crate::classify::{BLOCK_FRAMES, Rules};
+use crate::classify::{BLOCK_FRAMES, Batch, Rules};
 use crate::free_list::{FreeListError, FreeLists};
 use crate::layout::MAX_STRUCT_PAGE;
 use crate::level::{Counters, PageClass};
@@ -185,43 +185,71 @@ impl<'a> Scan<'a> {
         S: Sink + ?Sized,
         P: Pace + ?Sized,
     {
+        let size = self.rules.page_size();
         let window = PfnRange::new(self.next, section.frames.end.min(limit));
         for range in self.ranges_within(window) {
             let mut pfn = range.start.max(self.skip_to);
             while pfn < range.end {
-                if self.frames_to_pace == 0 {
-                    self.next = pfn;
-                    if !pace.go_on(pfn) {
+                if self.is_stopped(pfn, pace) {
+                    return Outcome::Interrupted;
+                }
+                let (seen, pages) =
+                    match self.struct_pages(memory, section, PfnRange::new(pfn, range.end), scratch) {
+                        Ok(found) => found,
+                        Err((lost, error)) => {
+                            sink.unreadable(lost, error);
+                            self.went_to(pfn, lost.end);
+                            pfn = lost.end;
+                            continue;
+                        }
+                    };
+                while pfn < seen.end {
+                    if self.is_stopped(pfn, pace) {
                         return Outcome::Interrupted;
                     }
-                    self.frames_to_pace = PACE_FRAMES;
+                    let end = seen.end.min(block_end_or_self(pfn.saturating_add(self.frames_to_pace)));
+                    let rest = (pfn.frames_since(seen.start) as usize).saturating_mul(size);
+                    let reached =
+                        self.decide_run(PfnRange::new(pfn, end), pages.get(rest..).unwrap_or(&[]), sink);
+                    self.went_to(pfn, reached);
+                    pfn = reached;
                 }
-                // Where a pause falls must not decide what is read at once, and so what is lost with an
-                // unreadable block: a stretch ends where a block or the range does.
-                let end = range.end.min(block_end_or_self(pfn.saturating_add(self.frames_to_pace)));
-                let reached = self.run_piece(memory, section, PfnRange::new(pfn, end), scratch, sink);
-                self.skip_to = reached;
-                self.frames_to_pace = self.frames_to_pace.saturating_sub(reached.frames_since(pfn).max(1));
-                pfn = reached;
             }
         }
         Outcome::Reached
     }
 
-    /// Decides about the first frames of `frames`, as many as have their struct pages in one piece, and returns the
-    /// frame to go on with: at least one further.
-    fn run_piece<M, S>(
+    /// Asks the caller before `pfn`, if it is time to, whether to stop there.
+    fn is_stopped<P: Pace + ?Sized>(&mut self, pfn: Pfn, pace: &mut P) -> bool {
+        if self.frames_to_pace == 0 {
+            self.next = pfn;
+            if !pace.go_on(pfn) {
+                return true;
+            }
+            self.frames_to_pace = PACE_FRAMES;
+        }
+        false
+    }
+
+    /// Notes that the frames from `pfn` to `reached` are decided.
+    fn went_to(&mut self, pfn: Pfn, reached: Pfn) {
+        self.skip_to = reached;
+        self.frames_to_pace = self.frames_to_pace.saturating_sub(reached.frames_since(pfn).max(1));
+    }
+
+    /// The struct pages of the first frames of `frames`, as many as there are in one piece: which frames, at least one,
+    /// and the bytes, which may go on behind them. Or how many frames have none that can be read, and why.
+    ///
+    /// Where a pause falls doesn't decide what is read at once, and so what is lost with an unreadable block: it ends
+    /// where a block or the range does.
+    #[inline(never)]
+    fn struct_pages<'m, M: PhysicalMemory + ?Sized>(
         &self,
-        memory: &M,
+        memory: &'m M,
         section: &Section,
         frames: PfnRange,
-        scratch: &mut [u8],
-        sink: &mut S,
-    ) -> Pfn
-    where
-        M: PhysicalMemory + ?Sized,
-        S: Sink + ?Sized,
-    {
+        scratch: &'m mut [u8],
+    ) -> Result<(PfnRange, &'m [u8]), (PfnRange, SectionError)> {
         let size = self.rules.page_size() as u64;
         let at = |pfn: Pfn| {
             section
@@ -241,49 +269,48 @@ impl<'a> Scan<'a> {
                 && let Some(len) = bytes_of(whole.frames_since(frames.start), size)
                 && let Some(pages) = memory.view(piece.phys, len)
             {
-                return self.decide_run(PfnRange::new(frames.start, whole.min(frames.end)), pages, sink);
+                return Ok((PfnRange::new(frames.start, whole.min(frames.end)), pages));
             }
         }
         // Not in one piece: copy the rest of this block, or as much as the scratch memory takes.
         let room = (scratch.len() as u64).checked_div(size).unwrap_or(0);
         let copied = PfnRange::new(frames.start, block_end.min(frames.start.saturating_add(room)));
-        let buffer = bytes_of(copied.len(), size).and_then(|len| scratch.get_mut(..len));
-        match buffer {
-            Some(buffer) if !copied.is_empty() => {
-                match self.sections.space().read(memory, at(frames.start), buffer) {
-                    Ok(()) => {
-                        // Without its first tail the last frame waits for the next copy, unless it is the only one.
-                        let cut = copied.end < block_end && copied.len() > 1;
-                        let end = Pfn::new(copied.end.as_u64().saturating_sub(u64::from(cut)));
-                        self.decide_run(PfnRange::new(frames.start, end.min(frames.end)), buffer, sink)
-                    }
-                    Err(error) => {
-                        let lost = PfnRange::new(frames.start, copied.end.min(frames.end));
-                        sink.unreadable(lost, SectionError::Read(error));
-                        lost.end
-                    }
-                }
+        let lost = PfnRange::new(frames.start, block_end.min(frames.end));
+        let Some(buffer) = bytes_of(copied.len(), size).and_then(|len| scratch.get_mut(..len)) else {
+            return Err((lost, SectionError::Read(unmapped(at(frames.start)))));
+        };
+        if copied.is_empty() {
+            return Err((lost, SectionError::Read(unmapped(at(frames.start)))));
+        }
+        match self.sections.space().read(memory, at(frames.start), buffer) {
+            Ok(()) => {
+                // Without its first tail the last frame waits for the next copy, unless it is the only one.
+                let cut = copied.end < block_end && copied.len() > 1;
+                let end = Pfn::new(copied.end.as_u64().saturating_sub(u64::from(cut)));
+                Ok((PfnRange::new(frames.start, end.min(frames.end)), buffer))
             }
-            _ => {
-                sink.unreadable(frames, SectionError::Read(unmapped(at(frames.start))));
-                frames.end
+            Err(error) => {
+                let lost = PfnRange::new(frames.start, copied.end.min(frames.end));
+                Err((lost, SectionError::Read(error)))
             }
         }
     }
 
-    /// Decides about `frames`, whose struct pages `pages` starts with, and returns the frame to go on with.
+    /// Decides about `frames`, whose struct pages `pages` starts with, and returns the frame to go on with. Not inlined:
+    /// what it remembers would stand on the stack while page tables are walked.
+    #[inline(never)]
     fn decide_run<S: Sink + ?Sized>(&self, frames: PfnRange, pages: &[u8], sink: &mut S) -> Pfn {
         let size = self.rules.page_size();
-        let mut run = ExcludedRun::default();
+        let (mut run, mut batch) = (ExcludedRun::default(), Batch::default());
         let mut pfn = frames.start;
         while pfn < frames.end {
             let rest =
                 pages.get((pfn.frames_since(frames.start) as usize).saturating_mul(size)..).unwrap_or(&[]);
-            let batch = self.rules.decide_batch(pfn, frames.end.frames_since(pfn), rest);
+            self.rules.decide_batch(pfn, frames.end.frames_since(pfn), rest, &mut batch);
             let word = Pfn::new(pfn.as_u64() & !63);
-            for (class, which) in PageClass::ALL.into_iter().zip(batch.out) {
-                if which != 0 {
-                    sink.exclude_some(word, which, class);
+            for (class, which) in PageClass::ALL.iter().zip(&batch.out) {
+                if *which != 0 {
+                    sink.exclude_some(word, *which, *class);
                 }
             }
             let mut bad_orders = batch.bad_orders;

@@ -3,8 +3,8 @@
 pub mod fixture;
 pub mod fuzz;
 pub mod man;
-pub mod planted;
 pub mod memmap;
+pub mod planted;
 pub mod simulated;
 pub mod stage;
 pub mod synth;

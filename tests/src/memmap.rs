@@ -1,6 +1,7 @@
 //! Simulated machines whose array of `struct page` lies in memory as in a running kernel: in huge pages, in place.
 
 use cdbitmap::image::elf::ElfImage;
+use cdbitmap::image::file::Access;
 use cdbitmap::image::{ImageFacts, MemoryImage};
 use cdbitmap::synth::{Spec, write};
 use memmap2::{Advice, MmapMut};
@@ -24,7 +25,8 @@ pub struct Room(MmapMut);
 impl Room {
     /// `len` bytes, each page of them really there.
     pub fn new(len: usize) -> Self {
-        let mut map = MmapMut::map_anon(len.next_multiple_of(STEP)).expect("memory for the array of struct page");
+        let mut map =
+            MmapMut::map_anon(len.next_multiple_of(STEP)).expect("memory for the array of struct page");
         map.advise(Advice::HugePage).expect("advice about huge pages");
         map.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
         Self(map)
@@ -60,17 +62,20 @@ impl<'r> MachineInMemory<'r> {
 
     /// Makes the machine `spec`, in whose place the room's last one goes.
     pub fn new(spec: &Spec, room: &'r mut Room) -> Self {
-        let file = File::from(rustix::fs::memfd_create("machine", MemfdFlags::empty()).expect("a memory file"));
+        let file =
+            File::from(rustix::fs::memfd_create("machine", MemfdFlags::empty()).expect("a memory file"));
         write(spec, &file).expect("the machine can be written");
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let image = ElfImage::open(&path).expect("the machine opens");
+        let image = ElfImage::open(&path, Access::default()).expect("the machine opens");
         let offsets = array_of(&image);
         let mut parts = Vec::new();
         let mut used = 0;
         for (phys, len) in offsets {
-            let start = image.facts().segments.iter().find(|s| {
-                s.phys.as_u64() <= phys && phys + len <= s.phys.as_u64() + s.file_size
-            });
+            let start = image
+                .facts()
+                .segments
+                .iter()
+                .find(|s| s.phys.as_u64() <= phys && phys + len <= s.phys.as_u64() + s.file_size);
             let segment = start.expect("the array lies in one segment");
             let offset = segment.offset + (phys - segment.phys.as_u64());
             move_out(&file, offset, &mut room.0[used..][..len as usize]);

@@ -3,8 +3,10 @@
 use cdbitmap::frames::FrameBitmap;
 use cdbitmap::image::{MemoryImage, OpenOptions, open};
 use cdbitmap::machine::Machine;
-use cdbitmap::scan::{WindowScan, scan};
+use cdbitmap::scan::{WindowScan, scan, scan_in_threads};
+use cdbitmap::synth::{Fault, Generation, Profile, Spec};
 use cross_tests::fixture::Fixture;
+use cross_tests::synth::file;
 use scanner_core::scan::{BitmapSink, Outcome, PACE_FRAMES, Pace, SCRATCH_BYTES, Unhurried};
 use scanner_core::{
     Bitmap, Counters, DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Rules, Scan, Unreadable,
@@ -102,6 +104,76 @@ fn windows_add_up_to_the_whole() {
             }
         });
     }
+}
+
+/// Threads must find what one finds, whatever crosses the borders of their pieces.
+fn compare_threads(machine: &Machine<'_>, what: &str) {
+    let one = scan(machine, DumpLevel::all(), &mut Unhurried);
+    for threads in [2, 3] {
+        let many = scan_in_threads(machine, DumpLevel::all(), threads, &mut Unhurried);
+        assert!(many.bitmap == one.bitmap, "{what}, {threads} threads: the bits");
+        assert_eq!(many.findings.counters, one.findings.counters, "{what}, {threads} threads");
+        assert_eq!(many.findings.unreadable, one.findings.unreadable, "{what}, {threads} threads");
+        assert_eq!(many.findings.unreadable_frames, one.findings.unreadable_frames, "{what}");
+        assert_eq!(many.findings.bad_orders, one.findings.bad_orders, "{what}, {threads} threads");
+        assert!(
+            many.findings.complete && many.findings.scanned_up_to == one.findings.scanned_up_to,
+            "{what}"
+        );
+        let mut scan = WindowScan::new(machine, DumpLevel::all()).with_threads(threads);
+        let mut words = Vec::new();
+        for start in (0..machine.frames).step_by(400_000) {
+            let window = PfnRange::new(Pfn::new(start), Pfn::new((start + 400_000).min(machine.frames)));
+            let mut keep = FrameBitmap::ones(window.len());
+            assert!(scan.run(window, keep.words_mut(), &mut Unhurried));
+            words.extend_from_slice(keep.words());
+        }
+        assert!(words == one.bitmap.words(), "{what}, {threads} threads in windows");
+        assert_eq!(scan.findings().counters, one.findings.counters, "{what}, {threads} threads in windows");
+    }
+}
+
+#[test]
+fn threads_find_what_one_finds() {
+    for name in FIXTURES {
+        with_machine(name, |machine| compare_threads(machine, name));
+    }
+    let generation = Generation::named("6.12").expect("a generation");
+    for (memory, profile, faults) in [
+        (5 << 30, Profile::Busy, vec![]),
+        (2 << 30, Profile::Mixed, vec![Fault::UnmappedVmemmap, Fault::SectionOutside]),
+        (1 << 30, Profile::Crowded, vec![Fault::VmemmapOutside]),
+    ] {
+        let spec = Spec { profile, faults, ..Spec::with_everything(generation, memory) };
+        let (file, _) = file(&spec);
+        let image = open(file.path(), &OpenOptions::default()).expect("a simulated machine opens");
+        let machine = Machine::new(&*image, RuleSet::Makedumpfile).expect("the machine is understood");
+        compare_threads(&machine, &format!("{profile:?}"));
+    }
+}
+
+#[test]
+fn stopped_threads_leave_a_superset() {
+    struct Early(u32);
+    impl Pace for Early {
+        fn go_on(&mut self, _: Pfn) -> bool {
+            self.0 = self.0.saturating_sub(1);
+            self.0 > 0
+        }
+    }
+    with_machine(FIXTURES[0], |machine| {
+        let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+        for questions in [1, 2, 20] {
+            let some = scan_in_threads(machine, DumpLevel::all(), 2, &mut Early(questions));
+            let end = some.findings.scanned_up_to;
+            // The other thread may have done it all before the first question.
+            assert_eq!(some.findings.complete, end.as_u64() == machine.frames, "stopped at {end}");
+            for pfn in (0..machine.frames).map(Pfn::new) {
+                let expected = whole.bitmap.get(pfn) || pfn >= end && some.bitmap.get(pfn);
+                assert_eq!(some.bitmap.get(pfn), expected, "frame {pfn}");
+            }
+        }
+    });
 }
 
 /// An image that can be copied from only, and not within `hole`.

@@ -213,7 +213,10 @@ impl Dump {
     fn decider<'m>(&self, machine: Option<&'m Machine<'m>>) -> Result<(Decider<'m>, Option<InMemory>)> {
         let scan = || match machine {
             // Setting up a scan may follow free lists: only if there is nothing that has done so already.
-            Some(machine) => Decider::Scan(Box::new(WindowScan::new(machine, self.level))),
+            Some(machine) => {
+                let scan = WindowScan::new(machine, self.level).with_threads(usize::from(self.num_threads));
+                Decider::Scan(Box::new(scan))
+            }
             None => Decider::Nothing,
         };
         let required = match &self.bitmap {

@@ -8,7 +8,7 @@ use crate::frames::FrameBitmap;
 use crate::machine::Machine;
 use crate::output::OutputFile;
 use crate::progress;
-use crate::scan::scan;
+use crate::scan::scan_in_threads;
 use crate::scan_report::{ScanReport, Step};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
@@ -27,6 +27,9 @@ pub struct Scan {
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
     rules: RuleSet,
+    /// Scan with this many threads
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    num_threads: u16,
     /// Write the bitmap to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -69,7 +72,7 @@ impl Scan {
         let progress = progress::for_stderr();
         let start = Instant::now();
         let mut pace = ProgressPace::start(&*progress, "Excluding unnecessary pages", machine.frames);
-        let scanned = scan(&machine, self.level, &mut pace);
+        let scanned = scan_in_threads(&machine, self.level, usize::from(self.num_threads), &mut pace);
         pace.finish();
         timed("Excluding unnecessary pages", start);
 

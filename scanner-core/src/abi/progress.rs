@@ -4,7 +4,7 @@ use super::Fixed;
 use super::status::{Failure, Status};
 use super::types::{Chunk, Findings, Setup};
 use crate::addr::{PAGE_SIZE, Pfn, PfnRange, PhysAddr};
-use crate::bitmap::Bitmap;
+use crate::bitmap::{Bitmap, clear_bits};
 use crate::info::v2::{self, Header};
 use crate::info::{Crc32c, InfoError, v1};
 use crate::level::{Counters, PageClass};
@@ -269,7 +269,9 @@ struct ChunkSink<'s> {
     tally: &'s mut Tally,
 }
 
+// Neither is inlined, so that what they need doesn't stand on the stack while pages are decided about.
 impl Sink for ChunkSink<'_> {
+    #[inline(never)]
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         let mut left = frames.intersection(self.header.frames());
         // SAFETY: set-up has checked the chunks, and their number.
@@ -296,6 +298,38 @@ impl Sink for ChunkSink<'_> {
                 self.tally.counters.add(class, bitmap.clear(left));
             }
             left.start = own.end.min(left.end);
+        }
+    }
+
+    #[inline(never)]
+    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
+        let header = self.header;
+        let at = first.as_u64().wrapping_sub(header.first_frame);
+        if first < header.frames().start || at & 63 != 0 || header.frames().end.frames_since(first) < 64 {
+            let mut left = which;
+            while left != 0 {
+                let frame = first.saturating_add(left.trailing_zeros().into());
+                self.exclude(PfnRange::from_start(frame, 1), class);
+                left &= left.wrapping_sub(1);
+            }
+            return;
+        }
+        // SAFETY: set-up has checked the chunks, and their number.
+        let chunks = unsafe { self.setup.chunks() };
+        if chunks.is_empty() {
+            let counted = self.tally.counted_to.frames_since(first).min(64) as u32;
+            let new = u64::MAX.checked_shl(counted).unwrap_or(0) & which;
+            self.tally.counters.add(class, new.count_ones().into());
+            return;
+        }
+        let shift = header.chunk_shift & 63;
+        let index = (at >> shift) as u32;
+        let Some(chunk) = chunks.get(index as usize) else { return };
+        // SAFETY: set-up has checked all chunks that have frames; this slice is the only one.
+        let words = unsafe { words(chunk, header, index) };
+        let in_chunk = at & (1_u64 << shift).wrapping_sub(1);
+        if let Some(word) = words.get_mut((in_chunk >> 6) as usize) {
+            self.tally.counters.add(class, clear_bits(word, which));
         }
     }
 

@@ -73,80 +73,100 @@ pub struct Batch {
     pub block: Option<(PageClass, u64)>,
 }
 
+/// What there is to know of the pages of one word of the bitmap, each at the bit of its frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Signs {
+    cache: u64,
+    private: u64,
+    anon: u64,
+    /// Tail pages: if they go, they went with their heads.
+    tail: u64,
+    /// Those that have to be looked at one by one.
+    other: u64,
+}
+
 impl Rules {
     /// Decides about the frames from `pfn` on whose `struct page`s `pages` starts with, at most `count` and at most up
     /// to the next one that is a multiple of 64. It decides about one at least, unless there is none.
     #[inline]
-    pub fn decide_batch(&self, pfn: Pfn, count: u64, pages: &[u8]) -> Batch {
+    pub fn decide_batch(&self, pfn: Pfn, count: u64, pages: &[u8], batch: &mut Batch) {
+        (batch.pages, batch.bad_orders, batch.block) = (0, 0, None);
+        batch.out.fill(0);
         let first_bit = (pfn.as_u64() & 63) as u32;
-        let room = 64_u32.wrapping_sub(first_bit).min(count.min(64) as u32);
-        let Batchable::Without { flags, first_type, types } = self.batch else {
-            let Some((page, behind)) = pages.split_at_checked(self.size) else { return Batch::default() };
-            return Batch::of_one(self.decide(pfn, page, behind.get(..self.size)), first_bit);
-        };
+        if let Batchable::Never = self.batch {
+            if let Some((page, behind)) = pages.split_at_checked(self.size) {
+                batch.pages = 1;
+                batch.take(self.decide(pfn, page, behind.get(..self.size)), first_bit, first_bit);
+            }
+            return;
+        }
         let (pages, _) = pages.as_chunks::<SIZE>();
-        let is_other = |page: &[u8; SIZE]| {
-            let mapcount = word::<MAPCOUNT>(page) as u32;
-            (word::<FLAGS>(page) & flags != 0) | (mapcount.wrapping_sub(first_type) <= types)
-        };
+        let room = 64_u64.wrapping_sub(first_bit.into()).min(count);
+        let wanted = pages.get(..room as usize).unwrap_or(pages);
         // What follows a large block most often is another one, of whose struct pages only the first is to be touched.
-        if pages.first().is_some_and(|page| is_other(page))
+        if wanted.first().is_some_and(|page| self.is_other(page))
             && let Verdict::Exclude { class, frames } = self.decide_other(pfn, pages, 0)
-            && frames >= u64::from(room)
+            && frames >= room
         {
-            return Batch { block: Some((class, frames)), ..Batch::default() };
+            let behind = (frames as usize).wrapping_mul(SIZE * PREFETCH_BLOCKS);
+            prefetch(pages.as_ptr().cast::<u8>().wrapping_add(behind));
+            batch.block = Some((class, frames));
+            return;
         }
-        let (mut cache, mut private, mut anon, mut tail, mut other) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-        let seen = pages.get(..room as usize).unwrap_or(pages);
-        for page in seen {
-            prefetch(page.as_ptr().wrapping_add(PREFETCH));
-            let flags = word::<FLAGS>(page);
-            // The last page comes to stand at the lowest bit.
-            cache = cache << 1 | u64::from(self.used.is_cache(flags));
-            private = private << 1 | u64::from(self.used.is_private(flags));
-            anon = anon << 1 | word::<MAPPING>(page) & 1;
-            tail = tail << 1 | word::<COMPOUND_HEAD>(page) & 1;
-            other = other << 1 | u64::from(is_other(page));
-        }
-        let seen = seen.len() as u32;
-        let unused = 64_u32.wrapping_sub(seen);
-        let ascending = |bits: u64| bits.reverse_bits().checked_shr(unused).unwrap_or(0);
-        let mut batch = Batch { pages: seen, ..Batch::default() };
-        // A tail page: if it goes, it went with its head.
-        let alone = !(ascending(tail) | ascending(other));
-        let left = self.decide_others(pfn, pages, ascending(other) & !ascending(tail), &mut batch);
-        let used = self.used.out(ascending(cache) & alone & left, ascending(private), ascending(anon) & alone & left);
+        batch.pages = wanted.len() as u32;
+        let signs = self.signs(wanted, first_bit);
+        let left =
+            self.decide_others(pfn, pages, signs.other & !signs.tail, batch) & !signs.other & !signs.tail;
+        let used = self.used.out(signs.cache & left, signs.private, signs.anon & left);
         batch.add(PageClass::Cache, used.cache);
         batch.add(PageClass::CachePrivate, used.private);
         batch.add(PageClass::User, used.user);
-        batch.out = batch.out.map(|frames| frames << first_bit);
-        batch.bad_orders <<= first_bit;
-        batch
     }
 
-    /// Decides about those of `pages` whose bit is set in `others`, one by one. Returns which of the batch are left to
-    /// be decided about: those that have not gone with one of them.
-    #[inline]
+    /// The signs of `pages`, at most 64, of which the first has its bit at `first_bit`. The time of a scan goes here.
+    #[inline(never)]
+    fn signs(&self, pages: &[[u8; SIZE]], first_bit: u32) -> Signs {
+        let mut signs = Signs::default();
+        for page in pages {
+            prefetch(page.as_ptr().wrapping_add(PREFETCH));
+            let flags = word::<FLAGS>(page);
+            // The last page comes to stand at the lowest bit.
+            signs.cache = signs.cache << 1 | u64::from(self.used.is_cache(flags));
+            signs.private = signs.private << 1 | u64::from(self.used.is_private(flags));
+            signs.anon = signs.anon << 1 | word::<MAPPING>(page) & 1;
+            signs.tail = signs.tail << 1 | word::<COMPOUND_HEAD>(page) & 1;
+            signs.other = signs.other << 1 | u64::from(self.is_other(page));
+        }
+        let unused = 64_u32.wrapping_sub(pages.len() as u32);
+        let place = |bits: u64| bits.reverse_bits().checked_shr(unused).unwrap_or(0) << (first_bit & 63);
+        Signs {
+            cache: place(signs.cache),
+            private: place(signs.private),
+            anon: place(signs.anon),
+            tail: place(signs.tail),
+            other: place(signs.other),
+        }
+    }
+
+    /// Whether a page has to be looked at by itself.
+    #[inline(always)]
+    fn is_other(&self, page: &[u8; SIZE]) -> bool {
+        let Batchable::Without { flags, first_type, types } = self.batch else { return true };
+        let mapcount = word::<MAPCOUNT>(page) as u32;
+        (word::<FLAGS>(page) & flags != 0) | (mapcount.wrapping_sub(first_type) <= types)
+    }
+
+    /// Decides about those of `pages`, the first of which is `pfn`'s, whose bit is set in `others`, one by one. Returns
+    /// which frames are left to be decided about: those that have not gone with one of them.
+    #[inline(never)]
     fn decide_others(&self, pfn: Pfn, pages: &[[u8; SIZE]], mut others: u64, batch: &mut Batch) -> u64 {
+        let first_bit = (pfn.as_u64() & 63) as u32;
         let mut left = u64::MAX;
         while others != 0 {
-            let index = others.trailing_zeros();
-            others &= others.wrapping_sub(1);
-            match self.decide_other(pfn, pages, index) {
-                Verdict::Keep => {}
-                Verdict::KeepBadOrder => batch.bad_orders |= 1 << index,
-                Verdict::Exclude { class, frames } if frames > u64::from(batch.pages.wrapping_sub(index)) => {
-                    batch.pages = index;
-                    batch.block = Some((class, frames));
-                    return left & !(u64::MAX << index);
-                }
-                Verdict::Exclude { class, frames } => {
-                    let frames = u64::MAX >> (64_u64.wrapping_sub(frames) & 63) << index;
-                    batch.add(class, frames);
-                    left &= !frames;
-                    others &= !frames;
-                }
-            }
+            let bit = others.trailing_zeros();
+            let verdict = self.decide_other(pfn, pages, bit.wrapping_sub(first_bit));
+            left &= !batch.take(verdict, bit, first_bit);
+            others &= others.wrapping_sub(1) & left;
         }
         left
     }
@@ -161,12 +181,26 @@ impl Rules {
 }
 
 impl Batch {
-    /// The page at `bit` of its word alone.
-    fn of_one(verdict: Verdict, bit: u32) -> Self {
+    /// Takes in what has been decided about the page at `bit` of its word. The batch starts at `first_bit`, and ends
+    /// before a page that stands for more than the batch has. Returns the bits of the pages that need no other decision.
+    fn take(&mut self, verdict: Verdict, bit: u32, first_bit: u32) -> u64 {
         match verdict {
-            Verdict::Keep => Self { pages: 1, ..Self::default() },
-            Verdict::KeepBadOrder => Self { pages: 1, bad_orders: 1 << (bit & 63), ..Self::default() },
-            Verdict::Exclude { class, frames } => Self { block: Some((class, frames)), ..Self::default() },
+            Verdict::Keep => 0,
+            Verdict::KeepBadOrder => {
+                self.bad_orders |= 1 << (bit & 63);
+                0
+            }
+            Verdict::Exclude { class, frames } => {
+                let before = bit.wrapping_sub(first_bit);
+                if frames > u64::from(self.pages.wrapping_sub(before)) {
+                    self.pages = before;
+                    self.block = Some((class, frames));
+                    return u64::MAX << (bit & 63);
+                }
+                let gone = u64::MAX >> (64_u64.wrapping_sub(frames) & 63) << (bit & 63);
+                self.add(class, gone);
+                gone
+            }
         }
     }
 
@@ -186,6 +220,8 @@ fn word<const AT: usize>(page: &[u8; SIZE]) -> u64 {
 
 /// How far ahead of the page that is looked at, in bytes.
 const PREFETCH: usize = 16 << 10;
+/// How many blocks ahead, if they are all as large as the one that was just found.
+const PREFETCH_BLOCKS: usize = 8;
 
 /// Asks the processor for the cache line at `at`, wherever that is.
 #[inline(always)]

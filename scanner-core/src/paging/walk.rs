@@ -127,6 +127,8 @@ impl AddressSpace {
     ///
     /// # Errors
     /// See [`ReadError`]; `buf` may then be partly written.
+    // Not inlined, for the same reason.
+    #[inline(never)]
     pub fn read<M: PhysicalMemory + ?Sized>(
         &self,
         memory: &M,

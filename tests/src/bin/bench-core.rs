@@ -31,10 +31,14 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let generation = Generation::named(&arguments.kernel).expect("a generation that `cdbitmap synth --list` names");
+    let generation =
+        Generation::named(&arguments.kernel).expect("a generation that `cdbitmap synth --list` names");
     let memory = arguments.memory << 30;
     let mut room = Room::new(MachineInMemory::array_size(memory));
-    println!("machine of {} GiB, Linux {}, one core, medians of {}", arguments.memory, generation.release, arguments.rounds);
+    println!(
+        "machine of {} GiB, Linux {}, one core, medians of {}",
+        arguments.memory, generation.release, arguments.rounds
+    );
     println!(
         "{:<9} {:>10} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9} {:>9}",
         "profile", "frames", "read s", "scan s", "GB/s", "ns/page", "of read", "seal s", "excluded"
@@ -72,7 +76,13 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
             let mut chunks = [&mut words[..]];
             let mut bitmap = Bitmap::new(all, 63, &mut chunks).expect("one chunk for all");
             let mut sink = BitmapSink::new(&mut bitmap);
-            Scan::new(rules, &machine.sections, ranges).run(memory, all.end, &mut scratch, &mut sink, &mut Unhurried);
+            Scan::new(rules, &machine.sections, ranges).run(
+                memory,
+                all.end,
+                &mut scratch,
+                &mut sink,
+                &mut Unhurried,
+            );
             excluded = sink.counters.total();
         }));
         seal.push(seconds(|| {

@@ -14,6 +14,7 @@ use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Unreadable};
 use std::sync::LazyLock;
 use std::time::Duration;
+use tempfile::NamedTempFile;
 
 /// An image with other bytes at some places.
 pub struct Planted<'i> {
@@ -143,6 +144,8 @@ fn size_of_place(chunk: u64) -> u64 {
 
 /// A machine of several sections, and the bitmap that its producer would have made.
 pub struct SimulatedMachine {
+    /// Its vmcore.
+    pub file: NamedTempFile,
     /// Its memory, without the bitmap.
     pub image: Box<dyn MemoryImage>,
     /// The bitmap in version 1.
@@ -181,12 +184,12 @@ pub static MACHINE: LazyLock<SimulatedMachine> = LazyLock::new(|| {
         header.free_pages -= 64;
     }
     let at = room.start.addr().as_u64();
-    SimulatedMachine { site: Site { at, chunks: at + 0x8000, sealed: true }, v1, v2, image }
+    SimulatedMachine { file, site: Site { at, chunks: at + 0x8000, sealed: true }, v1, v2, image }
 });
 
 impl SimulatedMachine {
     /// The bitmap in `version`.
-    pub fn file(&self, version: Version) -> &BitmapFile {
+    pub fn file_of(&self, version: Version) -> &BitmapFile {
         match version {
             Version::V1 => &self.v1,
             Version::V2 => &self.v2,
@@ -195,7 +198,7 @@ impl SimulatedMachine {
 
     /// The machine with its bitmap in `version`.
     pub fn planted(&self, version: Version) -> Planted<'_> {
-        Planted::new(&*self.image).put_all(pieces(self.file(version), self.site))
+        Planted::new(&*self.image).put_all(pieces(self.file_of(version), self.site))
     }
 
     /// The direct map's address of the structure.

@@ -34,7 +34,7 @@ fn each_way_leads_to_it() {
             let machine = Machine::new(&image, RuleSet::Makedumpfile).unwrap();
             let mut found = Found::new(&machine, &clues, JOB).unwrap();
             assert_eq!((found.report().found_by, found.report().address), (by, at));
-            let expected = FrameBitmap::from_bytes(&MACHINE.file(version).bits.to_bytes(), machine.frames);
+            let expected = FrameBitmap::from_bytes(&MACHINE.file_of(version).bits.to_bytes(), machine.frames);
             assert!(kept(&mut found, machine.frames, 4096) == expected, "{by}");
         }
     }
@@ -99,7 +99,7 @@ fn a_copy_of_it_is_a_bitmap_file() {
         let found = find(&image, None, &by_address(MACHINE.site.at)).unwrap();
         let path = directory.path().join("bitmap");
         found.reader.copy_to(OutputFile::create(&path, true).unwrap()).unwrap();
-        let (copy, left) = (BitmapFile::read(&path).unwrap(), MACHINE.file(version));
+        let (copy, left) = (BitmapFile::read(&path).unwrap(), MACHINE.file_of(version));
         assert!(copy.to_bytes().unwrap() == left.to_bytes().unwrap());
     }
 }

@@ -17,6 +17,7 @@ use crate::kdump::{BLOCK_SIZE, Codec, DumpIdentity};
 use crate::output::OutputFile;
 use crate::progress::Progress;
 use crate::{Error, Result};
+use scanner_core::classify::BLOCK_FRAMES;
 use scanner_core::{PAGE_SIZE, Pfn};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -31,7 +32,7 @@ pub struct DumpOptions {
     pub codec: Codec,
     /// Threads that compress; 0 and 1 do it without any further thread.
     pub threads: usize,
-    /// Bytes of bitmap that the filter sees at a time (makedumpfile's cyclic buffer); at least 8.
+    /// Bytes of bitmap that the filter sees at a time (makedumpfile's cyclic buffer); at least 64.
     pub buffer_bytes: u64,
     /// Whether to write a flattened stream.
     pub flattened: bool,
@@ -178,7 +179,9 @@ fn write_bitmap2(
 ) -> Result<Bitmap2> {
     let bitmap2 = Bitmap2::new(sink, layout)?;
     let candidates = Candidates::new(facts, options.exists.as_ref().unwrap_or(&facts.exists));
-    let window_frames = options.buffer_bytes.saturating_mul(8).clamp(64, Pfn::END.as_u64()) / 64 * 64;
+    // Whole blocks, so that what is lost with an unreadable one doesn't depend on the windows.
+    let window_frames = options.buffer_bytes.saturating_mul(8).clamp(BLOCK_FRAMES, Pfn::END.as_u64());
+    let window_frames = window_frames / BLOCK_FRAMES * BLOCK_FRAMES;
     progress.start("Excluding unnecessary pages", report.max_mapnr);
     for window in windows(report.max_mapnr, window_frames) {
         let mut keep = candidates.window(window);

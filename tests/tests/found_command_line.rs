@@ -1,0 +1,92 @@
+//! The command line on a vmcore with a bitmap in its memory: `dump --bitmap`, `extract`, `verify`.
+
+use cdbitmap::commands::{Answer, CommandLine};
+use cdbitmap::error::ExitCode;
+use cdbitmap::image::MemoryImage;
+use cdbitmap::verdict::{Asked, Subject, Verdict, verify};
+use clap::Parser;
+use cross_tests::planted::{MACHINE, pieces};
+use scanner_core::DumpLevel;
+use scanner_core::info::Version;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Runs `cdbitmap` with `arguments`, separated by spaces.
+fn run(arguments: &str) -> cdbitmap::Result<Answer> {
+    let words = std::iter::once("cdbitmap").chain(arguments.split_whitespace());
+    CommandLine::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).run()
+}
+
+/// A directory with the machine as a vmcore that has `planted` in its memory.
+fn bench(planted: &[(u64, Vec<u8>)]) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let vmcore = directory.path().join("vmcore");
+    fs::copy(MACHINE.file.path(), &vmcore).unwrap();
+    let file = File::options().write(true).open(&vmcore).unwrap();
+    for (at, bytes) in planted {
+        file.write_all_at(bytes, offset(&*MACHINE.image, *at)).unwrap();
+    }
+    (directory, vmcore)
+}
+
+/// Where the file has physical address `at`.
+fn offset(image: &dyn MemoryImage, at: u64) -> u64 {
+    let segments = &image.facts().segments;
+    let holds = |start: u64, size: u64| (start..start + size).contains(&at);
+    let segment = segments.iter().find(|s| holds(s.phys.as_u64(), s.file_size)).unwrap();
+    segment.offset + (at - segment.phys.as_u64())
+}
+
+/// Whether two dumps have the same bytes.
+fn same(a: &Path, b: &Path) -> bool {
+    fs::read(a).unwrap() == fs::read(b).unwrap()
+}
+
+#[test]
+fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
+    for version in [Version::V1, Version::V2] {
+        let (directory, vmcore) = bench(&pieces(MACHINE.file_of(version), MACHINE.site));
+        let path = |name: &str| directory.path().join(name);
+        let (core, address) = (vmcore.display(), MACHINE.site.at);
+        for (name, source) in [("auto", "auto"), ("required", "required")] {
+            let out = path(name);
+            run(&format!("dump {core} {} --bitmap {source} --bitmap-address {address:#x}", out.display()))
+                .unwrap();
+        }
+        let bitmap = path("bitmap");
+        run(&format!("extract {core} -o {} --bitmap-address {address}", bitmap.display())).unwrap();
+        run(&format!("dump {core} {} --bitmap {}", path("file").display(), bitmap.display())).unwrap();
+        assert!(same(&path("auto"), &path("file")) && same(&path("required"), &path("file")));
+
+        // The place that was made for the bitmap in a free block is kept: more than need be, and nothing is missing.
+        let asked = Asked { level: Some(DumpLevel::all()), ..Asked::default() };
+        let report = verify(&Subject::open(&bitmap).unwrap(), Some(&*MACHINE.image), asked).unwrap();
+        assert_eq!(report.verdict, Verdict::KeepsMore);
+    }
+}
+
+#[test]
+fn without_one_there_is_a_scan_or_an_error() {
+    let mut torn = pieces(&MACHINE.v2, MACHINE.site);
+    torn[0].1[100] ^= 1;
+    for (planted, address) in
+        [(&[][..], ""), (&torn[..], &*format!("--bitmap-address {:#x}", MACHINE.site.at))]
+    {
+        let (directory, vmcore) = bench(planted);
+        let path = |name: &str| directory.path().join(name);
+        let core = vmcore.display();
+        run(&format!("dump {core} {} --bitmap auto {address}", path("auto").display())).unwrap();
+        run(&format!("dump {core} {}", path("scan").display())).unwrap();
+        assert!(same(&path("auto"), &path("scan")));
+        for command in ["dump {core} {out} --bitmap required", "extract {core} -o {out}"] {
+            let arguments = command.replace("{core}", &core.to_string());
+            let arguments = arguments.replace("{out}", &path("no").display().to_string());
+            let error = run(&format!("{arguments} {address}")).unwrap_err();
+            assert_eq!(error.exit_code(), ExitCode::Unusable, "{error}");
+            assert!(error.to_string().starts_with(&core.to_string()), "{error}");
+            assert!(!path("no").exists());
+        }
+    }
+}

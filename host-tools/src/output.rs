@@ -23,6 +23,9 @@ pub struct OutputFile {
     /// Where [`append`](Self::append) goes on.
     end: u64,
     written: u64,
+    /// Bytes after which the disk is full, for tests.
+    #[cfg(test)]
+    room: u64,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,21 @@ impl OutputFile {
     }
 
     fn new(target: &Path, kind: Kind, seekable: bool) -> Self {
-        Self { target: target.to_owned(), kind, seekable, end: 0, written: 0 }
+        Self {
+            target: target.to_owned(),
+            kind,
+            seekable,
+            end: 0,
+            written: 0,
+            #[cfg(test)]
+            room: u64::MAX,
+        }
+    }
+
+    /// The same, on a disk that has room for so many bytes.
+    #[cfg(test)]
+    pub(crate) fn with_room(self, room: u64) -> Self {
+        Self { room, ..self }
     }
 
     /// The path that it will have.
@@ -183,6 +200,12 @@ impl OutputFile {
     }
 
     fn count(&mut self, bytes: &[u8], result: io::Result<()>) -> Result<()> {
+        #[cfg(test)]
+        let result = if bytes.len() as u64 > self.room.saturating_sub(self.written) {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            result
+        };
         result.map_err(|e| self.failed(e))?;
         self.written += bytes.len() as u64;
         Ok(())

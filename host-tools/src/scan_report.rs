@@ -1,7 +1,7 @@
 //! What a scan found, for people and for scripts.
 
 use crate::dump::candidates::Candidates;
-use crate::dump::pipeline::is_zero;
+use crate::dump::zero::is_zero;
 use crate::frames::FrameBitmap;
 use crate::image::MemoryImage;
 use crate::kdump::{BLOCK_SIZE, bitmap_blocks, header::PageDesc};

@@ -172,7 +172,7 @@ impl Dump {
     /// # Errors
     /// If the image can't be scanned, the bitmap not be used, or the dump not be written.
     pub fn run(&self) -> Result<()> {
-        let image = self.image.open_in_windows()?;
+        let image = self.image.open_in_pieces()?;
         let here = |error: Error| error.at(&self.image.image);
         let to_stdout = self.output == Path::new("-");
         let mut options = DumpOptions {

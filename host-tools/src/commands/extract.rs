@@ -35,7 +35,7 @@ impl Extract {
     /// If there is no valid bitmap, or it can't be written.
     pub fn run(&self) -> Result<()> {
         let path = &self.image.image;
-        let image = self.image.open_in_windows()?;
+        let image = self.image.open_in_pieces()?;
         // Only a virtual address needs to know the kernel.
         let machine = Machine::new(&*image, RuleSet::Makedumpfile).ok();
         let space = machine.as_ref().map(|machine| &machine.layout.space);

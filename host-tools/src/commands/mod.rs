@@ -135,8 +135,8 @@ impl ImageArgs {
     ///
     /// # Errors
     /// See [`open()`].
-    pub fn open_in_windows(&self) -> Result<Box<dyn MemoryImage>> {
-        self.options.open_by(&self.image, Access::Windows)
+    pub fn open_in_pieces(&self) -> Result<Box<dyn MemoryImage>> {
+        self.options.open_by(&self.image, Access::Pieces)
     }
 }
 

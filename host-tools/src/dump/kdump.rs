@@ -92,6 +92,9 @@ const BITMAP_PIECE: usize = 64 << 10;
 /// Bytes of descriptors that are written at a time.
 const DESC_PIECE: usize = 8192 * PageDesc::SIZE;
 
+/// Bytes of page data that are written at a time: large writes, whatever the pages compress to.
+const DATA_PIECE: usize = 1 << 20;
+
 /// Writes the dump of the frames of `image` that `filter` keeps to `out`.
 ///
 /// # Errors
@@ -128,17 +131,18 @@ pub fn write(
         descriptors: Vec::with_capacity(DESC_PIECE),
         descriptors_at: layout.descriptors,
         zero_page: PageDesc { offset: data, size: PAGE_SIZE as u32, flags: 0 },
+        data: Vec::with_capacity(DATA_PIECE),
         data_at: data,
         report,
         progress,
     };
     progress.start("Copying data", writer.report.kept);
     if share_zero {
-        writer.sink.write_at(data, &[0; PAGE_SIZE])?;
-        writer.data_at += PAGE_SIZE as u64;
+        writer.data.resize(PAGE_SIZE, 0);
     }
     pipeline::run(image, Recipe { codec: options.codec, share_zero }, options.threads, &mut writer)?;
     writer.flush_descriptors()?;
+    writer.flush_data()?;
     progress.finish();
 
     let PageWriter { mut sink, mut report, data_at, .. } = writer;
@@ -319,6 +323,8 @@ struct PageWriter<'a> {
     descriptors: Vec<u8>,
     descriptors_at: u64,
     zero_page: PageDesc,
+    /// Page data to be written, and where they go.
+    data: Vec<u8>,
     data_at: u64,
     report: DumpReport,
     progress: &'a dyn Progress,
@@ -333,6 +339,31 @@ impl PageWriter<'_> {
         }
         Ok(())
     }
+
+    fn flush_data(&mut self) -> Result<()> {
+        if !self.data.is_empty() {
+            self.sink.write_at(self.data_at, &self.data)?;
+            self.data_at += self.data.len() as u64;
+            self.data.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes `bytes` behind the data so far, or keeps them until there are more.
+    fn put_data(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.data.len() + bytes.len() > DATA_PIECE {
+            self.flush_data()?;
+        }
+        // What is large already is not copied once more.
+        if bytes.len() > DATA_PIECE / 2 {
+            self.flush_data()?;
+            self.sink.write_at(self.data_at, bytes)?;
+            self.data_at += bytes.len() as u64;
+        } else {
+            self.data.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
 }
 
 impl Feed for PageWriter<'_> {
@@ -341,7 +372,7 @@ impl Feed for PageWriter<'_> {
     }
 
     fn take(&mut self, batch: &Batch) -> Result<()> {
-        let mut offset = self.data_at;
+        let mut offset = self.data_at + self.data.len() as u64;
         for page in &batch.pages {
             let desc = match *page {
                 StoredPage::SharedZero => {
@@ -360,10 +391,7 @@ impl Feed for PageWriter<'_> {
         if self.descriptors.len() + BATCH * PageDesc::SIZE > DESC_PIECE {
             self.flush_descriptors()?;
         }
-        if !batch.data().is_empty() {
-            self.sink.write_at(self.data_at, batch.data())?;
-        }
-        self.data_at = offset;
+        self.put_data(batch.data())?;
         self.report.unreadable += batch.unreadable.len() as u64;
         self.report.first_unreadable = self.report.first_unreadable.or(batch.unreadable.first().copied());
         self.progress.advance(batch.frames.len() as u64);

@@ -5,6 +5,7 @@ mod head;
 pub mod kdump;
 pub mod pipeline;
 mod sink;
+pub mod zero;
 
 use crate::Result;
 use scanner_core::PfnRange;

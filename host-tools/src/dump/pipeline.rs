@@ -4,6 +4,7 @@
 //! the order of the frames; there are never more batches under way than were made at the start, so a slow disk
 //! slows the reading instead of filling the memory.
 
+use super::zero::is_zero;
 use crate::image::MemoryImage;
 use crate::kdump::codec::{Codec, Compressor};
 use crate::{Error, Result};
@@ -106,9 +107,13 @@ fn inline(image: &dyn MemoryImage, recipe: Recipe, feed: &mut dyn Feed) -> Resul
 /// A batch to be compressed, and where it goes when that is done.
 type Job = (Batch, Sender<Batch>);
 
+/// Batches for so many threads: one for each to work on, one to be next, and one that is being written.
+fn batches(threads: usize) -> usize {
+    2 * threads + 1
+}
+
 fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut dyn Feed) -> Result<()> {
-    // One for each thread to work on, one to be next, and one that is being written.
-    let batches = 2 * threads + 1;
+    let batches = batches(threads);
     std::thread::scope(|scope| {
         let (jobs, queue) = bounded::<Job>(batches);
         for number in 0..threads {
@@ -154,73 +159,197 @@ fn thread_died() -> Error {
     Error::failure("a thread that compresses pages died")
 }
 
+/// Pages that are read in one go, if they follow one another: what a system call or a window costs is then nothing
+/// beside what is copied, and they are still in a near cache when they are compressed.
+const RUN: usize = 64;
+
 /// Compresses batches, one at a time.
 struct Worker<'a> {
     image: &'a dyn MemoryImage,
     recipe: Recipe,
     compressor: Compressor,
-    scratch: Box<[u8; PAGE_SIZE]>,
+    /// Room for a run that has to be read.
+    pages: Vec<[u8; PAGE_SIZE]>,
 }
 
 impl<'a> Worker<'a> {
     fn new(image: &'a dyn MemoryImage, recipe: Recipe) -> Result<Self> {
         let compressor = Compressor::new(recipe.codec)?;
-        Ok(Self { image, recipe, compressor, scratch: Box::new([0; PAGE_SIZE]) })
+        Ok(Self { image, recipe, compressor, pages: vec![[0; PAGE_SIZE]; RUN] })
     }
 
     /// Reads and stores the frames of `batch`.
     fn store(&mut self, batch: &mut Batch) {
-        batch.pages.clear();
-        batch.unreadable.clear();
-        batch.used = 0;
-        for &frame in &batch.frames {
-            let addr = frame.addr();
-            let page = match self.image.view(addr, PAGE_SIZE).and_then(<[u8]>::first_chunk) {
-                Some(page) => page,
-                None => {
-                    if self.image.read(addr, &mut *self.scratch).is_err() {
-                        self.scratch.fill(0);
-                        batch.unreadable.push(frame);
-                    }
-                    &*self.scratch
-                }
-            };
-            if self.recipe.share_zero && is_zero(page) {
-                batch.pages.push(StoredPage::SharedZero);
-                continue;
+        let Batch { frames, pages, unreadable, room, used } = batch;
+        pages.clear();
+        unreadable.clear();
+        *used = 0;
+        let neighbours = |a: &Pfn, b: &Pfn| b.frames_since(*a) == 1;
+        for run in frames.chunk_by(neighbours).flat_map(|run| run.chunks(RUN)) {
+            let in_place = self.image.view(run[0].addr(), run.len() * PAGE_SIZE);
+            if in_place.is_none() {
+                read_run(self.image, run, &mut self.pages[..run.len()], unreadable);
             }
-            let room = &mut batch.room[batch.used..];
-            let (size, codec) = match self.compressor.compress(page, room) {
-                Some(size) => (size, self.recipe.codec),
-                None => {
-                    room[..PAGE_SIZE].copy_from_slice(page);
-                    (PAGE_SIZE, Codec::Raw)
-                }
-            };
-            batch.used += size;
-            batch.pages.push(StoredPage::Data { size: size as u32, codec });
+            let contents = in_place.map_or(&self.pages[..run.len()], |bytes| bytes.as_chunks().0);
+            for page in contents {
+                let (stored, size) = store_page(page, self.recipe, &mut self.compressor, &mut room[*used..]);
+                pages.push(stored);
+                *used += size;
+            }
         }
     }
 }
 
-/// Whether a page is all zeros.
-pub fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
-    // Pieces that are long enough for vector instructions, and short enough to stop early in most pages.
-    page.as_chunks::<256>().0.iter().all(|piece| piece.iter().fold(0, |bits, byte| bits | byte) == 0)
+/// Reads the pages of `run`, frames that follow one another. Those that can't be read are zeros, and named.
+fn read_run(image: &dyn MemoryImage, run: &[Pfn], pages: &mut [[u8; PAGE_SIZE]], unreadable: &mut Vec<Pfn>) {
+    if image.read(run[0].addr(), pages.as_flattened_mut()).is_ok() {
+        return;
+    }
+    for (&frame, page) in run.iter().zip(pages) {
+        if image.read(frame.addr(), page).is_err() {
+            page.fill(0);
+            unreadable.push(frame);
+        }
+    }
+}
+
+/// Stores `page` at the start of `room`. Returns how, and in how many bytes.
+fn store_page(
+    page: &[u8; PAGE_SIZE],
+    recipe: Recipe,
+    compressor: &mut Compressor,
+    room: &mut [u8],
+) -> (StoredPage, usize) {
+    if recipe.share_zero && is_zero(page) {
+        return (StoredPage::SharedZero, 0);
+    }
+    let (size, codec) = match compressor.compress(page, room) {
+        Some(size) => (size, recipe.codec),
+        None => {
+            room[..PAGE_SIZE].copy_from_slice(page);
+            (PAGE_SIZE, Codec::Raw)
+        }
+    };
+    (StoredPage::Data { size: size as u32, codec }, size)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::ImageFacts;
+    use crate::image::elf::ElfImage;
+    use crate::image::file::PlainFile;
+    use crate::image::testing::ElfBuilder;
+    use scanner_core::{PhysAddr, PhysicalMemory, Unreadable};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::time::Duration;
+
+    /// Memory without end, each page with its number, that counts the pages read. Reads fail if they touch `bad`.
+    struct Numbers {
+        read: AtomicU64,
+        bad: Option<Pfn>,
+    }
+
+    impl Numbers {
+        fn new(bad: Option<Pfn>) -> Self {
+            Self { read: AtomicU64::new(0), bad }
+        }
+    }
+
+    impl PhysicalMemory for Numbers {
+        fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+            for (i, page) in (0..).zip(buf.chunks_mut(PAGE_SIZE)) {
+                let pfn = addr.pfn().as_u64() + i;
+                if self.bad == Some(Pfn::new(pfn)) {
+                    return Err(Unreadable { addr });
+                }
+                page.fill(pfn as u8);
+                self.read.fetch_add(1, SeqCst);
+            }
+            Ok(())
+        }
+    }
+
+    impl MemoryImage for Numbers {
+        fn facts(&self) -> &ImageFacts {
+            static FACTS: LazyLock<ElfImage> = LazyLock::new(|| {
+                let elf = ElfBuilder::new().load(0, PAGE_SIZE as u64, &[0]).build();
+                ElfImage::from_bytes(PlainFile::InMemory(elf)).unwrap()
+            });
+            FACTS.facts()
+        }
+    }
+
+    /// Gives frames without end, and takes them back slowly.
+    struct SlowDisk<'a> {
+        image: &'a Numbers,
+        given: u64,
+        taken: u64,
+        batches: u64,
+        /// The most pages that were read and not taken yet.
+        most_under_way: u64,
+        unreadable: Vec<Pfn>,
+    }
+
+    impl<'a> SlowDisk<'a> {
+        fn new(image: &'a Numbers, batches: u64) -> Self {
+            Self { image, given: 0, taken: 0, batches, most_under_way: 0, unreadable: Vec::new() }
+        }
+    }
+
+    impl Feed for SlowDisk<'_> {
+        fn fill(&mut self, frames: &mut Vec<Pfn>) -> Result<()> {
+            if self.given / (BATCH as u64) < self.batches {
+                frames.extend((self.given..).take(BATCH).map(Pfn::new));
+                self.given += BATCH as u64;
+            }
+            Ok(())
+        }
+
+        fn take(&mut self, batch: &Batch) -> Result<()> {
+            // Long enough for the others to read all that they are let.
+            std::thread::sleep(Duration::from_millis(5));
+            self.most_under_way = self.most_under_way.max(self.image.read.load(SeqCst) - self.taken);
+            assert_eq!(batch.frames[0], Pfn::new(self.taken), "in order");
+            self.taken += batch.frames.len() as u64;
+            self.unreadable.extend(&batch.unreadable);
+            if self.batches == u64::MAX && self.taken >= 4 * BATCH as u64 {
+                return Err(Error::failure("the disk is full"));
+            }
+            Ok(())
+        }
+    }
+
+    const RECIPE: Recipe = Recipe { codec: Codec::Lzo, share_zero: true };
 
     #[test]
-    fn one_bit_makes_a_page_not_zero() {
-        let mut page = [0; PAGE_SIZE];
-        assert!(is_zero(&page));
-        for at in [0, 255, 256, PAGE_SIZE - 1] {
-            page[at] = 0x80;
-            assert!(!is_zero(&page));
-            page[at] = 0;
+    fn a_slow_disk_slows_the_reading_and_nothing_grows() {
+        for threads in [1, 2, 5] {
+            let image = Numbers::new(None);
+            let mut disk = SlowDisk::new(&image, 40);
+            run(&image, RECIPE, threads, &mut disk).unwrap();
+            assert_eq!((disk.taken, image.read.load(SeqCst)), (40 * BATCH as u64, 40 * BATCH as u64));
+            let limit = if threads == 1 { 1 } else { batches(threads) as u64 } * BATCH as u64;
+            assert!(disk.most_under_way <= limit, "{threads} threads: {}", disk.most_under_way);
         }
+    }
+
+    #[test]
+    fn a_disk_that_gets_full_ends_it_all() {
+        for threads in [1, 3] {
+            let image = Numbers::new(None);
+            let error = run(&image, RECIPE, threads, &mut SlowDisk::new(&image, u64::MAX)).unwrap_err();
+            assert_eq!(error.to_string(), "the disk is full");
+            assert!(image.read.load(SeqCst) <= (4 + batches(threads) as u64) * BATCH as u64);
+        }
+    }
+
+    #[test]
+    fn one_bad_page_of_a_run_costs_only_itself() {
+        let image = Numbers::new(Some(Pfn::new(70)));
+        let mut disk = SlowDisk::new(&image, 2);
+        run(&image, RECIPE, 2, &mut disk).unwrap();
+        assert_eq!((disk.unreadable, disk.taken), (vec![Pfn::new(70)], 2 * BATCH as u64));
     }
 }

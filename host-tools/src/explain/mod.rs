@@ -5,7 +5,7 @@ mod fields;
 pub use fields::Fields;
 
 use crate::Result;
-use crate::dump::pipeline::is_zero;
+use crate::dump::zero::is_zero;
 use crate::image::MemoryImage;
 use crate::machine::Machine;
 use crate::reference::{

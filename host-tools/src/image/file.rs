@@ -8,21 +8,21 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How much of a file is mapped.
+/// How a file is looked at, unless it is of `/proc`: those are seen through [`Windows`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// All of it, unless it is of `/proc`: fastest, and what was looked at counts as memory of this process.
+    /// All of it is mapped: fastest for looks at many places, and what was looked at counts as memory of this process.
     #[default]
     Whole,
-    /// A few windows at a time: little memory, whatever the file's size.
-    Windows,
+    /// It is read, piece by piece: little memory, whatever the file's size, and just as fast if the pieces are large.
+    Pieces,
 }
 
 /// The bytes of a file as they are on disk. They are only read.
 ///
-/// A mapping of the whole file is the rule: nothing is copied, and a scan is fastest. `/proc/vmcore`, and files
-/// of which a job is to take little memory, are seen through [`Windows`] instead. Files that can't be mapped (some
-/// network file systems) are read with `pread`.
+/// A mapping of the whole file is the rule: nothing is copied, and a scan is fastest. `/proc/vmcore` is seen through
+/// [`Windows`] instead: reading it is slow, and mapping all of it takes page tables. Files of which a job is to take
+/// little memory, or that can't be mapped (some network file systems), are read with `pread`.
 ///
 /// **Hazard:** if someone cuts the file off while it is mapped, a touch of what is gone ends the process with
 /// SIGBUS; there is no way to turn that into an error without a signal handler. A vmcore that is still being
@@ -46,8 +46,11 @@ impl PlainFile {
     /// The file can't be opened, or has no size that can be found out.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let (file, size) = open(path)?;
-        if access == Access::Windows || is_of_proc(&file) {
+        if is_of_proc(&file) {
             return Ok(Self::Windowed(Box::new(Windows::new(file, size))));
+        }
+        if access == Access::Pieces {
+            return Ok(Self::Unmapped(file, size));
         }
         // SAFETY: The mapping is read-only and private to this value, which hands out its bytes only as long as it
         // lives. That nobody else changes the file meanwhile can't be enforced: other processes' writes show up as

@@ -1,6 +1,7 @@
 //! ELF vmcores built in memory, for the tests of the images.
 
 use super::file::{Access, PlainFile};
+use super::windows::Windows;
 use std::io::Write;
 
 /// An ELF note, padded to 4 bytes.
@@ -37,7 +38,8 @@ pub fn mapped(bytes: &[u8]) -> PlainFile {
 
 /// A file of these contents that is seen through windows.
 pub fn windowed(bytes: &[u8]) -> PlainFile {
-    PlainFile::open(file(bytes).path(), Access::Windows).unwrap()
+    let windows = Windows::new(file(bytes).reopen().unwrap(), bytes.len() as u64);
+    PlainFile::Windowed(Box::new(windows))
 }
 
 /// A file of these contents that is not mapped.

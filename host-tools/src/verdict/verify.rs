@@ -4,7 +4,7 @@ use super::subject::Subject;
 use super::{Frames, MAX_RANGES, because, differing_line};
 use crate::bitmap_file::{BitmapReader, Counted, FileAsMemory, Info};
 use crate::dump::candidates::Candidates;
-use crate::dump::pipeline::is_zero;
+use crate::dump::zero::is_zero;
 use crate::frames::FrameBitmap;
 use crate::image::MemoryImage;
 use crate::machine::Machine;

@@ -189,7 +189,9 @@ struct BadPage(&'static ElfImage, u64);
 
 impl PhysicalMemory for BadPage {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
-        if addr.pfn().as_u64() == self.1 { Err(Unreadable { addr }) } else { self.0.read(addr, buf) }
+        let first = addr.pfn().as_u64();
+        let is_bad = (first..first + buf.len().div_ceil(PAGE_SIZE) as u64).contains(&self.1);
+        if is_bad { Err(Unreadable { addr }) } else { self.0.read(addr, buf) }
     }
 }
 
@@ -233,6 +235,23 @@ fn a_dump_that_fails_leaves_nothing_behind() {
     let full = OutputFile::create(Path::new("/dev/full"), false).unwrap();
     let error = write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, full, &Silent).unwrap_err();
     assert!(error.to_string().contains("Make room"), "{error}");
+}
+
+#[test]
+fn a_disk_that_gets_full_midway_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = dump(elf(), |_| true, &DumpOptions::default()).1.written;
+    for (threads, flattened) in [(1, false), (3, false), (3, true)] {
+        let options = DumpOptions { threads, flattened, ..DumpOptions::default() };
+        // A bitmap, descriptors or page data may be what does not fit.
+        for limit in [0, 5000, 14000, 200_000, whole - 1] {
+            let out = OutputFile::create(&directory.path().join("dump"), false).unwrap().with_room(limit);
+            let error =
+                write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, out, &Silent).unwrap_err();
+            assert!(error.to_string().contains("Make room"), "{limit}: {error}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
 }
 
 #[test]

@@ -77,6 +77,15 @@ fn a_c_program_scans_a_machine() {
     assert!(header.chunks(&output.stdout).unwrap().iter().all(|chunk| chunk.is_sealed()));
 }
 
+#[test]
+fn the_kernel_module_has_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let module = include_str!("../kernel-module/main.c");
+    assert!(module.contains(&format!("MODULE_VERSION(\"{version}\");\n")));
+    let dkms = include_str!("../kernel-module/dkms.conf");
+    assert!(dkms.contains(&format!("PACKAGE_VERSION=\"{version}\"\n")));
+}
+
 /// The static library for this machine. Cargo builds it for nobody but whoever asks: a test can't depend on it.
 fn library() -> PathBuf {
     let test = std::env::current_exe().unwrap();

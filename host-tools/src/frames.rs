@@ -162,9 +162,11 @@ impl FrameBitmap {
 
     /// Keeps only the bits that `other` has too.
     pub fn intersect(&mut self, other: &Self) {
-        for (i, word) in self.words.iter_mut().enumerate() {
-            *word &= other.words.get(i).copied().unwrap_or(0);
-        }
+        // Side by side rather than by index, so that the compiler takes many words at once.
+        let shared = other.words.len().min(self.words.len());
+        let (both, rest) = self.words.split_at_mut(shared);
+        both.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
+        rest.fill(0);
     }
 
     /// The bytes as they stand in a file: `frames / 8`, rounded up.

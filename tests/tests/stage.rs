@@ -5,7 +5,7 @@ use cdbitmap::image::{MemoryImage, OpenOptions, open};
 use cdbitmap::machine::Machine as ScannedMachine;
 use cdbitmap::stage::area::{Area, Facts, Job};
 use crash_stage::machine::Machine;
-use crash_stage::stage::{self, End, Progress};
+use crash_stage::stage::{self, End, Exception, Progress};
 use cross_tests::fixture::Fixture;
 use cross_tests::stage::image;
 use scanner_core::info::v2::{Header, NOT_COUNTED, Producer, State};
@@ -120,7 +120,8 @@ impl Crashed {
         // SAFETY: the area and the memory in its ranges are there, and nobody else uses them.
         unsafe {
             let ended = stage::scan::<Simulated>(start, block, &self.progress);
-            stage::finish::<Simulated>(start, block, &self.progress, end.unwrap_or(ended));
+            let exception = Exception { vector: 14, error: 0, ip: 0, address: 0x5000 };
+            stage::finish::<Simulated>(start, block, &self.progress, end.unwrap_or(ended), &exception);
             ended
         }
     }
@@ -199,6 +200,7 @@ fn a_stage_that_is_stopped_keeps_what_it_has_not_decided_about() {
             assert!(header.unscanned_pages > 0);
             // Of a scan that was left in the middle nobody knows what it had counted.
             assert_eq!(header.user_pages == NOT_COUNTED, end.is_some());
+            assert_eq!(header.first_unreadable == 0x5000, end.is_some());
             let bits = crashed.bits();
             assert!(bits.words().iter().zip(whole.words()).all(|(some, all)| some & all == *all));
             assert!((header.scanned_up_to..machine.frames).all(|pfn| bits.get(Pfn::new(pfn))));

@@ -7,8 +7,8 @@ use crash_stage::parameters::{self, MAGIC, Parameters};
 use crash_stage::stage::prepare_info;
 use scanner_core::abi::STATE_SIZE;
 use scanner_core::info::crc32c;
-use scanner_core::paging::{DirectMap, DirectMapOptions};
-use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
+use scanner_core::paging::{DirectMap, DirectMapOptions, covering};
+use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, PhysAddr, RuleSet};
 
 /// What a stage is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +49,34 @@ pub struct Area {
     bytes: Vec<u8>,
 }
 
+impl Facts {
+    /// The first frame behind the last one that exists.
+    fn end(&self) -> u64 {
+        self.ram.last().map_or(0, |range| range.end.as_u64())
+    }
+
+    /// The memory without the frames of `own`. The stage maps its own area by itself, with a gap below its stack that a
+    /// range over all of it would close.
+    fn ram_without(&self, own: PfnRange) -> Vec<PfnRange> {
+        let around = |range: &PfnRange| {
+            let below = PfnRange::new(range.start, range.end.min(own.start));
+            let above = PfnRange::new(range.start.max(own.end), range.end);
+            [below, above]
+        };
+        self.ram.iter().flat_map(around).filter(|range| !range.is_empty()).collect()
+    }
+}
+
 /// The sizes of what is in an area.
 struct Sizes {
     block: u64,
     tables: u64,
     bitmap: u64,
+}
+
+/// Bytes of a block with so many ranges and so long a text.
+fn block_size(ranges: usize, text: usize) -> u64 {
+    (Parameters::SIZE + ranges * size_of::<PfnRange>() + text) as u64
 }
 
 /// The memory for the info: the header, its one chunk, and the prepared bitmap.
@@ -62,7 +85,6 @@ const _: () = assert!(parameters::INFO_MINIMUM <= INFO_SIZE);
 
 impl Sizes {
     fn new(facts: &Facts) -> Result<Self> {
-        let frames = facts.ram.last().map_or(0, |range| range.end.as_u64());
         let options = DirectMapOptions {
             five_level: facts.five_level,
             use_1g: facts.has_1g,
@@ -75,9 +97,9 @@ impl Sizes {
             .map_err(|error| Error::unusable("the machine's memory can't be mapped").because(error))?;
         // The area itself breaks a large page in two or three, wherever it lies.
         let tables = map.tables_needed() + 16;
-        let block =
-            (Parameters::SIZE + facts.ram.len() * size_of::<PfnRange>() + facts.vmcoreinfo.len()) as u64;
-        Ok(Self { block, tables, bitmap: frames.div_ceil(64) * 8 })
+        // It may also part a range in two.
+        let block = block_size(facts.ram.len() + 1, facts.vmcoreinfo.len());
+        Ok(Self { block, tables, bitmap: facts.end().div_ceil(64) * 8 })
     }
 
     fn total(&self, image: u64) -> u64 {
@@ -112,13 +134,15 @@ impl Area {
         let state = info + INFO_SIZE;
         let tables = page(state + STATE_SIZE as u64);
         let bitmap = tables + sizes.tables * PAGE_SIZE as u64;
+        let area_size = page(bitmap + sizes.bitmap);
+        let ram = facts.ram_without(covering(PhysAddr::new(at), area_size));
         let numbers = Parameters {
             magic: MAGIC,
             entry: 0,
             crc: 0,
-            block_size: sizes.block,
+            block_size: block_size(ram.len(), facts.vmcoreinfo.len()),
             area: at,
-            area_size: page(bitmap + sizes.bitmap),
+            area_size,
             image_size: image.size(),
             image_checked: image.checked(),
             image_crc: crc32c(&moved[..image.checked() as usize]).into(),
@@ -129,8 +153,8 @@ impl Area {
             table_count: sizes.tables,
             bitmap,
             bitmap_size: sizes.bitmap,
-            frame_count: facts.ram.last().map_or(0, |range| range.end.as_u64()),
-            range_count: facts.ram.len() as u64,
+            frame_count: facts.end(),
+            range_count: ram.len() as u64,
             text_size: facts.vmcoreinfo.len() as u64,
             level: job.level.bits().into(),
             rules: job.rules as u64,
@@ -146,7 +170,7 @@ impl Area {
         }
         let mut bytes = moved;
         bytes.extend(numbers.to_bytes());
-        for range in &facts.ram {
+        for range in &ram {
             let frame = |pfn: Pfn| pfn.as_u64().to_le_bytes();
             bytes.extend(frame(range.start));
             bytes.extend(frame(range.end));

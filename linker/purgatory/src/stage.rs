@@ -34,6 +34,34 @@ pub enum End {
     Exception,
 }
 
+/// What the processor said about an exception.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Its number.
+    pub vector: u64,
+    /// Its error code; 0 if it has none.
+    pub error: u64,
+    /// The instruction.
+    pub ip: u64,
+    /// What CR2 held: the address, if it was a page fault.
+    pub address: u64,
+}
+
+impl Exception {
+    /// There was none.
+    pub const NONE: Self = Self { vector: 0, error: 0, ip: 0, address: 0 };
+
+    /// The number of page faults.
+    const PAGE_FAULT: u64 = 14;
+
+    /// The physical address of a page fault; 0 if it was none, or in no memory that can be.
+    fn unreadable(&self) -> u64 {
+        let is_physical = PhysAddr::new(self.address).pfn() < Pfn::END;
+        if self.vector == Self::PAGE_FAULT && is_physical { self.address } else { 0 }
+    }
+}
+
 /// What has to survive an exception.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -209,7 +237,13 @@ unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRa
 ///
 /// # Safety
 /// As for [`scan`], with the same arguments.
-pub unsafe fn finish<M: Machine>(image: *mut u8, block: *const u8, progress: &Progress, end: End) {
+pub unsafe fn finish<M: Machine>(
+    image: *mut u8,
+    block: *const u8,
+    progress: &Progress,
+    end: End,
+    exception: &Exception,
+) {
     if progress.checked.load(Relaxed) != 1 {
         // What the parameters say can't be trusted; the info is as the loader has prepared it.
         return;
@@ -240,6 +274,9 @@ pub unsafe fn finish<M: Machine>(image: *mut u8, block: *const u8, progress: &Pr
             header.scanned_up_to = progress.next.load(Relaxed).min(numbers.frame_count);
         }
         forget_counts(&mut header, ranges);
+        if end == End::Exception && exception.unreadable() != 0 {
+            header.first_unreadable = exception.unreadable();
+        }
         header.state = match end {
             End::Exception => State::Fault,
             End::Refused if progress.status.load(Relaxed) == Status::Unreadable as i32 => State::Fault,
@@ -249,7 +286,9 @@ pub unsafe fn finish<M: Machine>(image: *mut u8, block: *const u8, progress: &Pr
         let _ = header.encode(info);
     }
     if numbers.serial_port != 0 {
-        say::<M>(numbers, &header, M::ticks().saturating_sub(progress.started.load(Relaxed)));
+        let ticks = M::ticks().saturating_sub(progress.started.load(Relaxed));
+        let exception = (end == End::Exception).then_some(exception);
+        say::<M>(numbers, &header, exception, ticks);
     }
 }
 
@@ -311,11 +350,18 @@ fn clock_name(khz: u64) -> [u8; 24] {
 }
 
 /// Says on the serial console how the scan ended.
-fn say<M: Machine>(numbers: &Parameters, header: &Header, ticks: u64) {
-    let mut text = [0; 120];
+fn say<M: Machine>(numbers: &Parameters, header: &Header, exception: Option<&Exception>, ticks: u64) {
+    let mut text = [0; 160];
     let mut line = Line { text: &mut text, len: 0 };
     line.push("crash stage: ");
     line.push(header.state.name());
+    if let Some(exception) = exception {
+        line.push(" (exception ");
+        line.push_number(exception.vector);
+        line.push(" at byte ");
+        line.push_number(exception.ip.wrapping_sub(numbers.area));
+        line.push(" of the image)");
+    }
     line.push(", frames up to ");
     line.push_number(header.scanned_up_to);
     line.push(" of ");

@@ -6,7 +6,7 @@
 
 use super::Machine;
 use crate::parameters::{Drill, Parameters};
-use crate::stage::{self, End, Progress};
+use crate::stage::{self, End, Exception, Progress};
 use core::arch::{asm, global_asm, x86_64};
 use core::mem::offset_of;
 use core::ptr::{addr_of, addr_of_mut};
@@ -54,15 +54,6 @@ struct Given {
     idt: [u8; 16],
 }
 
-/// What the processor said about an exception.
-#[repr(C)]
-struct Exception {
-    vector: u64,
-    error: u64,
-    ip: u64,
-    address: u64,
-}
-
 #[repr(C, align(64))]
 struct Tables {
     gdt: [u64; 6],
@@ -77,7 +68,7 @@ static mut EXCEPTION_STACK: ExceptionStack = ExceptionStack([0; EXCEPTION_STACK_
 static mut NMI_STACK: ExceptionStack = ExceptionStack([0; EXCEPTION_STACK_SIZE]);
 static mut GIVEN: Given =
     Given { general: [0; 16], flags: 0, cr0: 0, cr3: 0, cr4: 0, gdt: [0; 16], idt: [0; 16] };
-static mut EXCEPTION: Exception = Exception { vector: 0, error: 0, ip: 0, address: 0 };
+static mut EXCEPTION: Exception = Exception::NONE;
 static mut TABLES: Tables = Tables { gdt: [0; 6], idt: [[0; 2]; VECTORS], tss: [0; 26] };
 static mut RECOVERY: u64 = 0;
 static PROGRESS: Progress = Progress::new();
@@ -297,7 +288,10 @@ extern "C" fn stage_scan(image: *mut u8, block: *const u8) -> End {
 
 extern "C" fn stage_finish(image: *mut u8, block: *const u8, end: End) {
     // SAFETY: as above.
-    unsafe { stage::finish::<Bare>(image, block, &PROGRESS, end) }
+    unsafe {
+        let exception = addr_of!(EXCEPTION).read();
+        stage::finish::<Bare>(image, block, &PROGRESS, end, &exception);
+    }
 }
 
 /// The processor that the stage runs on.

@@ -6,6 +6,9 @@
  *	echo interrupt > ...					panic() in a hard interrupt on this CPU
  *	echo hung > ...						a task that sleeps uninterruptibly for ever
  *
+ * With "echo 1 > .../parameters/churn" a panic notifier of the lowest priority allocates a block of pages and frees
+ * another one, as others in the panic path might.
+ *
  * Whether an oops and a hung task end in a panic is up to kernel.panic_on_oops and kernel.hung_task_panic.
  */
 #define pr_fmt(fmt) "crasher: " fmt
@@ -14,8 +17,12 @@
 #include <linux/irq_work.h>
 #include <linux/kernel.h>
 #include <linux/kthread.h>
+#include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/panic_notifier.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/string.h>
 
@@ -73,11 +80,53 @@ static const struct kernel_param_ops crash_ops = { .set = set_crash };
 module_param_cb(crash, &crash_ops, NULL, 0200);
 MODULE_PARM_DESC(crash, "oops, interrupt or hung");
 
+#define CHURN_ORDER 5
+
+static bool churn;
+module_param(churn, bool, 0644);
+MODULE_PARM_DESC(churn, "allocate and free in the panic path");
+
+static struct page *to_free;
+
+static int on_panic(struct notifier_block *block, unsigned long action, void *data)
+{
+	struct page *page;
+
+	if (!churn)
+		return NOTIFY_DONE;
+	page = alloc_pages(GFP_ATOMIC, CHURN_ORDER);
+	if (page) {
+		memset(page_address(page), 0x5a, PAGE_SIZE << CHURN_ORDER);
+		pr_emerg("%u frames allocated from 0x%lx on\n", 1 << CHURN_ORDER, page_to_pfn(page));
+	}
+	pr_emerg("%u frames freed from 0x%lx on\n", 1 << CHURN_ORDER, page_to_pfn(to_free));
+	__free_pages(to_free, CHURN_ORDER);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block panic_block = { .notifier_call = on_panic, .priority = INT_MIN };
+
+static unsigned int leak;
+module_param(leak, uint, 0);
+MODULE_PARM_DESC(leak, "bytes that are allocated and never freed");
+
 static int __init crasher_init(void)
 {
-	return 0;
+	if (leak && !kmalloc(leak, GFP_KERNEL))
+		return -ENOMEM;
+	to_free = alloc_pages(GFP_KERNEL, CHURN_ORDER);
+	if (!to_free)
+		return -ENOMEM;
+	return atomic_notifier_chain_register(&panic_notifier_list, &panic_block);
 }
 module_init(crasher_init);
+
+static void __exit crasher_exit(void)
+{
+	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_block);
+	__free_pages(to_free, CHURN_ORDER);
+}
+module_exit(crasher_exit);
 
 MODULE_DESCRIPTION("Crashes the kernel in a chosen way, for tests");
 MODULE_LICENSE("Dual MIT/GPL");

@@ -1,12 +1,13 @@
 //! A machine that runs.
 
 use crate::console::{Console, Line};
+use crate::kit::succeeded;
 use crate::qmp::Qmp;
 use crate::{Kit, Machine};
 use cdbitmap::{Error, Result};
 use serde_json::json;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -179,31 +180,50 @@ impl Guest {
         self.wait_for("machine: serving", Duration::from_secs(180))
     }
 
-    /// Brings files of the guest out of it, into `directory`.
+    /// Brings what a command writes to its standard output out of the guest, as `file`.
+    ///
+    /// # Errors
+    /// The command fails, or does not end in time.
+    pub fn stream(&mut self, command: &str, file: &Path, limit: Duration) -> Result<Reply> {
+        let piped = format!(
+            "rm -f /tmp/pipe; mkfifo /tmp/pipe; wc -c < /tmp/pipe > /tmp/written & counter=$!; \
+             {{ {command}; echo $? > /tmp/status; }} | tee /tmp/pipe | dd of=/dev/vda bs=1M 2> /dev/null; sync; \
+             wait $counter; echo \"machine: written $(cat /tmp/written)\"; (exit $(cat /tmp/status))"
+        );
+        let reply = self.run(&piped, limit)?;
+        let bytes = reply.after("machine: written ").and_then(|bytes| bytes.parse().ok());
+        let bytes: u64 = bytes.ok_or_else(|| Error::failure(format!("\"{command}\" wrote nothing")))?;
+        let disk = self.directory.join("disk");
+        let copied =
+            File::open(&disk).and_then(|disk| std::io::copy(&mut disk.take(bytes), &mut File::create(file)?));
+        copied.map_err(|e| Error::io(file, "it can't be copied from the guest's disk", e))?;
+        Ok(reply)
+    }
+
+    /// Brings files of the guest out of it, into `directory`, with their names in the guest's root directory.
     ///
     /// # Errors
     /// One of them isn't there, or doesn't come.
     pub fn fetch(&mut self, files: &[&str], directory: &Path) -> Result<()> {
-        let command =
-            format!("tar -c -f - -C / {} | dd of=/dev/vda bs=1M 2> /dev/null; sync", files.join(" "));
-        self.succeed(&command, Duration::from_secs(180))?;
-        fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "no such directory can be made", e))?;
-        let tar =
-            Command::new("tar").arg("-xf").arg(self.directory.join("disk")).arg("-C").arg(directory).status();
-        match tar {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Error::failure(format!("tar ends with {status}"))),
-            Err(error) => Err(Error::failure("tar can't be started").because(error)),
+        let archive = self.directory.join("files.tar");
+        let command = format!("tar -c -f - -C / {}", files.join(" "));
+        let reply = self.stream(&command, &archive, Duration::from_secs(180))?;
+        if reply.status != 0 {
+            return Err(Error::failure(format!("\"{command}\" ends with {}", reply.status)));
         }
+        let tar = Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory).status();
+        succeeded("tar", tar)?;
+        fs::remove_file(&archive).map_err(|e| Error::io(&archive, "it can't be removed", e))
     }
 
-    /// Stands still from now on.
+    /// Stands still from now on, and writes all of its memory to an ELF file.
     ///
     /// # Errors
-    /// QEMU is gone.
-    pub fn freeze(&mut self) -> Result<()> {
-        self.qmp.execute("stop", json!({})).map(drop)
+    /// QEMU can't.
+    pub fn dump_memory(&mut self, file: &Path) -> Result<()> {
+        self.qmp.execute("stop", json!({}))?;
+        let protocol = format!("file:{}", file.display());
+        self.qmp.execute("dump-guest-memory", json!({ "paging": false, "protocol": protocol })).map(drop)
     }
 }
 

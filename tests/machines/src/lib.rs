@@ -6,11 +6,18 @@
 //! commands in the first kernel, takes a snapshot, and from each restored copy goes on, through the crash, in the
 //! capture kernel.
 
+pub mod bench;
+pub mod comparison;
 pub mod console;
+pub mod crash;
+pub mod faults;
 pub mod guest;
 pub mod kit;
+pub mod live;
 pub mod machine;
 pub mod qmp;
+pub mod report;
+pub mod times;
 
 pub use guest::{Guest, Reply};
 pub use kit::Kit;

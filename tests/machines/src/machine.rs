@@ -60,6 +60,8 @@ impl Machine {
             .args(["-cpu", if self.la57 { "max" } else { "max,la57=off" }])
             .args(["-smp", &self.cpus.to_string()])
             .args(["-m", &format!("{}M", self.memory)])
+            // Where QEMU learns from the kernel what its own dump of the memory needs.
+            .args(["-device", "vmcoreinfo"])
             .arg("-kernel")
             .arg(kernel)
             .arg("-initrd")

@@ -1,0 +1,134 @@
+//! A machine that is ready to crash, as often as needed.
+
+use crate::console::Line;
+use crate::kit::{Contents, get_kernel, script, succeeded};
+use crate::{Guest, Kit, Machine};
+use cdbitmap::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What a bench is equipped with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The static `cdbitmap`.
+    pub cdbitmap: PathBuf,
+    /// The reference.
+    pub makedumpfile: PathBuf,
+}
+
+/// A machine with the module loaded and memory in use, saved at the point of crashing.
+#[derive(Debug)]
+pub struct Bench {
+    /// What it is.
+    pub machine: Machine,
+    /// Where its files and those of its trials are.
+    pub directory: PathBuf,
+    /// The tool, as it is in the capture kernel.
+    pub cdbitmap: PathBuf,
+    /// Where the module has its info, in physical memory.
+    pub bitmap_address: String,
+    kit: Kit,
+    snapshot: PathBuf,
+}
+
+/// A machine that has crashed, in its capture kernel.
+#[derive(Debug)]
+pub struct Crashed {
+    /// It.
+    pub guest: Guest,
+    /// What the console showed from the order to crash on.
+    pub lines: Vec<Line>,
+    /// When the panic began.
+    pub panic: Instant,
+    /// When the kernel had been left.
+    pub jump: Instant,
+    /// When the capture kernel took commands.
+    pub capture: Instant,
+}
+
+impl Bench {
+    /// Builds all that the machine needs, boots it once, and saves it.
+    ///
+    /// # Errors
+    /// Something of that fails.
+    pub fn set_up(machine: Machine, tools: &Tools, directory: &Path) -> Result<Self> {
+        let kbuild = get_kernel(&machine.series)?;
+        let modules = directory.join("modules");
+        succeeded("make-modules", Command::new(script("make-modules")).arg(kbuild).arg(&modules).status())?;
+        let load = directory.join("load");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O1", "-static", "-o"]).arg(&load).arg(script("guest/load.c"));
+        succeeded("cc", compiler.status())?;
+
+        let module = |name: &str| format!("{}={name}", modules.join(name).display());
+        let contents = Contents {
+            first: vec![module("crasher.ko"), module("crash_dump_bitmap.ko"), load.display().to_string()],
+            capture: vec![
+                format!("{}=bin/cdbitmap", tools.cdbitmap.display()),
+                tools.makedumpfile.display().to_string(),
+            ],
+        };
+        let kit = Kit::build(&machine.series, "panic", &contents, &directory.join("kit"))?;
+        let snapshot = directory.join("snapshot");
+        let mut guest = Guest::boot(&machine, &kit, &directory.join("boot"))?;
+        let prepared = guest.succeed("prepare", Duration::from_secs(180))?;
+        let address = prepared.after("machine: bitmap at ");
+        let bitmap_address =
+            address.ok_or_else(|| Error::failure("the module doesn't say where its info is"))?.into();
+        guest.save(&snapshot)?;
+        let (directory, cdbitmap) = (directory.to_owned(), tools.cdbitmap.clone());
+        Ok(Self { machine, directory, cdbitmap, bitmap_address, kit, snapshot })
+    }
+
+    /// Where a trial's files are.
+    pub fn directory_of(&self, trial: &str) -> PathBuf {
+        self.directory.join(trial.replace([' ', '/'], "-"))
+    }
+
+    /// Removes what is large and made anew for the next time. Consoles of trials stay.
+    pub fn remove_files(&self) {
+        let _ = std::fs::remove_file(&self.snapshot);
+        let _ = std::fs::remove_dir_all(self.directory.join("kit"));
+    }
+
+    /// The machine, ready to crash.
+    ///
+    /// # Errors
+    /// It can't be continued.
+    pub fn restore(&self, trial: &str) -> Result<Guest> {
+        Guest::restore(&self.machine, &self.kit, &self.directory_of(trial), &self.snapshot)
+    }
+
+    /// Crashes the machine: after the commands `before`, in the way `kind`.
+    ///
+    /// # Errors
+    /// It doesn't come to its capture kernel.
+    pub fn crash(&self, trial: &str, before: &[&str], kind: &str) -> Result<Crashed> {
+        let mut guest = self.restore(trial)?;
+        for command in before {
+            guest.succeed(command, Duration::from_secs(60))?;
+        }
+        guest.order(&format!("crash {kind}"))?;
+        let lines = guest.wait_for_capture_kernel()?;
+        let first = |text: &str| {
+            let line = lines.iter().find(|line| line.text.contains(text)).map(|line| line.at);
+            line.ok_or_else(|| Error::failure(format!("the console shows no \"{text}\"")))
+        };
+        let (panic, jump) = (first("Kernel panic - not syncing")?, first("I'm in purgatory")?);
+        let capture = lines.last().map_or(jump, |line| line.at);
+        Ok(Crashed { guest, lines, panic, jump, capture })
+    }
+}
+
+impl Crashed {
+    /// What the module said about its scan, without its name and the time.
+    pub fn module_says(&self) -> Vec<&str> {
+        self.lines.iter().filter_map(|line| Some(line.text.split_once("crash_dump_bitmap: ")?.1)).collect()
+    }
+
+    /// How long it took from the panic to the jump.
+    pub fn panic_to_jump(&self) -> Duration {
+        self.jump - self.panic
+    }
+}

@@ -54,11 +54,11 @@ fn growth(line: &str) -> Option<(&str, [i64; 2])> {
 /// # Errors
 /// It doesn't.
 pub fn leak(bench: &Bench, trial: &str, count: u64) -> Outcome {
-    match reload(bench, trial, count, "/crasher.ko leak=64") {
+    match reload(bench, trial, count, "/crasher.ko leak=4096") {
         Err(error) if error.to_string().contains("there are more") => {
-            Ok(format!("a leak of 64 bytes is seen: {error}"))
+            Ok(format!("a leak of 4 KiB is seen: {error}"))
         }
         Err(error) => Err(error),
-        Ok(text) => Err(Error::failure(format!("a leak of 64 bytes is not seen: {text}"))),
+        Ok(text) => Err(Error::failure(format!("a leak of 4 KiB is not seen: {text}"))),
     }
 }

@@ -101,7 +101,7 @@ int cdb_vmcoreinfo_check(void);
 
 /* prepare.c */
 extern struct cdb_prepared __rcu *cdb_ready;
-int cdb_setup(void *state, const struct crash_scan_setup *setup);
+int cdb_setup(struct cdb_scan *scan, struct crash_scan_setup *setup);
 int cdb_prepare(u32 level);
 void cdb_unprepare(void);
 u64 cdb_checksum(const struct cdb_prepared *prepared);

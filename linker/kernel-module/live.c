@@ -28,23 +28,13 @@ static int live_pace(void *context, u64 next_frame)
 /* Scans at the dump level of the scan for the panic. */
 static int scan(struct cdb_live *live, struct cdb_scan *scan)
 {
-	const struct crash_scan_setup setup = {
-		.vmcoreinfo = cdb_vmcoreinfo.text,
-		.vmcoreinfo_size = cdb_vmcoreinfo.size,
-		.phys_base = phys_base,
-		.context = scan,
-		.read = cdb_read,
+	struct crash_scan_setup setup = {
 		.pace = live_pace,
-		.ranges = scan->ram.ranges,
-		.range_count = scan->ram.count,
 		.chunk_shift = CRASH_DUMP_BITMAP_MIN_CHUNK_SHIFT,
-		.level = scan->level,
-		.rules = scan->rules,
-		.producer = CRASH_DUMP_BITMAP_PRODUCER_PANIC,
 		.frame_count = cdb_ram_end(&scan->ram),
 	};
 	u64 start = cdb_now(NULL), ready;
-	int error = cdb_setup(scan->state, &setup);
+	int error = cdb_setup(scan, &setup);
 
 	if (error)
 		return error;

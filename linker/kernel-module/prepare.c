@@ -34,19 +34,32 @@ static void setup_work(struct work_struct *work)
 	own->status = crash_scan_setup(own->state, CRASH_SCAN_STATE_SIZE, own->setup);
 }
 
-/* Sets a scan up: on the stack of a worker, since it takes up to 10 KiB. */
-int cdb_setup(void *state, const struct crash_scan_setup *setup)
+/*
+ * Sets a scan up, of which setup has what not all scans have in common: on the stack of a worker, since it takes up to
+ * 10 KiB.
+ */
+int cdb_setup(struct cdb_scan *scan, struct crash_scan_setup *setup)
 {
-	struct setup_work own = { .state = state, .setup = setup };
+	struct setup_work own = { .state = scan->state, .setup = setup };
 	char text[160];
 
+	setup->vmcoreinfo = cdb_vmcoreinfo.text;
+	setup->vmcoreinfo_size = cdb_vmcoreinfo.size;
+	setup->phys_base = phys_base;
+	setup->context = scan;
+	setup->read = cdb_read;
+	setup->ranges = scan->ram.ranges;
+	setup->range_count = scan->ram.count;
+	setup->level = scan->level;
+	setup->rules = scan->rules;
+	setup->producer = CRASH_DUMP_BITMAP_PRODUCER_PANIC;
 	INIT_WORK_ONSTACK(&own.work, setup_work);
 	schedule_work(&own.work);
 	flush_work(&own.work);
 	destroy_work_on_stack(&own.work);
 	if (own.status == CRASH_SCAN_DONE)
 		return 0;
-	crash_scan_error_text(state, text, sizeof(text));
+	crash_scan_error_text(scan->state, text, sizeof(text));
 	pr_err("the scan can't be set up: %s\n", text);
 	return -EINVAL;
 }
@@ -85,28 +98,17 @@ static void free_prepared(struct cdb_prepared *prepared, bool with_bitmap)
 	kfree(prepared);
 }
 
-
 static int set_up(struct cdb_prepared *prepared)
 {
 	struct cdb_scan *scan = &prepared->scan;
 	const struct cdb_bitmap *bitmap = prepared->bitmap;
-	const struct crash_scan_setup setup = {
-		.vmcoreinfo = cdb_vmcoreinfo.text,
-		.vmcoreinfo_size = cdb_vmcoreinfo.size,
-		.phys_base = phys_base,
-		.context = scan,
-		.read = cdb_read,
+	struct crash_scan_setup setup = {
 		.view = cdb_view,
 		.pace = cdb_panic_pace,
 		.now = cdb_now,
-		.ranges = scan->ram.ranges,
-		.range_count = scan->ram.count,
 		.chunks = bitmap->chunks,
 		.chunk_count = bitmap->count,
 		.chunk_shift = bitmap->order + PAGE_SHIFT + ilog2(BITS_PER_BYTE),
-		.level = scan->level,
-		.rules = scan->rules,
-		.producer = CRASH_DUMP_BITMAP_PRODUCER_PANIC,
 		.frame_count = bitmap->frames,
 		.info = cdb_area.memory,
 		.info_address = cdb_area.address,
@@ -116,7 +118,7 @@ static int set_up(struct cdb_prepared *prepared)
 	};
 
 	scan->frames = bitmap->frames;
-	return cdb_setup(scan->state, &setup);
+	return cdb_setup(scan, &setup);
 }
 
 /* Sets a scan at this level up for the RAM that there is now, and lets a panic find it. */

@@ -22,9 +22,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The memory of a small machine, in MiB: with less, a kernel that came to lie in its middle leaves no piece that is
+    /// large enough for a capture kernel.
+    pub const SMALL: u32 = 640;
+
     /// A small machine of that kernel.
     pub fn new(series: &str, la57: bool, cpus: u32) -> Self {
-        Self { series: series.into(), la57, cpus, memory: 512, reserved: 192, append: String::new() }
+        Self { series: series.into(), la57, cpus, memory: Self::SMALL, reserved: 192, append: String::new() }
     }
 
     /// Whether that version of makedumpfile knows the kernel.

@@ -32,7 +32,7 @@ struct CommandLine {
     #[arg(long, value_name = "COUNT", default_value = "1")]
     cpus: Vec<u32>,
     /// Memory in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    #[arg(long, value_name = "MIB", default_value_t = Machine::SMALL)]
     memory: u32,
     /// Trials of each kind of fault
     #[arg(long, value_name = "COUNT", default_value_t = 100)]

@@ -2,11 +2,12 @@
 
 use crate::bench::{Bench, Crashed};
 use crate::comparison::Comparison;
+use crate::kit::remove_files;
 use crate::report::Outcome;
 use cdbitmap::frames::FrameRanges;
 use cdbitmap::{Error, Result};
 use serde_json::Value;
-use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For a command of the capture kernel.
@@ -19,6 +20,44 @@ pub fn kinds(cpus: u32) -> Vec<String> {
     kinds
 }
 
+/// Our dump and makedumpfile's of one crash, outside of the machine.
+pub struct Dumps {
+    /// Ours.
+    pub ours: PathBuf,
+    /// makedumpfile's.
+    pub theirs: PathBuf,
+}
+
+impl Dumps {
+    /// Where they go in the directory of a trial.
+    pub fn within(directory: &Path) -> Self {
+        Self { ours: directory.join("ours"), theirs: directory.join("theirs") }
+    }
+
+    /// Has makedumpfile write /theirs beside /ours, and brings both out.
+    fn fetch(crashed: &mut Crashed, directory: PathBuf) -> Result<Self> {
+        crashed.guest.succeed("reference /theirs || { said; false; }", LIMIT)?;
+        crashed.guest.fetch(&["ours", "theirs"], &directory)?;
+        Ok(Self::within(&directory))
+    }
+
+    /// How they differ.
+    ///
+    /// # Errors
+    /// One can't be read.
+    pub fn compare(&self) -> Result<Comparison> {
+        Comparison::new(&self.theirs, &self.ours, true)
+    }
+
+    /// Removes both.
+    ///
+    /// # Errors
+    /// One isn't there.
+    pub fn remove(&self) -> Result<()> {
+        remove_files(&[&self.ours, &self.theirs])
+    }
+}
+
 /// One crash: the bitmap is there and complete, it holds against /proc/vmcore, and the dump from it is makedumpfile's.
 ///
 /// # Errors
@@ -28,11 +67,8 @@ pub fn trial(bench: &Bench, trial: &str, kind: &str) -> Outcome {
     let said = crashed.module_says().join("; ");
     dump_from_bitmap(&mut crashed)?;
     let verdict = crashed.guest.run("cdbitmap verify /ours --image /proc/vmcore", LIMIT)?;
-    crashed.guest.succeed("reference /theirs || { said; false; }", LIMIT)?;
-    let directory = bench.directory_of(trial);
-    crashed.guest.fetch(&["ours", "theirs"], &directory)?;
-    let (ours, theirs) = (directory.join("ours"), directory.join("theirs"));
-    let comparison = Comparison::new(&theirs, &ours, true)?;
+    let dumps = Dumps::fetch(&mut crashed, bench.directory_of(trial))?;
+    let comparison = dumps.compare()?;
     if !comparison.same() || verdict.status != 0 {
         let mut hint = comparison.explained().join("\n    ");
         if verdict.status != 0 {
@@ -40,9 +76,7 @@ pub fn trial(bench: &Bench, trial: &str, kind: &str) -> Outcome {
         }
         return Err(Error::failure(comparison.summary()).hint(hint));
     }
-    for file in [ours, theirs] {
-        fs::remove_file(&file).map_err(|e| Error::io(&file, "it can't be removed", e))?;
-    }
+    dumps.remove()?;
     Ok(format!("{}; panic to jump {:.0?}; {said}", comparison.summary(), crashed.panic_to_jump()))
 }
 
@@ -57,11 +91,8 @@ pub fn sabotage(bench: &Bench, trial: &str) -> Outcome {
     crashed.guest.succeed(&format!("sabotage {pfn}"), LIMIT)?;
     let verdict = crashed.guest.run("cdbitmap verify /sabotaged -d 31 --image /proc/vmcore", LIMIT)?;
     crashed.guest.succeed("dump /ours --bitmap /sabotaged || { said; false; }", LIMIT)?;
-    crashed.guest.succeed("reference /theirs || { said; false; }", LIMIT)?;
-    let directory = bench.directory_of(trial);
-    crashed.guest.fetch(&["ours", "theirs"], &directory)?;
-    let (ours, theirs) = (directory.join("ours"), directory.join("theirs"));
-    let comparison = Comparison::new(&theirs, &ours, true)?;
+    let dumps = Dumps::fetch(&mut crashed, bench.directory_of(trial))?;
+    let comparison = dumps.compare()?;
     if verdict.status != 1 || !verdict.text().contains("LOSES 1 page") {
         return Err(Error::failure("verify does not see a wrong bit").hint(verdict.text()));
     }
@@ -69,9 +100,7 @@ pub fn sabotage(bench: &Bench, trial: &str) -> Outcome {
     {
         return Err(Error::failure("the comparison does not see a wrong bit").hint(comparison.summary()));
     }
-    for file in [ours, theirs] {
-        fs::remove_file(&file).map_err(|e| Error::io(&file, "it can't be removed", e))?;
-    }
+    dumps.remove()?;
     Ok(format!("verify and comparison see the wrong bit of frame {pfn:#x}"))
 }
 
@@ -92,18 +121,13 @@ pub fn churn(bench: &Bench, trial: &str) -> Outcome {
     let (allocated, freed) = (first_of("frames allocated")?, first_of("frames freed")?);
     crashed.guest.succeed("dump /ours --bitmap required || { said; false; }", LIMIT)?;
     let verdict = crashed.guest.run("cdbitmap verify /ours --image /proc/vmcore", LIMIT)?;
-    crashed.guest.succeed("reference /theirs || { said; false; }", LIMIT)?;
-    let directory = bench.directory_of(trial);
-    crashed.guest.fetch(&["ours", "theirs"], &directory)?;
-    let (ours, theirs) = (directory.join("ours"), directory.join("theirs"));
-    let comparison = Comparison::new(&theirs, &ours, true)?;
+    let dumps = Dumps::fetch(&mut crashed, bench.directory_of(trial))?;
+    let comparison = dumps.compare()?;
     let is_block = |frames: &FrameRanges, first: u64| matches!(frames.as_slice(), [range] if range.start.as_u64() == first && range.len() == 32);
     if verdict.status != 1 || !is_block(&comparison.lost, allocated) || !is_block(&comparison.added, freed) {
         return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
     }
-    for file in [ours, theirs] {
-        fs::remove_file(&file).map_err(|e| Error::io(&file, "it can't be removed", e))?;
-    }
+    dumps.remove()?;
     Ok(format!(
         "the 32 frames allocated from {allocated:#x} on are left out, the 32 freed from {freed:#x} on are kept"
     ))
@@ -130,24 +154,23 @@ fn dump_from_bitmap(crashed: &mut Crashed) -> Result<()> {
 pub fn in_64_mib(bench: &Bench, trial: &str) -> Outcome {
     let mut crashed = bench.crash(trial, &[], "sysrq")?;
     let directory = bench.directory_of(trial);
-    let (ours, theirs) = (directory.join("ours"), directory.join("theirs"));
+    let (dumps, scanned) = (Dumps::within(&directory), directory.join("scanned"));
     let left = crashed.guest.succeed("leave 64", LIMIT)?;
     let left = left.after("MemAvailable:").unwrap_or("?").to_owned();
-    let reply = crashed.guest.stream("dump - --bitmap required", &ours, LIMIT)?;
+    let reply = crashed.guest.stream("dump - --bitmap required", &dumps.ours, LIMIT)?;
     if reply.status != 0 {
         let said = crashed.guest.run("said", LIMIT)?.text();
         return Err(
             Error::failure(format!("with {left} available, the dump ends with {}", reply.status)).hint(said)
         );
     }
-    let scan = crashed.guest.stream("dump -", &directory.join("scanned"), LIMIT)?;
-    crashed.guest.stream("reference -", &theirs, LIMIT)?;
-    let comparison = Comparison::new(&theirs, &ours, true)?;
+    let scan = crashed.guest.stream("dump -", &scanned, LIMIT)?;
+    crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
+    let comparison = dumps.compare()?;
     if scan.status != 0 || !comparison.same() {
         return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
     }
-    for file in [ours, theirs, directory.join("scanned")] {
-        fs::remove_file(&file).map_err(|e| Error::io(&file, "it can't be removed", e))?;
-    }
+    dumps.remove()?;
+    remove_files(&[scanned])?;
     Ok(format!("{}, with {left} available", comparison.summary()))
 }

@@ -5,12 +5,12 @@
 //! from outside, which takes a second. The others go on into the capture kernel.
 
 use crate::bench::Bench;
-use crate::comparison::Comparison;
+use crate::crash::Dumps;
+use crate::kit::remove_files;
 use crate::report::Outcome;
 use cdbitmap::image::{OpenOptions, open};
 use cdbitmap::verdict::{Asked, Subject, Verdict, verify};
 use cdbitmap::{Error, Result};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -146,26 +146,23 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let orders: Vec<&str> = trial.orders.iter().map(String::as_str).collect();
     let name = format!("{}-through", trial.name);
     let mut crashed = bench.crash(&name, &orders, "sysrq")?;
-    let directory = bench.directory_of(&name);
-    let (ours, theirs) = (directory.join("ours"), directory.join("theirs"));
-    let reply = crashed.guest.stream("dump - --bitmap auto", &ours, LIMIT)?;
+    let dumps = Dumps::within(&bench.directory_of(&name));
+    let reply = crashed.guest.stream("dump - --bitmap auto", &dumps.ours, LIMIT)?;
     let said = crashed.guest.run("said", LIMIT)?;
     if reply.status != 0 {
         return Err(Error::failure(format!("the dump ends with {}", reply.status)).hint(said.text()));
     }
     let said = said.after("said: cdbitmap: bitmap: ").unwrap_or_default().to_owned();
-    let reference = crashed.guest.stream("reference -", &theirs, LIMIT)?;
+    let reference = crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
     if reference.status != 0 {
         return Ok(format!("a dump; makedumpfile makes none; {said}"));
     }
-    let comparison = Comparison::new(&theirs, &ours, true)?;
+    let comparison = dumps.compare()?;
     let holds = comparison.is_superset() && (trial.damages_pages || comparison.same());
     if !holds {
         return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
     }
-    for file in [ours, theirs] {
-        fs::remove_file(&file).map_err(|e| Error::io(&file, "it can't be removed", e))?;
-    }
+    dumps.remove()?;
     Ok(format!("{}; {said}", comparison.summary()))
 }
 
@@ -239,10 +236,8 @@ impl Frozen {
 
     /// Removes the memory, and what was made of it.
     fn remove(&self, made: &[&Path]) -> Result<()> {
-        for file in made.iter().copied().chain([self.memory.as_path()]) {
-            fs::remove_file(file).map_err(|e| Error::io(file, "it can't be removed", e))?;
-        }
-        Ok(())
+        remove_files(made)?;
+        remove_files(&[&self.memory])
     }
 }
 

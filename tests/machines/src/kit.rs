@@ -1,6 +1,7 @@
 //! What a machine boots: its kernel, and the initramfs of both kernels.
 
 use cdbitmap::{Error, Result};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -80,4 +81,15 @@ pub fn succeeded(program: &str, status: std::io::Result<std::process::ExitStatus
         Ok(status) => Err(Error::failure(format!("{program} failed: {status}"))),
         Err(error) => Err(Error::failure(format!("{program} can't be started")).because(error)),
     }
+}
+
+/// Removes files.
+///
+/// # Errors
+/// One isn't there, or can't be removed.
+pub fn remove_files<P: AsRef<Path>>(files: &[P]) -> Result<()> {
+    for file in files.iter().map(AsRef::as_ref) {
+        fs::remove_file(file).map_err(|e| Error::io(file, "it can't be removed", e))?;
+    }
+    Ok(())
 }

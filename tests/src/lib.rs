@@ -2,6 +2,7 @@
 
 pub mod fixture;
 pub mod fuzz;
+pub mod lines;
 pub mod man;
 pub mod memmap;
 pub mod planted;

@@ -186,15 +186,24 @@ impl<'a> Worker<'a> {
         *used = 0;
         let neighbours = |a: &Pfn, b: &Pfn| b.frames_since(*a) == 1;
         for run in frames.chunk_by(neighbours).flat_map(|run| run.chunks(RUN)) {
-            let in_place = self.image.view(run[0].addr(), run.len() * PAGE_SIZE);
-            if in_place.is_none() {
-                read_run(self.image, run, &mut self.pages[..run.len()], unreadable);
-            }
-            let contents = in_place.map_or(&self.pages[..run.len()], |bytes| bytes.as_chunks().0);
-            for page in contents {
-                let (stored, size) = store_page(page, self.recipe, &mut self.compressor, &mut room[*used..]);
-                pages.push(stored);
-                *used += size;
+            let mut rest = run;
+            while !rest.is_empty() {
+                let lent = self.image.lend(rest[0].addr(), rest.len() * PAGE_SIZE);
+                let contents = match lent.as_deref().map(|bytes| bytes.as_chunks().0) {
+                    Some(whole @ [_, ..]) => whole,
+                    // Not in place, or not all of its first page.
+                    _ => {
+                        read_run(self.image, rest, &mut self.pages[..rest.len()], unreadable);
+                        &self.pages[..rest.len()]
+                    }
+                };
+                for page in contents {
+                    let (stored, size) =
+                        store_page(page, self.recipe, &mut self.compressor, &mut room[*used..]);
+                    pages.push(stored);
+                    *used += size;
+                }
+                rest = &rest[contents.len()..];
             }
         }
     }

@@ -7,7 +7,7 @@ use super::extents::{Extents, FileMemory};
 use super::file::{Access, PlainFile};
 use super::notes::CoreNotes;
 use super::segments::{self, CutOff};
-use super::{ImageFacts, ImageFormat, MemoryImage, Segment};
+use super::{ImageFacts, ImageFormat, Lent, MemoryImage, Segment};
 use crate::{Error, Result};
 use object::LittleEndian;
 use object::elf::{self, FileHeader64, ProgramHeader64};
@@ -82,6 +82,10 @@ impl PhysicalMemory for ElfImage {
 impl MemoryImage for ElfImage {
     fn facts(&self) -> &ImageFacts {
         &self.facts
+    }
+
+    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
+        self.memory.lend(addr, len)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where in a file each piece of physical memory is.
 
 use super::Segment;
-use super::file::PlainFile;
+use super::file::{Lent, PlainFile};
 use crate::frames::FrameRanges;
 use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
 use std::cmp::Reverse;
@@ -129,6 +129,18 @@ impl FileMemory {
     pub fn extents(&self) -> &Extents {
         &self.extents
     }
+
+    /// The first of the `len` bytes from `addr` on in place; see [`MemoryImage::lend`](super::MemoryImage::lend).
+    pub fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
+        self.bytes.lend(self.offset_of_piece(addr, len)?, len)
+    }
+
+    /// Where the file has the `len` bytes from `addr` on, if it has them in one piece.
+    fn offset_of_piece(&self, addr: PhysAddr, len: usize) -> Option<u64> {
+        let addr = addr.as_u64();
+        let extent = self.extents.at_or_after(addr).filter(|e| e.start <= addr)?;
+        (len as u64 <= extent.end - addr).then(|| extent.offset_of(addr))
+    }
 }
 
 impl PhysicalMemory for FileMemory {
@@ -158,9 +170,7 @@ impl PhysicalMemory for FileMemory {
     }
 
     fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
-        let addr = addr.as_u64();
-        let extent = self.extents.at_or_after(addr).filter(|e| e.start <= addr)?;
-        (len as u64 <= extent.end - addr).then(|| self.bytes.view(extent.offset_of(addr), len))?
+        self.bytes.view(self.offset_of_piece(addr, len)?, len)
     }
 }
 

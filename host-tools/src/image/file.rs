@@ -1,10 +1,11 @@
 //! The bytes of a file, mapped where that is possible.
 
-use super::windows::Windows;
+use super::windows::{LentWindow, Windows};
 use crate::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -37,6 +38,26 @@ pub enum PlainFile {
     Unmapped(File, u64),
     /// Contents that are in memory already.
     InMemory(Vec<u8>),
+}
+
+/// Bytes of an image in place, which nobody has copied.
+#[derive(Debug)]
+pub enum Lent<'a> {
+    /// They are there as long as the image is.
+    InPlace(&'a [u8]),
+    /// They are in a window.
+    Window(LentWindow),
+}
+
+impl Deref for Lent<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InPlace(bytes) => bytes,
+            Self::Window(bytes) => bytes,
+        }
+    }
 }
 
 impl PlainFile {
@@ -93,6 +114,15 @@ impl PlainFile {
     /// The `len` bytes at `offset` in place, if the file has them and they don't have to be read.
     pub fn view(&self, offset: u64, len: usize) -> Option<&[u8]> {
         self.as_slice()?.get(usize::try_from(offset).ok()?..)?.get(..len)
+    }
+
+    /// As [`view`](Self::view), and of a file that is seen through windows too: as many of the first of these bytes as
+    /// one window has, which stays mapped until they are given back.
+    pub fn lend(&self, offset: u64, len: usize) -> Option<Lent<'_>> {
+        match self {
+            Self::Windowed(windows) => windows.lend(offset, len).map(Lent::Window),
+            _ => self.view(offset, len).map(Lent::InPlace),
+        }
     }
 
     /// Fills `buf` with the bytes at `offset`.

@@ -14,6 +14,7 @@ mod segments;
 pub(crate) mod testing;
 pub mod windows;
 
+pub use file::Lent;
 pub use open::{OpenOptions, open};
 
 use crate::frames::{FrameBitmap, FrameRanges};
@@ -91,6 +92,13 @@ pub struct ImageFacts {
 pub trait MemoryImage: PhysicalMemory + Send + Sync {
     /// What is known of it without looking at page contents.
     fn facts(&self) -> &ImageFacts;
+
+    /// The first of the `len` bytes from `addr` on in place: at least one, if these bytes don't have to be read. Unlike
+    /// what [`PhysicalMemory::view`] gives they are there only until they are given back, so that `/proc/vmcore`, of
+    /// which never all is mapped, can lend them too. `None` says nothing of whether they can be read.
+    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
+        self.view(addr, len).map(Lent::InPlace)
+    }
 
     /// What the image's own headers record of the machine, if they do: a dump's know more than its notes.
     fn recorded_identity(&self) -> Option<&DumpIdentity> {

@@ -5,7 +5,7 @@ use super::file::{Access, read_small};
 use super::kdump::KdumpImage;
 use super::notes::vmcoreinfo_text;
 use super::raw::RawImage;
-use super::{ImageFacts, MemoryImage};
+use super::{ImageFacts, Lent, MemoryImage};
 use crate::kdump::{DumpIdentity, flattened, header};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable};
@@ -158,6 +158,10 @@ impl PhysicalMemory for WithFacts {
 impl MemoryImage for WithFacts {
     fn facts(&self) -> &ImageFacts {
         &self.facts
+    }
+
+    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
+        self.image.lend(addr, len)
     }
 
     fn recorded_identity(&self) -> Option<&DumpIdentity> {

@@ -13,7 +13,7 @@
 use super::extents::{Extents, FileMemory};
 use super::file::{Access, PlainFile, read_small};
 use super::segments::{self, CutOff};
-use super::{ImageFacts, ImageFormat, MemoryImage, Segment};
+use super::{ImageFacts, ImageFormat, Lent, MemoryImage, Segment};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::path::Path;
@@ -82,6 +82,10 @@ impl PhysicalMemory for RawImage {
 impl MemoryImage for RawImage {
     fn facts(&self) -> &ImageFacts {
         &self.facts
+    }
+
+    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
+        self.memory.lend(addr, len)
     }
 }
 

@@ -7,6 +7,7 @@
 use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, Range};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,6 +46,22 @@ struct State {
 struct Window {
     number: u64,
     bytes: Mmap,
+}
+
+/// Bytes in a window, which stays mapped as long as this is there.
+#[derive(Debug)]
+pub struct LentWindow {
+    window: Arc<Window>,
+    /// Lies inside.
+    range: Range<usize>,
+}
+
+impl Deref for LentWindow {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.window.bytes[self.range.clone()]
+    }
 }
 
 impl Windows {
@@ -90,6 +107,16 @@ impl Windows {
         Ok(())
     }
 
+    /// The first of the `len` bytes at `offset` in place: all that lie in one window, if that is mapped, or is worth it.
+    pub fn lend(&self, offset: u64, len: usize) -> Option<LentWindow> {
+        offset.checked_add(len as u64).filter(|end| *end <= self.size)?;
+        let start = (offset % WINDOW_BYTES) as usize;
+        let range = start..(start + len).min(WINDOW_BYTES as usize);
+        let window = self.window(offset / WINDOW_BYTES, len)?;
+        window.bytes.get(range.clone())?;
+        Some(LentWindow { window, range })
+    }
+
     /// Window `number`, if it is mapped, or a read of `wanted` bytes is worth that.
     fn window(&self, number: u64, wanted: usize) -> Option<Arc<Window>> {
         {
@@ -128,8 +155,9 @@ impl Windows {
     fn map(&self, number: u64) -> io::Result<Mmap> {
         let start = number * WINDOW_BYTES;
         let len = WINDOW_BYTES.min(self.size - start) as usize;
-        // SAFETY: The mapping is read-only and private to its window, whose bytes are copied out and never lent, so
-        // that a change by somebody else is seen as other bytes of type `u8` at most. A file that is cut off
+        // SAFETY: The mapping is read-only and private to its window, which hands out its bytes only as long as it is
+        // held. That nobody else changes the file meanwhile can't be enforced: as of a file that is mapped as a whole,
+        // a change shows up as other bytes of type `u8`, for which each value is valid. A file that is cut off
         // meanwhile ends the process; see the type's documentation.
         unsafe { MmapOptions::new().offset(start).len(len).map(&self.file) }
     }
@@ -167,6 +195,20 @@ mod tests {
         assert_eq!(mapped_windows(&windows), 1, "a second one");
         windows.read(WINDOW_BYTES, &mut vec![0; WORTH_A_WINDOW]).unwrap();
         assert_eq!(mapped_windows(&windows), 2, "much at once");
+    }
+
+    #[test]
+    fn what_is_lent_stays_although_its_window_is_dropped() {
+        let contents = contents();
+        let windows = Windows::new(file(&contents).reopen().unwrap(), SIZE as u64);
+        let lent = windows.lend(WINDOW_BYTES - WORTH_A_WINDOW as u64, WORTH_A_WINDOW).unwrap();
+        windows.state().mapped.clear();
+        let start = WINDOW_BYTES as usize - WORTH_A_WINDOW;
+        assert!(lent[..] == contents[start..start + WORTH_A_WINDOW]);
+        let border = windows.lend(start as u64, 2 * WORTH_A_WINDOW).unwrap();
+        assert!(border[..] == lent[..], "what lies in one window");
+        assert!(windows.lend(SIZE as u64 - 1, 2).is_none(), "behind the end");
+        assert!(windows.lend(u64::MAX, 2).is_none());
     }
 
     #[test]

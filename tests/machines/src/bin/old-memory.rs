@@ -1,0 +1,70 @@
+//! How fast a capture kernel can read the memory of the crashed one: a table of blocks, by `read` and `mmap`, and of the
+//! reader of `cdbitmap`.
+
+use cdbitmap::{Error, Result};
+use clap::Parser;
+use machines::kit::{Contents, get_kernel};
+use machines::{Guest, Kit, Machine};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Measures how fast `/proc/vmcore` can be read, in the capture kernel of a machine that has crashed
+#[derive(Debug, Parser)]
+#[command(name = "old-memory")]
+struct Arguments {
+    /// Kernels, as get-kernel knows them
+    #[arg(long = "kernel", value_name = "SERIES", default_value = "6.1")]
+    kernels: Vec<String>,
+    /// Memory of the machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u32,
+    /// How much of it each row reads, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 128)]
+    mib: u32,
+    /// How often each row does
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    rounds: u32,
+    /// What measures, in the guest
+    #[arg(long, value_name = "FILE", hide = true)]
+    bench_reading: PathBuf,
+    /// Keep the consoles' logs there
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("old-memory: {error}");
+            ExitCode::from(error.exit_code() as u8)
+        }
+    }
+}
+
+fn run(asked: &Arguments) -> Result<()> {
+    let work = tempfile::tempdir().map_err(|e| Error::failure("no temporary directory").because(e))?;
+    let logs = asked.keep.clone().unwrap_or_else(|| work.path().to_owned());
+    for series in &asked.kernels {
+        get_kernel(series)?;
+        let contents =
+            Contents { first: Vec::new(), capture: vec![asked.bench_reading.display().to_string()] };
+        let kit = Kit::build(series, "old-memory", &contents, &work.path().join(series))?;
+        let mut machine = Machine::new(series, true, 1);
+        machine.memory = asked.memory;
+        println!("{machine}, {} MiB, an emulated processor: what counts is the ratio\n", asked.memory);
+
+        let mut guest = Guest::boot(&machine, &kit, &logs.join(format!("console-{series}")))?;
+        guest.succeed("prepare", Duration::from_secs(180))?;
+        guest.order("crash")?;
+        guest.wait_for_capture_kernel()?;
+        let command = format!("reading --mib {} --rounds {}", asked.mib, asked.rounds);
+        let reply = guest.succeed(&command, Duration::from_secs(1800))?;
+        for line in reply.lines.iter().filter(|line| line.text.starts_with('|')) {
+            println!("{}", line.text.trim_end());
+        }
+        println!();
+    }
+    Ok(())
+}

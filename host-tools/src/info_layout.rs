@@ -1,7 +1,7 @@
 //! The structures of `crash_dump_bitmap_info` as tables, as JSON and as a C header, all from the declarations in
 //! [`scanner_core::info`].
 
-use scanner_core::info::v2::{self, Chunk, Header, Producer, RecordedRules, State};
+use scanner_core::info::v2::{self, Cause, Chunk, Header, Producer, RecordedRules, State};
 use scanner_core::info::{Code, Field, Layout, Version, v1};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -42,6 +42,7 @@ fn choices(version: Version) -> &'static [Choices] {
             Choices { field: "producer", title: "Producers", codes: Producer::CODES },
             Choices { field: "state", title: "States", codes: State::CODES },
             Choices { field: "rules", title: "Rule sets", codes: RecordedRules::CODES },
+            Choices { field: "cause", title: "Causes", codes: Cause::CODES },
         ],
     }
 }

@@ -92,11 +92,11 @@ CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v1, hwpoison_pages, 56);
 #define CRASH_DUMP_BITMAP_STATE_COMPLETE 2u
 /* Stopped by the time budget. */
 #define CRASH_DUMP_BITMAP_STATE_OUT_OF_BUDGET 3u
-/* Stopped by memory that could not be read. */
+/* Stopped by memory that could not be read, or another exception. */
 #define CRASH_DUMP_BITMAP_STATE_FAULT 4u
 /* Stopped because the kernel's data contradict themselves. */
 #define CRASH_DUMP_BITMAP_STATE_CORRUPT 5u
-/* Stopped by whoever ran it. */
+/* Stopped by whoever ran it, or by a check of its own. */
 #define CRASH_DUMP_BITMAP_STATE_CANCELLED 6u
 /* Not recorded: converted from version 1. */
 #define CRASH_DUMP_BITMAP_STATE_NOT_RECORDED 7u
@@ -107,6 +107,21 @@ CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v1, hwpoison_pages, 56);
 #define CRASH_DUMP_BITMAP_RULES_KERNEL 1u
 /* Not recorded: converted from version 1. */
 #define CRASH_DUMP_BITMAP_RULES_NOT_RECORDED 2u
+
+/* Nothing that the state doesn't say. */
+#define CRASH_DUMP_BITMAP_CAUSE_NOT_SAID 0u
+/* An exception of the processor: cause_number and the exception's fields say which. */
+#define CRASH_DUMP_BITMAP_CAUSE_EXCEPTION 1u
+/* The producer's parameters are not those that it was given, or contradict themselves. */
+#define CRASH_DUMP_BITMAP_CAUSE_PARAMETERS 2u
+/* The producer's code is not what was loaded. */
+#define CRASH_DUMP_BITMAP_CAUSE_CODE 3u
+/* The processor's page tables have another number of levels than the kernel's were known to have. */
+#define CRASH_DUMP_BITMAP_CAUSE_LEVELS 4u
+/* The producer's own page tables don't fit where they have to. */
+#define CRASH_DUMP_BITMAP_CAUSE_TABLES 5u
+/* The scanner refuses what it was given: cause_number is its status. */
+#define CRASH_DUMP_BITMAP_CAUSE_REFUSED 6u
 
 struct crash_dump_bitmap_info_v2 {
 	/* The bytes "CDBITMAP". */
@@ -183,8 +198,20 @@ struct crash_dump_bitmap_info_v2 {
 	uint8_t build_id[20];
 	/* The kernel's release, as of uname -r; ends with a zero byte. */
 	char kernel_release[65];
+	/* Zero. */
+	uint8_t padding[3];
+	/* What stopped the scan, if more is said than by the state; see the causes. */
+	uint32_t cause;
+	/* Number of the exception, or status of the scanner; 0 for other causes. */
+	uint32_t cause_number;
+	/* Error code of the exception; 0 if it has none. */
+	uint64_t exception_error;
+	/* Instruction of the exception, from the start of the producer's image on, modulo 2^64. */
+	uint64_t exception_at;
+	/* Address that a page fault was about; 0 for other exceptions. */
+	uint64_t exception_address;
 	/* Zero. Room for later versions. */
-	uint8_t reserved[187];
+	uint8_t reserved[152];
 };
 _Static_assert(sizeof(struct crash_dump_bitmap_info_v2) == 512, "size of crash_dump_bitmap_info_v2");
 CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, magic, 0);
@@ -224,7 +251,13 @@ CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, vmcoreinfo_crc, 232);
 CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, build_id_size, 236);
 CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, build_id, 240);
 CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, kernel_release, 260);
-CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, reserved, 325);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, padding, 325);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, cause, 328);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, cause_number, 332);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, exception_error, 336);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, exception_at, 344);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, exception_address, 352);
+CRASH_DUMP_BITMAP_AT(crash_dump_bitmap_info_v2, reserved, 360);
 
 struct crash_dump_bitmap_chunk {
 	/* Physical address of the chunk (in a file: offset), a multiple of 8. */

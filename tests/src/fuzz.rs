@@ -97,7 +97,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "hostile_memory" => (0..GENERATIONS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
         "found" => found_seeds(),
         "bitmap_file" | "info_v1" | "info_v2" => {
-            vec![include_bytes!("../golden/v1.bin").to_vec(), include_bytes!("../golden/v2.bin").to_vec()]
+            vec![
+                include_bytes!("../golden/v1.bin").to_vec(),
+                include_bytes!("../golden/v2.bin").to_vec(),
+                include_bytes!("../golden/v2-exception.bin").to_vec(),
+            ]
         }
         _ => panic!("no fuzz target is called {name}"),
     }

@@ -2,7 +2,7 @@
 
 use cdbitmap::bitmap_file::{BitmapFile, BitmapReader, Info};
 use cdbitmap::info_layout;
-use scanner_core::info::v2::{Chunk, Header, Producer, RecordedRules, State};
+use scanner_core::info::v2::{Cause, Chunk, Header, Producer, RecordedRules, State};
 use scanner_core::info::{Code, Layout, Version, v1};
 use scanner_core::{Pfn, PfnRange};
 use std::path::{Path, PathBuf};
@@ -112,6 +112,42 @@ fn golden_version_2_is_read_as_it_is() {
     );
 }
 
+/// Of a purgatory stage that a page fault stopped, with the fields that say so.
+#[test]
+fn golden_version_2_with_a_cause_is_read_and_encoded() {
+    let bytes = golden("v2-exception.bin");
+    let file = BitmapFile::from_bytes(&bytes).unwrap();
+    let mut expected = Header {
+        producer: Producer::Purgatory,
+        state: State::Fault,
+        dump_level: 31,
+        rules: RecordedRules::Makedumpfile,
+        scanned_up_to: 256,
+        header_crc: 0x9b72_e93e,
+        unscanned_pages: 744,
+        setup_ns: 1001,
+        vmcoreinfo_crc: 0xcafe_f00d,
+        cause: Cause::Exception,
+        cause_number: 14,
+        exception_error: 2,
+        exception_at: 0x1234,
+        exception_address: 0xffff_ffff_ffff_f000,
+        ..Header::new(Pfn::new(0), 1000, 40)
+    };
+    expected.set_clock("tsc 2893 MHz");
+    expected.set_build_id(&core::array::from_fn::<u8, 20, _>(|i| i as u8 + 1));
+    expected.set_kernel_release("6.12.0-golden");
+    assert_eq!(file.info, Info::V2(Box::new(expected)));
+    assert_eq!(set_bits(&file), [(0, 4), (255, 1000)]);
+    let report = BitmapReader::from_bytes(&bytes).unwrap().describe().unwrap().scan.unwrap();
+    let said = "page fault writing 0xfffffffffffff000, at stage+0x1234";
+    assert_eq!(report.stopped_by.as_deref(), Some(said));
+    assert_eq!(file.convert(Version::V1).unwrap().lost.iter().filter(|lost| lost.contains(said)).count(), 1);
+    let mut area = bytes.clone();
+    assert_eq!(expected.encode(&mut area), Ok(512 + 24));
+    assert_eq!(area, bytes);
+}
+
 #[test]
 fn golden_version_2_is_encoded_to_the_same_bytes() {
     let bytes = golden("v2.bin");
@@ -159,7 +195,7 @@ fn fields_lie_behind_each_other() {
 fn the_specification_has_the_tables_of_the_code() {
     let text = std::fs::read_to_string(root().join("Documentation/format.md")).unwrap();
     let structures = [v1::Info::LAYOUT, Header::LAYOUT, Chunk::LAYOUT];
-    let codes = [Producer::CODES, State::CODES, RecordedRules::CODES];
+    let codes = [Producer::CODES, State::CODES, RecordedRules::CODES, Cause::CODES];
     let tables = structures.iter().map(|layout: &Layout| info_layout::field_table(layout));
     for table in tables.chain(codes.iter().map(|codes: &&[Code]| info_layout::code_table(codes))) {
         assert!(text.contains(&table), "Documentation/format.md lacks this table:\n{table}");

@@ -1,5 +1,6 @@
 //! From one version of the format to the other.
 
+use super::stopped::stopped_by;
 use super::{BitmapFile, Info};
 use crate::frames::FrameBitmap;
 use crate::{Error, Result};
@@ -105,6 +106,9 @@ fn lost_in_v1(header: &Header) -> Vec<String> {
     note(counted(unaccepted), format!("which free pages are unaccepted ({unaccepted}); they count as free"));
     let unreadable = header.first_unreadable;
     note(unreadable != 0, format!("the first address that could not be read ({unreadable:#x})"));
+    if let Some(cause) = stopped_by(header) {
+        note(true, format!("what stopped the scan ({cause})"));
+    }
     note(
         header.setup_ns | header.scan_ns | header.seal_ns != 0,
         "the times of setup, scan and sealing".to_owned(),

@@ -9,11 +9,12 @@ mod copy;
 mod reader;
 mod report;
 mod scanned;
+mod stopped;
 mod writer;
 
 pub use convert::Conversion;
 pub use reader::{BitmapReader, DamagedChunk, FileAsMemory, Survey};
-pub use report::{ChunkReport, CountReport, Report, ScanReport};
+pub use report::{ChunkReport, CountReport, ExceptionReport, Report, ScanReport};
 
 use crate::frames::FrameBitmap;
 use crate::{Error, Result};

@@ -3,9 +3,10 @@
 use super::Info;
 use super::belongs::hex;
 use super::reader::{BitmapReader, Survey};
+use super::stopped::stopped_by;
 use crate::Result;
 use scanner_core::PhysicalMemory;
-use scanner_core::info::v2::{Header, NOT_COUNTED};
+use scanner_core::info::v2::{Cause, Header, NOT_COUNTED, PAGE_FAULT, exception_name};
 use scanner_core::info::{Version, v1};
 use serde::Serialize;
 use std::fmt;
@@ -51,6 +52,10 @@ pub struct ScanReport {
     pub state: &'static str,
     /// The same in words.
     pub state_meaning: &'static str,
+    /// What stopped the scan, in words.
+    pub stopped_by: Option<String>,
+    /// The exception that stopped it.
+    pub exception: Option<ExceptionReport>,
     /// The dump level.
     pub dump_level: Option<u32>,
     /// The rule set.
@@ -69,6 +74,21 @@ pub struct ScanReport {
     pub build_id: Option<String>,
     /// CRC-32C of the VMCOREINFO text.
     pub vmcoreinfo_crc: Option<u32>,
+}
+
+/// An exception of the processor that the producer ran into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExceptionReport {
+    /// Its number.
+    pub number: u32,
+    /// Its name, if it has one.
+    pub name: Option<&'static str>,
+    /// Its error code.
+    pub error_code: u64,
+    /// The instruction, counted from the start of the producer's image.
+    pub at: u64,
+    /// The address that a page fault was about.
+    pub address: Option<u64>,
 }
 
 /// The pieces of the bitmap.
@@ -164,6 +184,8 @@ fn scan(header: &Header) -> ScanReport {
         producer: header.producer.name(),
         state: header.state.name(),
         state_meaning: meaning.map_or("", |code| code.meaning),
+        stopped_by: stopped_by(header),
+        exception: (header.cause == Cause::Exception).then(|| exception(header)),
         dump_level: header.level(),
         rules: header.rules.name(),
         scanned_up_to: header.scanned_up_to,
@@ -173,6 +195,17 @@ fn scan(header: &Header) -> ScanReport {
         kernel_release: recorded(header.kernel_release()),
         build_id: recorded(&hex(header.build_id())),
         vmcoreinfo_crc: (header.vmcoreinfo_crc != 0).then_some(header.vmcoreinfo_crc),
+    }
+}
+
+fn exception(header: &Header) -> ExceptionReport {
+    let number = header.cause_number;
+    ExceptionReport {
+        number,
+        name: exception_name(number),
+        error_code: header.exception_error,
+        at: header.exception_at,
+        address: (number == PAGE_FAULT).then_some(header.exception_address),
     }
 }
 
@@ -195,6 +228,9 @@ impl fmt::Display for Report {
         if let Some(scan) = &self.scan {
             line("producer", &scan.producer)?;
             line("state", &format_args!("{}: {}", scan.state, scan.state_meaning))?;
+            if let Some(cause) = &scan.stopped_by {
+                line("stopped by", cause)?;
+            }
             line("scanned up to", &format_args!("{:#x}", scan.scanned_up_to))?;
             line("dump level", &Optional(scan.dump_level))?;
             line("rules", &scan.rules)?;

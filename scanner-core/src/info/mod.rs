@@ -8,6 +8,7 @@ mod chunks;
 mod crc;
 mod error;
 mod layout;
+mod stop;
 pub mod v1;
 pub mod v2;
 

@@ -8,6 +8,7 @@
 //! first bit is cleared, and the outcome when all is done.
 
 pub use super::chunks::{Chunk, Chunks};
+pub use super::stop::{Cause, MACHINE_CHECK, PAGE_FAULT, exception_name};
 
 use super::ADDRESS_END;
 use super::crc::Crc32c;
@@ -67,11 +68,11 @@ wire_codes! {
         Complete = 2, "complete";
         /// Stopped by the time budget.
         OutOfBudget = 3, "out-of-budget";
-        /// Stopped by memory that could not be read.
+        /// Stopped by memory that could not be read, or another exception.
         Fault = 4, "fault";
         /// Stopped because the kernel's data contradict themselves.
         Corrupt = 5, "corrupt";
-        /// Stopped by whoever ran it.
+        /// Stopped by whoever ran it, or by a check of its own.
         Cancelled = 6, "cancelled";
         /// Not recorded: converted from version 1.
         NotRecorded = 7, "not-recorded";
@@ -177,8 +178,20 @@ wire_struct! {
         240 => build_id: [u8; 20], "uint8_t[20]";
         /// The kernel's release, as of uname -r; ends with a zero byte.
         260 => kernel_release: [u8; 65], "char[65]";
+        /// Zero.
+        325 => padding: [u8; 3], "uint8_t[3]";
+        /// What stopped the scan, if more is said than by the state; see the causes.
+        328 => cause: Cause, "uint32_t";
+        /// Number of the exception, or status of the scanner; 0 for other causes.
+        332 => cause_number: u32, "uint32_t";
+        /// Error code of the exception; 0 if it has none.
+        336 => exception_error: u64, "uint64_t";
+        /// Instruction of the exception, from the start of the producer's image on, modulo 2^64.
+        344 => exception_at: u64, "uint64_t";
+        /// Address that a page fault was about; 0 for other exceptions.
+        352 => exception_address: u64, "uint64_t";
         /// Zero. Room for later versions.
-        325 => reserved: [u8; 187], "uint8_t[187]";
+        360 => reserved: [u8; 152], "uint8_t[152]";
     }
 }
 
@@ -224,7 +237,13 @@ impl Header {
             build_id_size: 0,
             build_id: [0; 20],
             kernel_release: [0; 65],
-            reserved: [0; 187],
+            padding: [0; 3],
+            cause: Cause::NotSaid,
+            cause_number: 0,
+            exception_error: 0,
+            exception_at: 0,
+            exception_address: 0,
+            reserved: [0; 152],
         }
     }
 
@@ -419,6 +438,8 @@ impl Header {
         between("build_id_size", 0, self.build_id.len() as u64, u64::from(self.build_id_size))?;
         let behind = self.build_id.get(self.build_id_size as usize..).unwrap_or_default();
         check_zero("build_id", "zero bytes behind the build id", behind)?;
+        check_zero("padding", "zero bytes", &self.padding)?;
+        self.check_stop()?;
         check_zero("reserved", "zero bytes", &self.reserved)
     }
 

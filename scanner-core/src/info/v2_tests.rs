@@ -140,7 +140,13 @@ fn every_contradiction_is_named() {
         ("kernel_release", offset_of!(Header, kernel_release), 0x1b, 1),
         ("kernel_release", offset_of!(Header, kernel_release) + 64, 1, 1),
         ("clock", offset_of!(Header, clock) + 23, b'x'.into(), 1),
-        ("reserved", offset_of!(Header, reserved) + 186, 1, 1),
+        ("padding", offset_of!(Header, padding) + 2, 1, 1),
+        ("cause", offset_of!(Header, cause), 7, 4),
+        ("cause_number", offset_of!(Header, cause_number), 14, 4),
+        ("exception_error", offset_of!(Header, exception_error), 1, 8),
+        ("exception_at", offset_of!(Header, exception_at), 1, 8),
+        ("exception_address", offset_of!(Header, exception_address), 1, 8),
+        ("reserved", offset_of!(Header, reserved) + 151, 1, 1),
     ];
     for (field, offset, value, size) in cases {
         assert_eq!(refused_field(offset, value, size).field, field, "{value:#x} at {offset}");
@@ -196,6 +202,23 @@ fn a_scan_that_stopped_leaves_a_valid_header() {
     let largest = Header { self_address: 8, ..Header::new(Pfn::new(0), Pfn::END.as_u64(), 28) };
     assert_eq!(largest.chunk_count, MAX_CHUNKS);
     assert!(largest.encode(&mut std::vec![0; largest.area_size()]).is_ok());
+}
+
+#[test]
+fn what_is_said_of_a_stop_fits_its_cause() {
+    let header = Header { state: State::Fault, scanned_up_to: 4096, ..header() };
+    for code in Cause::CODES {
+        let cause = Cause::from_code(code.value).unwrap();
+        let stopped = Header { cause, ..header };
+        assert_eq!(Header::decode(&area_of(&stopped), AT).unwrap().cause, cause);
+        let numbered = Header { cause_number: 256, ..stopped }.check().map_err(|error| error.field);
+        assert_eq!(numbered, if cause == Cause::Refused { Ok(()) } else { Err("cause_number") });
+        let said = Header { exception_error: 2, exception_at: 0x123, exception_address: !0, ..stopped };
+        assert_eq!(said.check().is_ok(), cause == Cause::Exception);
+    }
+    assert_eq!(exception_name(6), Some("invalid opcode"));
+    assert_eq!(exception_name(PAGE_FAULT), Some("page fault"));
+    assert_eq!(exception_name(31), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use cdbitmap::stage::image::StageImage;
 use scanner_core::PAGE_SIZE;
 
-/// An image of one page.
+/// An image of a page of code, and one for the info.
 ///
 /// # Panics
 /// The loader doesn't take it for one.
@@ -11,7 +11,7 @@ pub fn image() -> StageImage {
     StageImage::parse(&image_file()).expect("an image")
 }
 
-/// The file of that image: an ELF header, one program header, and the page.
+/// The file of that image: an ELF header, one program header, and the code's page.
 pub fn image_file() -> Vec<u8> {
     let mut file = vec![0; 64 + 56 + PAGE_SIZE];
     let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
@@ -21,11 +21,11 @@ pub fn image_file() -> Vec<u8> {
     // e_phoff, and from e_ehsize on the sizes and numbers of headers.
     put(32, &[64]);
     put(52, &[64, 0, 56, 0, 1, 0, 64]);
-    // PT_LOAD, readable and executable, of a page from offset 120 on at address 0.
+    // PT_LOAD, readable and executable, of a page from offset 120 on at address 0, with room for another one.
     put(64, &[1, 0, 0, 0, 5]);
     put(64 + 8, &120_u64.to_le_bytes());
-    for at in [32, 40] {
-        put(64 + at, &(PAGE_SIZE as u64).to_le_bytes());
+    for (at, pages) in [(32, 1), (40, 2)] {
+        put(64 + at, &(pages * PAGE_SIZE as u64).to_le_bytes());
     }
     put(120, b"code");
     file

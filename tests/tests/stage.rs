@@ -5,11 +5,13 @@ use cdbitmap::image::{MemoryImage, OpenOptions, open};
 use cdbitmap::machine::Machine as ScannedMachine;
 use cdbitmap::stage::area::{Area, Facts, Job};
 use crash_stage::machine::Machine;
+use crash_stage::parameters::{self, INFO_SIZE, Parameters};
 use crash_stage::stage::{self, End, Exception, Progress};
 use cross_tests::fixture::Fixture;
 use cross_tests::stage::image;
-use scanner_core::info::v2::{Header, NOT_COUNTED, Producer, State};
-use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
+use scanner_core::abi::Status;
+use scanner_core::info::v2::{Cause, Header, NOT_COUNTED, Producer, State};
+use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
 use std::cell::Cell;
 
 /// Where the area lies in the fixtures' physical memory: behind it, where nothing is.
@@ -17,6 +19,7 @@ const AREA: u64 = 1 << 40;
 
 thread_local! {
     static MEMORY: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) };
+    static LOADED: Cell<*const u8> = const { Cell::new(std::ptr::null()) };
     static STACK: Cell<*const u8> = const { Cell::new(std::ptr::null()) };
     static FIVE_LEVELS: Cell<bool> = const { Cell::new(false) };
     static TICKS: Cell<u64> = const { Cell::new(0) };
@@ -33,6 +36,10 @@ impl Machine for Simulated {
 
     fn at(addr: u64) -> *mut u8 {
         MEMORY.get().wrapping_add(addr as usize)
+    }
+
+    fn address_of(place: *const u8) -> u64 {
+        AREA + (place as u64).wrapping_sub(LOADED.get() as u64)
     }
 
     fn guard() -> *const u8 {
@@ -115,21 +122,27 @@ impl Crashed {
         TICKS.set(0);
         let numbers = *self.area.numbers();
         let start = self.bytes().as_mut_ptr();
+        LOADED.set(start);
         STACK.set(start.wrapping_add(numbers.state as usize));
         let block = start.wrapping_add(numbers.image_size as usize);
         // SAFETY: the area and the memory in its ranges are there, and nobody else uses them.
         unsafe {
             let ended = stage::scan::<Simulated>(start, block, &self.progress);
-            let exception = Exception { vector: 14, error: 0, ip: 0, address: 0x5000 };
+            let exception = Exception { vector: 14, error: 2, ip: AREA + 0x123, address: 0x5000 };
             stage::finish::<Simulated>(start, block, &self.progress, end.unwrap_or(ended), &exception);
             ended
         }
     }
 
     fn header(&mut self) -> Header {
-        let (info, size) = (self.area.numbers().info as usize, self.area.numbers().info_size as usize);
-        let at = self.area.info();
-        Header::decode(&self.bytes()[info..info + size], at).unwrap()
+        let (info, at) = (self.area.numbers().info() as usize, self.area.info());
+        Header::decode(&self.bytes()[info..info + INFO_SIZE as usize], at).unwrap()
+    }
+
+    /// Whether the info stands there that the loader has prepared, which leaves nothing out, with this cause.
+    fn keeps_everything(&mut self, cause: Cause) -> bool {
+        let header = self.header();
+        (header.state, header.cause, header.frame_count) == (State::Cancelled, cause, 64)
     }
 
     fn bits(&mut self) -> FrameBitmap {
@@ -201,6 +214,14 @@ fn a_stage_that_is_stopped_keeps_what_it_has_not_decided_about() {
             // Of a scan that was left in the middle nobody knows what it had counted.
             assert_eq!(header.user_pages == NOT_COUNTED, end.is_some());
             assert_eq!(header.first_unreadable == 0x5000, end.is_some());
+            let said = (header.cause_number, header.exception_error, header.exception_at);
+            assert_eq!(
+                (header.cause, said, header.exception_address),
+                match end {
+                    Some(_) => (Cause::Exception, (14, 2, 0x123), 0x5000),
+                    None => (Cause::NotSaid, (0, 0, 0), 0),
+                }
+            );
             let bits = crashed.bits();
             assert!(bits.words().iter().zip(whole.words()).all(|(some, all)| some & all == *all));
             assert!((header.scanned_up_to..machine.frames).all(|pfn| bits.get(Pfn::new(pfn))));
@@ -214,22 +235,55 @@ fn what_was_changed_after_loading_is_not_run() {
     with_machine("6.12-4level", |machine, _| {
         let mut crashed = Crashed::new(machine);
         let numbers = *crashed.area.numbers();
-        for (at, expected) in [
-            (0, End::BadImage),
-            (numbers.image_size as usize, End::BadParameters),
-            ((numbers.image_size + numbers.block_size) as usize - 1, End::BadParameters),
+        for (at, expected, cause) in [
+            (0, End::BadImage, Cause::Code),
+            (numbers.image_size as usize, End::BadParameters, Cause::Parameters),
+            ((numbers.image_size + numbers.block_size) as usize - 1, End::BadParameters, Cause::Parameters),
         ] {
             crashed.load(31, ENOUGH);
             crashed.bytes()[at] ^= 1;
             assert_eq!(crashed.run(None), expected, "byte {at:#x}");
-            // What the loader has prepared stands there: valid, and nothing is left out.
-            let header = crashed.header();
-            assert_eq!((header.state, header.frame_count), (State::Empty, 64));
+            assert!(crashed.keeps_everything(cause), "byte {at:#x}");
         }
         crashed.load(31, ENOUGH);
         crashed.facts.five_level = !crashed.facts.five_level;
         assert_eq!(crashed.run(None), End::BadPaging);
-        assert_eq!(crashed.header().state, State::Cancelled);
+        assert!(crashed.keeps_everything(Cause::Levels));
+    });
+}
+
+/// Parameters with a right checksum, by which the stage would write where it must not.
+#[test]
+fn parameters_of_another_place_are_refused() {
+    with_machine("6.12-4level", |machine, _| {
+        let mut crashed = Crashed::new(machine);
+        let numbers = *crashed.area.numbers();
+        let last = PfnRange::new(Pfn::new(AREA / 4096 - 8), Pfn::new(AREA / 4096 + 1));
+        let wrong = [
+            // The chunk: over memory behind the area, and over what comes before it in the area.
+            (Parameters { bitmap: numbers.area_size, ..numbers }, None),
+            (Parameters { bitmap: 0_u64.wrapping_sub(64 << 20), ..numbers }, None),
+            (Parameters { bitmap: numbers.tables, ..numbers }, None),
+            // The area: somewhere else, and over the dead kernel's memory.
+            (Parameters { area: numbers.area - (64 << 20), ..numbers }, None),
+            (numbers, Some(last)),
+        ];
+        for (index, (numbers, range)) in wrong.into_iter().enumerate() {
+            crashed.load(31, ENOUGH);
+            let untouched = crashed.area.bytes_for(0).len();
+            let start = numbers.image_size as usize;
+            let block = &mut crashed.bytes()[start..start + numbers.block_size as usize];
+            block[..Parameters::SIZE].copy_from_slice(&numbers.to_bytes());
+            if let Some(range) = range {
+                let at = Parameters::SIZE + (numbers.range_count as usize - 1) * 16;
+                block[at..at + 8].copy_from_slice(&range.start.as_u64().to_le_bytes());
+                block[at + 8..at + 16].copy_from_slice(&range.end.as_u64().to_le_bytes());
+            }
+            parameters::seal(block);
+            assert_eq!(crashed.run(None), End::BadParameters, "{index}");
+            assert!(crashed.keeps_everything(Cause::Parameters), "{index}");
+            assert!(crashed.bytes()[untouched..].iter().all(|byte| *byte == 0), "{index}");
+        }
     });
 }
 
@@ -240,6 +294,8 @@ fn a_kernel_without_page_tables_is_a_fault() {
         crashed.memory.fill(0);
         crashed.load(31, ENOUGH);
         assert_eq!(crashed.run(None), End::Refused);
-        assert_eq!((crashed.header().state, crashed.header().frame_count), (State::Fault, 64));
+        let header = crashed.header();
+        assert_eq!((header.state, header.frame_count), (State::Fault, 64));
+        assert_eq!((header.cause, header.cause_number), (Cause::Refused, Status::Unreadable as u32));
     });
 }

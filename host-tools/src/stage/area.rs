@@ -1,4 +1,4 @@
-//! The area that is handed to kexec: image, parameters, info; then the state, page tables and the bitmap, which kexec
+//! The area that is handed to kexec: image with info, parameters; then the state, page tables and the bitmap, which kexec
 //! fills with zeros. `crash_stage::parameters` says what is where.
 
 use super::image::StageImage;
@@ -45,7 +45,7 @@ pub struct Facts {
 pub struct Area {
     numbers: Parameters,
     entry: u64,
-    /// From the area's start up to the end of the info; zeros follow.
+    /// From the area's start up to the end of the block; zeros follow.
     bytes: Vec<u8>,
 }
 
@@ -79,10 +79,6 @@ fn block_size(ranges: usize, text: usize) -> u64 {
     (Parameters::SIZE + ranges * size_of::<PfnRange>() + text) as u64
 }
 
-/// The memory for the info: the header, its one chunk, and the prepared bitmap.
-const INFO_SIZE: u64 = PAGE_SIZE as u64;
-const _: () = assert!(parameters::INFO_MINIMUM <= INFO_SIZE);
-
 impl Sizes {
     fn new(facts: &Facts) -> Result<Self> {
         let options = DirectMapOptions {
@@ -106,7 +102,6 @@ impl Sizes {
         let page = |size: u64| size.next_multiple_of(PAGE_SIZE as u64);
         image
             + page(self.block)
-            + INFO_SIZE
             + page(STATE_SIZE as u64)
             + self.tables * PAGE_SIZE as u64
             + page(self.bitmap)
@@ -130,8 +125,7 @@ impl Area {
         let sizes = Sizes::new(facts)?;
         let page = |offset: u64| offset.next_multiple_of(PAGE_SIZE as u64);
         let moved = image.moved_to(at);
-        let info = page(image.size() + sizes.block);
-        let state = info + INFO_SIZE;
+        let state = page(image.size() + sizes.block);
         let tables = page(state + STATE_SIZE as u64);
         let bitmap = tables + sizes.tables * PAGE_SIZE as u64;
         let area_size = page(bitmap + sizes.bitmap);
@@ -146,8 +140,6 @@ impl Area {
             image_size: image.size(),
             image_checked: image.checked(),
             image_crc: crc32c(&moved[..image.checked() as usize]).into(),
-            info,
-            info_size: INFO_SIZE,
             state,
             tables,
             table_count: sizes.tables,
@@ -168,7 +160,10 @@ impl Area {
         if !numbers.is_consistent() {
             return Err(Error::failure("the stage's parameters contradict themselves"));
         }
+        let info = numbers.info();
         let mut bytes = moved;
+        prepare_info(&mut bytes[info as usize..], at + info)
+            .ok_or_else(|| Error::failure("the info can't be prepared"))?;
         bytes.extend(numbers.to_bytes());
         for range in &ram {
             let frame = |pfn: Pfn| pfn.as_u64().to_le_bytes();
@@ -176,10 +171,6 @@ impl Area {
             bytes.extend(frame(range.end));
         }
         bytes.extend(&facts.vmcoreinfo);
-        bytes.resize(info as usize, 0);
-        let mut prepared = vec![0; INFO_SIZE as usize];
-        prepare_info(&mut prepared, at + info).ok_or_else(|| Error::failure("the info can't be prepared"))?;
-        bytes.extend(prepared);
         Ok(Self { numbers, entry: at + image.entry(), bytes })
     }
 
@@ -195,7 +186,7 @@ impl Area {
 
     /// Physical address of the info.
     pub fn info(&self) -> u64 {
-        self.numbers.area + self.numbers.info
+        self.numbers.area + self.numbers.info()
     }
 
     /// The stage's entry.

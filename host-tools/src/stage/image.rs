@@ -1,6 +1,7 @@
 //! The stage's image, as `linker/purgatory/build` makes it: an ELF file that can be moved to any page.
 
 use crate::{Error, Result};
+use crash_stage::parameters::INFO_SIZE;
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
@@ -13,7 +14,7 @@ const MAX_SIZE: u64 = 4 << 20;
 /// An image that is not moved to its place yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageImage {
-    /// Its bytes, a whole number of pages.
+    /// Its bytes, a whole number of pages; the last one is the info.
     bytes: Vec<u8>,
     /// How many of them from the start on nothing writes to.
     checked: usize,
@@ -79,7 +80,8 @@ impl StageImage {
             }
         }
         let entry = header.e_entry(LE);
-        if checked == 0 || checked > changing || entry >= checked as u64 {
+        let room = bytes.len().saturating_sub(INFO_SIZE as usize);
+        if checked == 0 || checked > changing.min(room) || entry >= checked as u64 {
             return Err("code and data are not where they should be".to_owned());
         }
         let sections = header.sections(LE, file).map_err(damaged)?;

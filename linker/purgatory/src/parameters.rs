@@ -2,11 +2,13 @@
 //! checksum over all.
 //!
 //! The area is what kexec was given as one more segment, in this order. The loader hands over the bytes up to the end
-//! of the info; kexec fills the rest with zeros.
+//! of the block; kexec fills the rest with zeros.
 //!
 //! ```text
-//! image | parameters, ranges, VMCOREINFO | info | state | page tables | bitmap
+//! image, its last page the info | parameters, ranges, VMCOREINFO | state | page tables | bitmap
 //! ```
+//!
+//! Where the info lies does not depend on the parameters: a stage that can't trust them can still say so.
 
 use scanner_core::abi::{STATE_ALIGN, STATE_SIZE};
 use scanner_core::info::Crc32c;
@@ -14,13 +16,14 @@ use scanner_core::info::v2::{Chunk, Header};
 use scanner_core::{PAGE_SIZE, PfnRange};
 
 /// [`Parameters::magic`]: the version of all that the stage and its loader have to agree on is in its last byte.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"CDSTAGE\x01");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"CDSTAGE\x02");
 
 /// Bytes at the end of the info's page that hold the bitmap of the header which the loader prepares: all ones.
 pub const PREPARED_BITMAP: u64 = 8;
 
-/// The least memory for the info: a header, its one chunk, and the prepared bitmap.
-pub const INFO_MINIMUM: u64 = (Header::SIZE + Chunk::SIZE) as u64 + PREPARED_BITMAP;
+/// The memory for the info, the image's last page: a header, its one chunk, and the prepared bitmap.
+pub const INFO_SIZE: u64 = PAGE_SIZE as u64;
+const _: () = assert!((Header::SIZE + Chunk::SIZE) as u64 + PREPARED_BITMAP <= INFO_SIZE);
 
 /// [`Parameters::large_pages`]: the processor has pages of 2 MiB.
 pub const LARGE_2M: u64 = 1;
@@ -66,16 +69,12 @@ parameters! {
     area;
     /// Size of the area.
     area_size;
-    /// Size of the image, a multiple of 4096; the block is behind it.
+    /// Size of the image with the info, a multiple of 4096; the block is behind it.
     image_size;
     /// Bytes from the image's start on that nothing writes to.
     image_checked;
     /// CRC-32C of these.
     image_crc;
-    /// Offset of the info in the area, a multiple of 4096.
-    info;
-    /// Size of the info's memory. Its last 8 bytes are the bitmap of the header that the loader has prepared.
-    info_size;
     /// Offset of the scanner's state in the area, a multiple of 4096.
     state;
     /// Offset of the memory for page tables in the area, a multiple of 4096.
@@ -201,6 +200,11 @@ fn block_crc(block: &[u8]) -> Option<u32> {
 }
 
 impl Parameters {
+    /// Offset of the info in the area.
+    pub const fn info(&self) -> u64 {
+        self.image_size.saturating_sub(INFO_SIZE)
+    }
+
     /// Whether everything lies inside the area, in its order, and is as large and as aligned as it has to be.
     pub fn is_consistent(&self) -> bool {
         let page = PAGE_SIZE as u64;
@@ -208,16 +212,13 @@ impl Parameters {
         let end = |offset: u64, size: u64| offset.checked_add(size);
         let tables_size = self.table_count.checked_mul(page);
         let bits = self.frame_count.div_ceil(64).checked_mul(8);
-        [self.area, self.area_size, self.image_size, self.info, self.state, self.tables, self.bitmap]
+        [self.area, self.area_size, self.image_size, self.state, self.tables, self.bitmap]
             .into_iter()
             .all(is_page)
-            && self.image_checked <= self.image_size
+            && end(self.image_checked, INFO_SIZE).is_some_and(|end| end <= self.image_size)
             && end(self.area, self.area_size)
                 .is_some_and(|end| end >> scanner_core::addr::PHYS_ADDR_BITS == 0)
-            && end(self.image_size, self.block_size).is_some_and(|end| end <= self.info)
-            && self.info_size >= INFO_MINIMUM
-            && self.info_size.is_multiple_of(8)
-            && end(self.info, self.info_size).is_some_and(|end| end <= self.state)
+            && end(self.image_size, self.block_size).is_some_and(|end| end <= self.state)
             && end(self.state, STATE_SIZE as u64).is_some_and(|end| end <= self.tables)
             && tables_size.and_then(|size| end(self.tables, size)).is_some_and(|end| end <= self.bitmap)
             && bits.is_some_and(|bits| bits <= self.bitmap_size)

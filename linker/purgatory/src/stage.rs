@@ -4,14 +4,16 @@
 //! [`finish`] does, and that relies on nothing but the block, the info and [`Progress`].
 
 use crate::machine::Machine;
-use crate::parameters::{Block, LARGE_1G, LARGE_2M, PREPARED_BITMAP, Parameters};
+use crate::parameters::{Block, INFO_SIZE, LARGE_1G, LARGE_2M, PREPARED_BITMAP, Parameters};
 use crate::ram::Ram;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use scanner_core::abi::{Chunk, Range, STATE_SIZE, Setup, Status, crash_scan_run, crash_scan_setup};
 use scanner_core::info::crc32c;
-use scanner_core::info::v2::{self, Header, MAX_CHUNK_SHIFT, NOT_COUNTED, Producer, State};
-use scanner_core::paging::{DirectMap, DirectMapOptions, ENTRIES, FixedPool};
+use scanner_core::info::v2::{
+    self, Cause, Header, MAX_CHUNK_SHIFT, NOT_COUNTED, PAGE_FAULT, Producer, State, exception_name,
+};
+use scanner_core::paging::{DirectMap, DirectMapOptions, ENTRIES, FixedPool, covering};
 use scanner_core::{PAGE_SHIFT, Pfn, PfnRange, PhysAddr};
 
 /// How the scan ended.
@@ -20,7 +22,7 @@ use scanner_core::{PAGE_SHIFT, Pfn, PfnRange, PhysAddr};
 pub enum End {
     /// It came to its end, or to that of its budget: the info says which.
     Scanned = 0,
-    /// The parameters' checksum doesn't hold, or they contradict themselves.
+    /// The parameters' checksum doesn't hold, they contradict themselves, or they are those of another place.
     BadParameters,
     /// The image is not what was loaded.
     BadImage,
@@ -52,13 +54,18 @@ impl Exception {
     /// There was none.
     pub const NONE: Self = Self { vector: 0, error: 0, ip: 0, address: 0 };
 
-    /// The number of page faults.
-    const PAGE_FAULT: u64 = 14;
-
-    /// The physical address of a page fault; 0 if it was none, or in no memory that can be.
-    fn unreadable(&self) -> u64 {
-        let is_physical = PhysAddr::new(self.address).pfn() < Pfn::END;
-        if self.vector == Self::PAGE_FAULT && is_physical { self.address } else { 0 }
+    /// Says in the header which exception it was; the image lies at physical address `image`.
+    fn record(&self, header: &mut Header, image: u64) {
+        header.cause_number = self.vector as u32;
+        header.exception_error = self.error;
+        header.exception_at = self.ip.wrapping_sub(image);
+        if self.vector == u64::from(PAGE_FAULT) {
+            header.exception_address = self.address;
+            // The dead kernel's memory is mapped at its own addresses.
+            if PhysAddr::new(self.address).pfn() < Pfn::END {
+                header.first_unreadable = self.address;
+            }
+        }
     }
 }
 
@@ -111,7 +118,7 @@ pub unsafe fn scan<M: Machine>(image: *mut u8, block: *const u8, progress: &Prog
     let Some(Block { numbers, ranges, text }) = (unsafe { Block::at(block) }) else {
         return End::BadParameters;
     };
-    if (block as u64).wrapping_sub(image as u64) != numbers.image_size {
+    if !describes_this_place::<M>(image, block, numbers, ranges) {
         return End::BadParameters;
     }
     // SAFETY: the image is that large, and this part of it is only read.
@@ -138,6 +145,20 @@ pub unsafe fn scan<M: Machine>(image: *mut u8, block: *const u8, progress: &Prog
     };
     // SAFETY: as above, and nobody uses these any more or as yet.
     unsafe { run::<M>(image, &context, ranges, text) }
+}
+
+/// Whether the parameters are those of this area, and none of the dead kernel's memory lies in it: what is written to is
+/// in the area, and what is read is not.
+fn describes_this_place<M: Machine>(
+    image: *const u8,
+    block: *const u8,
+    numbers: &Parameters,
+    ranges: &[PfnRange],
+) -> bool {
+    let area = covering(PhysAddr::new(numbers.area), numbers.area_size);
+    M::address_of(image) == numbers.area
+        && (block as u64).wrapping_sub(image as u64) == numbers.image_size
+        && ranges.iter().all(|range| range.intersection(area).is_empty())
 }
 
 /// Builds page tables that map the memory in `ranges`, and the area, where they are; the root's physical address.
@@ -211,9 +232,9 @@ unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRa
         producer: Producer::Purgatory as u32,
         first_frame: 0,
         frame_count: numbers.frame_count,
-        info: inside(numbers.info).cast(),
-        info_address: numbers.area.saturating_add(numbers.info),
-        info_size: numbers.info_size.saturating_sub(PREPARED_BITMAP) as usize,
+        info: inside(numbers.info()).cast(),
+        info_address: numbers.area.saturating_add(numbers.info()),
+        info_size: INFO_SIZE.saturating_sub(PREPARED_BITMAP) as usize,
         info_v1: core::ptr::null_mut(),
         clock: clock.as_ptr().cast(),
     };
@@ -233,7 +254,8 @@ unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRa
     }
 }
 
-/// Says in the info how the scan ended, if the scanner itself could not.
+/// Says in the info how the scan ended, if the scanner itself could not. The info is where the image says, whatever the
+/// parameters say.
 ///
 /// # Safety
 /// As for [`scan`], with the same arguments.
@@ -244,22 +266,10 @@ pub unsafe fn finish<M: Machine>(
     end: End,
     exception: &Exception,
 ) {
-    if progress.checked.load(Relaxed) != 1 {
-        // What the parameters say can't be trusted; the info is as the loader has prepared it.
-        return;
-    }
-    // SAFETY: the block has been checked.
-    let Some(Block { numbers, ranges, .. }) = (unsafe { Block::at(block) }) else { return };
-    // SAFETY: the numbers are consistent, and the scanner has ended.
-    let (info, bitmap) = unsafe {
-        let info = image.wrapping_add(numbers.info as usize);
-        let words = image.wrapping_add(numbers.bitmap as usize).cast::<u64>();
-        (
-            core::slice::from_raw_parts_mut(info, numbers.info_size as usize),
-            core::slice::from_raw_parts_mut(words, (numbers.bitmap_size >> 3) as usize),
-        )
-    };
-    let address = numbers.area.saturating_add(numbers.info);
+    let info = block.cast_mut().wrapping_sub(INFO_SIZE as usize);
+    let address = M::address_of(info);
+    // SAFETY: the image's last page, which the scanner has done with.
+    let info = unsafe { core::slice::from_raw_parts_mut(info, INFO_SIZE as usize) };
     let mut header = match Header::decode(info, address) {
         Ok(header) => header,
         // Torn by an exception.
@@ -268,27 +278,45 @@ pub unsafe fn finish<M: Machine>(
             None => return,
         },
     };
+    let trusted = if progress.checked.load(Relaxed) == 1 {
+        // SAFETY: the block has been checked.
+        unsafe { Block::at(block) }
+    } else {
+        None
+    };
     if end != End::Scanned {
-        if header.frame_count == numbers.frame_count {
-            keep_from(bitmap, progress.next.load(Relaxed));
-            header.scanned_up_to = progress.next.load(Relaxed).min(numbers.frame_count);
+        if let Some(Block { numbers, ranges, .. }) = trusted {
+            if header.frame_count == numbers.frame_count {
+                let words = image.wrapping_add(numbers.bitmap as usize).cast::<u64>();
+                // SAFETY: the numbers are consistent, and the scanner has ended.
+                keep_from(
+                    unsafe { core::slice::from_raw_parts_mut(words, (numbers.bitmap_size >> 3) as usize) },
+                    progress.next.load(Relaxed),
+                );
+                header.scanned_up_to = progress.next.load(Relaxed).min(numbers.frame_count);
+            }
+            forget_counts(&mut header, ranges);
         }
-        forget_counts(&mut header, ranges);
-        if end == End::Exception && exception.unreadable() != 0 {
-            header.first_unreadable = exception.unreadable();
-        }
-        header.state = match end {
-            End::Exception => State::Fault,
-            End::Refused if progress.status.load(Relaxed) == Status::Unreadable as i32 => State::Fault,
-            End::Refused => State::Corrupt,
-            _ => State::Cancelled,
+        let status = progress.status.load(Relaxed);
+        (header.state, header.cause) = match end {
+            End::Exception => (State::Fault, Cause::Exception),
+            End::Refused if status == Status::Unreadable as i32 => (State::Fault, Cause::Refused),
+            End::Refused => (State::Corrupt, Cause::Refused),
+            End::BadParameters => (State::Cancelled, Cause::Parameters),
+            End::BadImage => (State::Cancelled, Cause::Code),
+            End::BadPaging => (State::Cancelled, Cause::Levels),
+            End::CannotMap | End::Scanned => (State::Cancelled, Cause::Tables),
         };
+        match end {
+            End::Exception => exception.record(&mut header, M::address_of(image)),
+            End::Refused => header.cause_number = status as u32,
+            _ => {}
+        }
         let _ = header.encode(info);
     }
-    if numbers.serial_port != 0 {
+    if let Some(Block { numbers, .. }) = trusted.filter(|block| block.numbers.serial_port != 0) {
         let ticks = M::ticks().saturating_sub(progress.started.load(Relaxed));
-        let exception = (end == End::Exception).then_some(exception);
-        say::<M>(numbers, &header, exception, ticks);
+        say::<M>(numbers, &header, ticks);
     }
 }
 
@@ -350,16 +378,16 @@ fn clock_name(khz: u64) -> [u8; 24] {
 }
 
 /// Says on the serial console how the scan ended.
-fn say<M: Machine>(numbers: &Parameters, header: &Header, exception: Option<&Exception>, ticks: u64) {
+fn say<M: Machine>(numbers: &Parameters, header: &Header, ticks: u64) {
     let mut text = [0; 160];
     let mut line = Line { text: &mut text, len: 0 };
     line.push("crash stage: ");
     line.push(header.state.name());
-    if let Some(exception) = exception {
-        line.push(" (exception ");
-        line.push_number(exception.vector);
+    if header.cause == Cause::Exception {
+        line.push(" (");
+        line.push(exception_name(header.cause_number).unwrap_or("exception"));
         line.push(" at byte ");
-        line.push_number(exception.ip.wrapping_sub(numbers.area));
+        line.push_number(header.exception_at);
         line.push(" of the image)");
     }
     line.push(", frames up to ");

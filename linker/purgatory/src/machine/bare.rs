@@ -311,6 +311,10 @@ impl Machine for Bare {
         addr as *mut u8
     }
 
+    fn address_of(place: *const u8) -> u64 {
+        place as u64
+    }
+
     fn guard() -> *const u8 {
         addr_of!(STACK).cast()
     }

@@ -11,6 +11,9 @@ pub trait Machine {
     /// Where the memory at this physical address can be touched, once it is mapped.
     fn at(addr: u64) -> *mut u8;
 
+    /// The physical address of what the stage sees there.
+    fn address_of(place: *const u8) -> u64;
+
     /// The page below the stack, which is not to be mapped.
     fn guard() -> *const u8;
 

@@ -110,6 +110,17 @@ impl Guest {
         self.qmp.save(snapshot)
     }
 
+    /// Plugs memory into the machine; the guest's kernel learns of it.
+    ///
+    /// # Errors
+    /// QEMU can't.
+    pub fn plug(&mut self, mebibytes: u64) -> Result<()> {
+        let memory = json!({ "qom-type": "memory-backend-ram", "id": "added", "size": mebibytes << 20 });
+        self.qmp.execute("object-add", memory)?;
+        self.qmp.execute("device_add", json!({ "driver": "pc-dimm", "id": "module", "memdev": "added" }))?;
+        Ok(())
+    }
+
     /// Has a command executed by the guest's shell, and waits for its end.
     ///
     /// # Errors

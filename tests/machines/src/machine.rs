@@ -15,7 +15,9 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u32,
-    /// What of that is the capture kernel's, in MiB.
+    /// Whether more memory can be plugged in while it runs.
+    pub plug: bool,
+    /// What of the memory is the capture kernel's, in MiB.
     pub reserved: u32,
     /// More words for the first kernel's command line.
     pub append: String,
@@ -28,7 +30,15 @@ impl Machine {
 
     /// A small machine of that kernel.
     pub fn new(series: &str, la57: bool, cpus: u32) -> Self {
-        Self { series: series.into(), la57, cpus, memory: Self::SMALL, reserved: 192, append: String::new() }
+        Self {
+            series: series.into(),
+            la57,
+            cpus,
+            memory: Self::SMALL,
+            plug: false,
+            reserved: 192,
+            append: String::new(),
+        }
     }
 
     /// Whether that version of makedumpfile knows the kernel.
@@ -63,7 +73,7 @@ impl Machine {
             .args(["-accel", "tcg,thread=multi", "-display", "none", "-monitor", "none", "-no-reboot"])
             .args(["-cpu", if self.la57 { "max" } else { "max,la57=off" }])
             .args(["-smp", &self.cpus.to_string()])
-            .args(["-m", &format!("{}M", self.memory)])
+            .args(["-m", &format!("{}M{}", self.memory, if self.plug { ",slots=1,maxmem=16G" } else { "" })])
             // Where QEMU learns from the kernel what its own dump of the memory needs.
             .args(["-device", "vmcoreinfo"])
             .arg("-kernel")

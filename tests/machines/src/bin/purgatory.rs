@@ -2,8 +2,8 @@
 //!
 //! Each machine is booted once, gets its stage and fills its memory; from a snapshot of that it crashes once for each
 //! trial. A trial at a dump level copies the crashed machine's memory out, and compares the dump by the stage's bitmap
-//! with makedumpfile's, bit for bit. A trial with a fault wants the capture kernel to boot and to dump, and the bitmap to
-//! say what happened.
+//! with makedumpfile's, bit for bit; so do trials with memory that was plugged in after the stage was loaded. A trial
+//! with a fault wants the capture kernel to boot and to dump, and `cdbitmap inspect` to name what happened.
 
 use cdbitmap::{Error, Result};
 use clap::Parser;
@@ -25,9 +25,15 @@ struct Arguments {
     /// The dump levels to compare
     #[arg(long, value_delimiter = ',', default_value = "31,16,8,2,1")]
     levels: Vec<u8>,
-    /// No faults
+    /// Only faults with that in their names; "none" for no faults
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    faults: String,
+    /// No memory that is plugged in
     #[arg(long)]
-    no_faults: bool,
+    no_plug: bool,
+    /// The machine's memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = Machine::SMALL)]
+    memory: u32,
     /// The directory of the programs cdbitmap and compare-dumps, and of crash_stage.elf
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
@@ -39,23 +45,84 @@ struct Arguments {
     keep: Option<PathBuf>,
 }
 
-/// A thing that goes wrong: its name, the stage's options, what is damaged before the crash, and what the bitmap has to
-/// say then.
-type Fault = (&'static str, &'static str, &'static str, &'static str);
+/// A thing that goes wrong.
+struct Fault {
+    name: &'static str,
+    /// The stage's options.
+    options: &'static str,
+    /// What is damaged before the crash; see `crash` in `guest/purgatory-first`.
+    damage: &'static str,
+    /// What the capture kernel's `inspect` has to say: the state, and what happened.
+    state: &'static str,
+    named: &'static str,
+}
+
+const fn fault(
+    name: &'static str,
+    options: &'static str,
+    damage: &'static str,
+    state: &'static str,
+    named: &'static str,
+) -> Fault {
+    Fault { name, options, damage, state, named }
+}
+
+/// What `inspect` says of parameters that don't hold.
+const BAD_PARAMETERS: &str = "self-check failed: the parameters";
 
 /// All of them. What damages the way to a part of the struct pages doesn't stop the scan: those pages are kept.
-const FAULTS: [Fault; 10] = [
-    ("no time", "--budget 0", "", "out-of-budget"),
-    ("invalid opcode", "--drill invalid-opcode", "", "fault"),
-    ("page fault", "--drill page-fault", "", "fault"),
-    ("general protection", "--drill general-protection", "", "fault"),
-    ("stack overflow", "--drill stack-overflow", "", "fault"),
-    ("machine check", "--drill machine-check", "", "fault"),
-    ("vmemmap not mapped", "", "unmapped", "unreadable"),
-    ("page tables with garbage", "", "garbage", "unreadable"),
-    ("page tables in a loop", "", "loop", "complete"),
-    ("section table without an end", "", "endless", "complete"),
+const FAULTS: [Fault; 15] = [
+    fault("no time", "--budget 0", "", "out-of-budget", "time budget used up"),
+    fault("invalid opcode", "--drill invalid-opcode", "", "fault", "invalid opcode, at stage+0x"),
+    fault(
+        "page fault",
+        "--drill page-fault",
+        "",
+        "fault",
+        "page fault reading 0xfffffffffffff000, at stage+0x",
+    ),
+    fault(
+        "general protection",
+        "--drill general-protection",
+        "",
+        "fault",
+        "general protection fault, at stage+0x",
+    ),
+    fault("stack overflow", "--drill stack-overflow", "", "fault", "page fault writing 0x"),
+    fault("machine check", "--drill machine-check", "", "fault", "machine check, at stage+0x"),
+    fault("vmemmap not mapped", "", "unmapped", "complete", "unreadable"),
+    fault("page tables with garbage", "", "garbage", "complete", "unreadable"),
+    fault("page tables in a loop", "", "loop", "complete", ""),
+    fault("section table without an end", "", "endless", "complete", ""),
+    fault("changed code", "", "code", "cancelled", "self-check failed: the code"),
+    fault("changed chunk", "", "chunk first-kernel", "cancelled", BAD_PARAMETERS),
+    fault("chunk over the capture kernel", "", "chunk capture-kernel seal", "cancelled", BAD_PARAMETERS),
+    fault("chunk over the first kernel", "", "chunk first-kernel seal", "cancelled", BAD_PARAMETERS),
+    fault("chunk where no memory is", "", "chunk no-memory seal", "cancelled", BAD_PARAMETERS),
 ];
+
+/// Why the stage can't be loaded: the reason, what `stage exec` says, and what becomes of kexec, which runs as it would
+/// have run without the stage.
+const REFUSALS: [(&str, &str, &str); 5] = [
+    ("file", "kexec_file_load takes no segments", "loaded 1"),
+    ("disabled", "loading of kernels is disabled", "loaded 0"),
+    ("lockdown", "the kernel is locked down", "loaded 0"),
+    ("kcore", "is not the memory of a running x86_64 kernel", "loaded 1"),
+    ("small", "has no room for the stage and its bitmap", "loaded 1"),
+];
+
+/// Memory that is plugged in before the crash, in MiB.
+const PLUGGED: u64 = 256;
+
+/// What comes before a crash.
+#[derive(Default)]
+struct Before<'a> {
+    /// The stage is loaded again, with these options.
+    options: Option<&'a str>,
+    /// More memory comes into use before that, or is all that comes.
+    plug: bool,
+    damage: &'a str,
+}
 
 const SHORT: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(240);
@@ -80,10 +147,21 @@ fn main() -> ExitCode {
             match Bench::new(&arguments, series, paging) {
                 Ok(bench) => {
                     for level in &arguments.levels {
-                        report(&format!("level {level}"), bench.compare(*level));
+                        let options = format!("-d {level}");
+                        let before = Before { options: Some(&options), ..Before::default() };
+                        report(&format!("level {level}"), bench.compare(*level, "level", &before));
                     }
-                    for fault in FAULTS.iter().filter(|_| !arguments.no_faults) {
-                        report(fault.0, bench.survive(fault));
+                    if !arguments.no_plug {
+                        let plugged = Before { plug: true, ..Before::default() };
+                        report("memory plugged in after loading", bench.compare(31, "plugged", &plugged));
+                        let loaded = Before { options: Some("-d 31"), ..plugged };
+                        report("and loaded again", bench.compare(31, "plugged-loaded", &loaded));
+                    }
+                    for refusal in REFUSALS.iter().filter(|_| arguments.faults.is_empty()) {
+                        report(&format!("refused: {}", refusal.0), bench.refuse(refusal));
+                    }
+                    for fault in FAULTS.iter().filter(|fault| fault.name.contains(&arguments.faults)) {
+                        report(fault.name, bench.survive(fault));
                     }
                 }
                 Err(error) => report("preparation", Err(error)),
@@ -130,38 +208,49 @@ impl<'a> Bench<'a> {
         };
         let kit = Kit::build(series, "purgatory", &contents, &work.path().join("kit"))?;
         let mut machine = Machine::new(series, paging == 5, 1);
-        machine.reserved = 224;
+        (machine.memory, machine.reserved, machine.plug) = (arguments.memory, 224, true);
+        // The buffer below 4 GiB that the kernel makes because memory could be plugged in above.
+        machine.append = "swiotlb=noforce".into();
         let logs = arguments.keep.clone().unwrap_or_else(|| work.path().to_owned());
         let logs = logs.join(format!("{series}-{paging}"));
         let mut guest = Guest::boot(&machine, &kit, &logs.join("prepare"))?;
         let prepared = guest.succeed("prepare", LONG)?;
         let loaded = prepared.lines.iter().find(|line| line.text.starts_with("Area"));
-        println!("  {}", loaded.map_or("", |line| line.text.as_str()));
+        let levels = match guest.run("grep -qw la57 /proc/cpuinfo", SHORT)?.status {
+            0 => 5,
+            _ => 4,
+        };
+        let area = loaded.map_or("", |line| line.text.as_str());
+        println!("  the kernel uses {levels} levels; {area}");
         let snapshot = work.path().join("snapshot");
         guest.save(&snapshot)?;
         Ok(Self { arguments, machine, kit, snapshot, logs, _work: work })
     }
 
-    /// Crashes a copy of the machine, and waits for the capture kernel.
-    fn crash(&self, name: &str, options: &str, damage: &str) -> Result<(Guest, String)> {
-        let logs = self.logs.join(name.replace(' ', "-"));
+    /// Crashes a copy of the machine, and waits for the capture kernel; what the stage said on the console.
+    fn crash(&self, name: &str, before: &Before<'_>) -> Result<(Guest, Option<String>)> {
+        let logs = self.logs.join(name);
         let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
-        if !options.is_empty() {
+        if before.plug {
+            guest.plug(PLUGGED)?;
+            guest.succeed("online", LONG)?;
+        }
+        if let Some(options) = before.options {
             guest.succeed(&format!("load {options}"), LONG)?;
         }
-        guest.order(&format!("crash {damage}"))?;
+        guest.order(&format!("crash {}", before.damage))?;
         let lines = guest.wait_for_capture_kernel()?;
         let said = lines.iter().find_map(|line| line.text.strip_prefix("crash stage: "));
-        let said = said.ok_or_else(|| Error::failure("the stage says nothing"))?.trim().to_owned();
-        Ok((guest, said))
+        Ok((guest, said.map(|said| said.trim().to_owned())))
     }
 
     /// The dump by the stage's bitmap is makedumpfile's.
-    fn compare(&self, level: u8) -> Result<String> {
-        let name = format!("level-{level}");
-        let (mut guest, said) = self.crash(&name, &format!("-d {level}"), "")?;
+    fn compare(&self, level: u8, name: &str, before: &Before<'_>) -> Result<String> {
+        let name = format!("{name}-{level}");
+        let (mut guest, said) = self.crash(&name, before)?;
+        let said = said.ok_or_else(|| Error::failure("the stage says nothing"))?;
         let found = guest.succeed("found", LONG)?.text();
-        if !found.contains("state complete") {
+        if line_of(&found, "state") != Some("complete: All frames are decided and all chunks sealed.") {
             return Err(Error::failure("the bitmap is not complete").hint(found));
         }
         let mut times = String::new();
@@ -177,7 +266,8 @@ impl<'a> Bench<'a> {
                     .join(", ")
             };
             times = format!(
-                "; in the capture kernel makedumpfile scans for {}",
+                " ({}); in the capture kernel makedumpfile scans for {}",
+                line_of(&found, "setup, scan, seal").unwrap_or_default(),
                 step("Excluding unnecessary pages")
             );
         }
@@ -214,18 +304,42 @@ impl<'a> Bench<'a> {
         Ok(format!("{}; stage: {said}{times}", compared.trim()))
     }
 
-    /// The capture kernel boots and dumps, and the bitmap says what happened.
-    fn survive(&self, (name, options, damage, words): &Fault) -> Result<String> {
-        let (mut guest, said) = self.crash(name, options, damage)?;
-        let found = guest.run("found", LONG)?.text();
-        if !found.contains(words) {
-            return Err(Error::failure(format!("the bitmap does not say {words}")).hint(found));
+    /// The stage is not loaded, for a reason that is said, and kexec runs as without it.
+    fn refuse(&self, (reason, words, loaded): &(&str, &str, &str)) -> Result<String> {
+        let logs = self.logs.join(format!("refused-{reason}"));
+        let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
+        let said = guest.run(&format!("refuse {reason}"), LONG)?.text();
+        let all = [words, "running kexec without it", loaded, "not loaded"];
+        match all.iter().find(|words| !said.contains(**words)) {
+            Some(words) => Err(Error::failure(format!("nothing says \"{words}\"")).hint(said)),
+            None => Ok(said.lines().find(|line| line.contains(words)).unwrap_or_default().trim().to_owned()),
         }
+    }
+
+    /// The capture kernel boots and dumps, and the bitmap says what happened.
+    fn survive(&self, fault: &Fault) -> Result<String> {
+        let options = Some(fault.options).filter(|options| !options.is_empty());
+        let before = Before { options, damage: fault.damage, plug: false };
+        let (mut guest, _) = self.crash(&fault.name.replace(' ', "-"), &before)?;
+        let found = guest.run("found", LONG)?.text();
+        let state = line_of(&found, "state").and_then(|state| state.split(':').next());
+        if state != Some(fault.state) || !found.contains(fault.named) {
+            let expected = format!("inspect does not say {} and \"{}\"", fault.state, fault.named);
+            return Err(Error::failure(expected).hint(found));
+        }
+        let kept = ["stopped by", "  unreadable"].into_iter().filter_map(|name| line_of(&found, name));
+        let said: Vec<&str> = [fault.state].into_iter().chain(kept).collect();
         let dumped = guest.succeed("dump --bitmap auto", LONG)?;
         let last = dumped.lines.iter().rev().find(|line| line.text.contains("pages at dump level"));
         guest.succeed("sync", SHORT)?;
-        Ok(format!("{said}; {}", last.map_or("", |line| line.text.trim())))
+        Ok(format!("{}; {}", said.join(", "), last.map_or("", |line| line.text.trim())))
     }
+}
+
+/// What `inspect` says behind that name.
+fn line_of<'a>(report: &'a str, name: &str) -> Option<&'a str> {
+    let rest = report.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(rest.trim())
 }
 
 fn copy_directory(from: &Path, to: &Path) -> Result<()> {

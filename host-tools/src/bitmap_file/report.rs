@@ -222,7 +222,11 @@ impl fmt::Display for Report {
         line("kept", &Share(self.kept_frames, self.frames))?;
         line("excluded", &Share(self.excluded_frames, self.frames))?;
         for count in &self.counts {
-            let verb = if count.kept { "kept" } else { "excluded" };
+            let verb = match (count.class, count.pages) {
+                ("unreadable", 1..) => "kept, since their struct pages can't be read",
+                _ if count.kept => "kept",
+                _ => "excluded",
+            };
             line(&format!("  {}", count.class), &format_args!("{} {verb}", count.pages))?;
         }
         if let Some(scan) = &self.scan {

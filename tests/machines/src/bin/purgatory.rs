@@ -25,12 +25,9 @@ struct Arguments {
     /// The dump levels to compare
     #[arg(long, value_delimiter = ',', default_value = "31,16,8,2,1")]
     levels: Vec<u8>,
-    /// Only faults with that in their names; "none" for no faults
+    /// Only trials with that in their names, as level, plugged, refused or fault
     #[arg(long, value_name = "TEXT", default_value = "")]
-    faults: String,
-    /// No memory that is plugged in
-    #[arg(long)]
-    no_plug: bool,
+    only: String,
     /// The machine's memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = Machine::SMALL)]
     memory: u32,
@@ -71,7 +68,7 @@ const fn fault(
 const BAD_PARAMETERS: &str = "self-check failed: the parameters";
 
 /// All of them. What damages the way to a part of the struct pages doesn't stop the scan: those pages are kept.
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 14] = [
     fault("no time", "--budget 0", "", "out-of-budget", "time budget used up"),
     fault("invalid opcode", "--drill invalid-opcode", "", "fault", "invalid opcode, at stage+0x"),
     fault(
@@ -90,10 +87,9 @@ const FAULTS: [Fault; 15] = [
     ),
     fault("stack overflow", "--drill stack-overflow", "", "fault", "page fault writing 0x"),
     fault("machine check", "--drill machine-check", "", "fault", "machine check, at stage+0x"),
-    fault("vmemmap not mapped", "", "unmapped", "complete", "unreadable"),
-    fault("page tables with garbage", "", "garbage", "complete", "unreadable"),
-    fault("page tables in a loop", "", "loop", "complete", ""),
-    fault("section table without an end", "", "endless", "complete", ""),
+    fault("vmemmap not mapped", "", "unmapped", "complete", "can't be read"),
+    fault("page tables with garbage", "", "garbage", "complete", "can't be read"),
+    fault("page tables in a loop", "", "loop", "complete", "can't be read"),
     fault("changed code", "", "code", "cancelled", "self-check failed: the code"),
     fault("changed chunk", "", "chunk first-kernel", "cancelled", BAD_PARAMETERS),
     fault("chunk over the capture kernel", "", "chunk capture-kernel seal", "cancelled", BAD_PARAMETERS),
@@ -101,14 +97,15 @@ const FAULTS: [Fault; 15] = [
     fault("chunk where no memory is", "", "chunk no-memory seal", "cancelled", BAD_PARAMETERS),
 ];
 
-/// Why the stage can't be loaded: the reason, what `stage exec` says, and what becomes of kexec, which runs as it would
-/// have run without the stage.
-const REFUSALS: [(&str, &str, &str); 5] = [
-    ("file", "kexec_file_load takes no segments", "loaded 1"),
-    ("disabled", "loading of kernels is disabled", "loaded 0"),
-    ("lockdown", "the kernel is locked down", "loaded 0"),
-    ("kcore", "is not the memory of a running x86_64 kernel", "loaded 1"),
-    ("small", "has no room for the stage and its bitmap", "loaded 1"),
+/// Why the stage can't be loaded: the reason, and what `stage exec` says.
+type Refusal = (&'static str, &'static str);
+
+const REFUSALS: [Refusal; 5] = [
+    ("file", "kexec_file_load takes no segments"),
+    ("disabled", "loading of kernels is disabled"),
+    ("lockdown", "the kernel is locked down"),
+    ("kcore", "is not the memory of a running x86_64 kernel"),
+    ("small", "has no room for the stage and its bitmap"),
 ];
 
 /// Memory that is plugged in before the crash, in MiB.
@@ -116,12 +113,13 @@ const PLUGGED: u64 = 256;
 
 /// What comes before a crash.
 #[derive(Default)]
-struct Before<'a> {
-    /// The stage is loaded again, with these options.
-    options: Option<&'a str>,
-    /// More memory comes into use before that, or is all that comes.
+struct Before {
+    /// More memory comes into use.
     plug: bool,
-    damage: &'a str,
+    /// The stage is loaded again, with these options.
+    options: Option<String>,
+    /// See `crash` in `guest/purgatory-first`.
+    damage: &'static str,
 }
 
 const SHORT: Duration = Duration::from_secs(30);
@@ -133,7 +131,7 @@ fn main() -> ExitCode {
     for series in &arguments.kernels {
         for paging in [5, 4].into_iter().filter(|paging| arguments.paging.is_none_or(|only| only == *paging))
         {
-            println!("kernel {series}, {paging} levels of page tables");
+            println!("kernel {series}, processor with {paging} levels of page tables");
             let mut report = |name: &str, result: Result<String>| match result {
                 Ok(text) => {
                     println!("  {name}: {text}");
@@ -146,22 +144,10 @@ fn main() -> ExitCode {
             };
             match Bench::new(&arguments, series, paging) {
                 Ok(bench) => {
-                    for level in &arguments.levels {
-                        let options = format!("-d {level}");
-                        let before = Before { options: Some(&options), ..Before::default() };
-                        report(&format!("level {level}"), bench.compare(*level, "level", &before));
-                    }
-                    if !arguments.no_plug {
-                        let plugged = Before { plug: true, ..Before::default() };
-                        report("memory plugged in after loading", bench.compare(31, "plugged", &plugged));
-                        let loaded = Before { options: Some("-d 31"), ..plugged };
-                        report("and loaded again", bench.compare(31, "plugged-loaded", &loaded));
-                    }
-                    for refusal in REFUSALS.iter().filter(|_| arguments.faults.is_empty()) {
-                        report(&format!("refused: {}", refusal.0), bench.refuse(refusal));
-                    }
-                    for fault in FAULTS.iter().filter(|fault| fault.name.contains(&arguments.faults)) {
-                        report(fault.name, bench.survive(fault));
+                    for (name, trial) in trials(&arguments.levels) {
+                        if name.contains(&arguments.only) {
+                            report(&name, bench.run(&name.replace([' ', ':'], "-"), &trial));
+                        }
                     }
                 }
                 Err(error) => report("preparation", Err(error)),
@@ -170,6 +156,33 @@ fn main() -> ExitCode {
     }
     println!("purgatory: {passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A trial.
+enum Trial {
+    /// The dump at this level by the stage's bitmap is makedumpfile's.
+    Compare(u8, Before),
+    Survive(&'static Fault),
+    Refuse(&'static Refusal),
+}
+
+/// All trials, with their names.
+fn trials(levels: &[u8]) -> Vec<(String, Trial)> {
+    let loaded = |level: u8| Some(format!("-d {level}"));
+    let mut trials: Vec<(String, Trial)> = levels
+        .iter()
+        .map(|level| {
+            let before = Before { options: loaded(*level), ..Before::default() };
+            (format!("level {level}"), Trial::Compare(*level, before))
+        })
+        .collect();
+    let mut compare = |name: &str, before| trials.push((name.to_owned(), Trial::Compare(31, before)));
+    compare("plugged in after loading", Before { plug: true, ..Before::default() });
+    compare("plugged in, and loaded again", Before { plug: true, options: loaded(31), damage: "" });
+    compare("fault: section table without an end", Before { damage: "endless", ..Before::default() });
+    trials.extend(FAULTS.iter().map(|fault| (format!("fault: {}", fault.name), Trial::Survive(fault))));
+    trials.extend(REFUSALS.iter().map(|refusal| (format!("refused: {}", refusal.0), Trial::Refuse(refusal))));
+    trials
 }
 
 /// A machine that is ready to crash.
@@ -227,15 +240,24 @@ impl<'a> Bench<'a> {
         Ok(Self { arguments, machine, kit, snapshot, logs, _work: work })
     }
 
+    /// Runs a trial; `name` is that of its directory.
+    fn run(&self, name: &str, trial: &Trial) -> Result<String> {
+        match trial {
+            Trial::Compare(level, before) => self.compare(*level, name, before),
+            Trial::Survive(fault) => self.survive(name, fault),
+            Trial::Refuse(refusal) => self.refuse(name, refusal),
+        }
+    }
+
     /// Crashes a copy of the machine, and waits for the capture kernel; what the stage said on the console.
-    fn crash(&self, name: &str, before: &Before<'_>) -> Result<(Guest, Option<String>)> {
+    fn crash(&self, name: &str, before: &Before) -> Result<(Guest, Option<String>)> {
         let logs = self.logs.join(name);
         let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
         if before.plug {
             guest.plug(PLUGGED)?;
             guest.succeed("online", LONG)?;
         }
-        if let Some(options) = before.options {
+        if let Some(options) = &before.options {
             guest.succeed(&format!("load {options}"), LONG)?;
         }
         guest.order(&format!("crash {}", before.damage))?;
@@ -245,9 +267,8 @@ impl<'a> Bench<'a> {
     }
 
     /// The dump by the stage's bitmap is makedumpfile's.
-    fn compare(&self, level: u8, name: &str, before: &Before<'_>) -> Result<String> {
-        let name = format!("{name}-{level}");
-        let (mut guest, said) = self.crash(&name, before)?;
+    fn compare(&self, level: u8, name: &str, before: &Before) -> Result<String> {
+        let (mut guest, said) = self.crash(name, before)?;
         let said = said.ok_or_else(|| Error::failure("the stage says nothing"))?;
         let found = guest.succeed("found", LONG)?.text();
         if line_of(&found, "state") != Some("complete: All frames are decided and all chunks sealed.") {
@@ -304,35 +325,46 @@ impl<'a> Bench<'a> {
         Ok(format!("{}; stage: {said}{times}", compared.trim()))
     }
 
-    /// The stage is not loaded, for a reason that is said, and kexec runs as without it.
-    fn refuse(&self, (reason, words, loaded): &(&str, &str, &str)) -> Result<String> {
-        let logs = self.logs.join(format!("refused-{reason}"));
+    /// The stage is not loaded, for a reason that is said, and kexec ends and has loaded as without it.
+    fn refuse(&self, name: &str, (reason, words): &Refusal) -> Result<String> {
+        let logs = self.logs.join(name);
         let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
-        let said = guest.run(&format!("refuse {reason}"), LONG)?.text();
-        let all = [words, "running kexec without it", loaded, "not loaded"];
-        match all.iter().find(|words| !said.contains(**words)) {
-            Some(words) => Err(Error::failure(format!("nothing says \"{words}\"")).hint(said)),
-            None => Ok(said.lines().find(|line| line.contains(words)).unwrap_or_default().trim().to_owned()),
+        let reply = guest.run(&format!("refuse {reason}"), LONG)?;
+        let said = reply.text();
+        let missing =
+            [words, "running kexec without it", "not loaded"].into_iter().find(|w| !said.contains(w));
+        if let Some(words) = missing {
+            return Err(Error::failure(format!("nothing says \"{words}\"")).hint(said));
+        }
+        let ends = reply.after("kexec: status ").and_then(|ends| ends.split_once("; without the stage "));
+        match ends {
+            Some((with, without)) if with == without => {
+                let why = said.lines().find(|line| line.contains(words)).unwrap_or_default();
+                Ok(format!("{}; kexec ends with {with}, as without the stage", why.trim()))
+            }
+            _ => Err(Error::failure("kexec does not end as without the stage").hint(said)),
         }
     }
 
     /// The capture kernel boots and dumps, and the bitmap says what happened.
-    fn survive(&self, fault: &Fault) -> Result<String> {
-        let options = Some(fault.options).filter(|options| !options.is_empty());
+    fn survive(&self, name: &str, fault: &Fault) -> Result<String> {
+        let options = Some(fault.options.to_owned()).filter(|options| !options.is_empty());
         let before = Before { options, damage: fault.damage, plug: false };
-        let (mut guest, _) = self.crash(&fault.name.replace(' ', "-"), &before)?;
+        let (mut guest, _) = self.crash(name, &before)?;
         let found = guest.run("found", LONG)?.text();
         let state = line_of(&found, "state").and_then(|state| state.split(':').next());
         if state != Some(fault.state) || !found.contains(fault.named) {
             let expected = format!("inspect does not say {} and \"{}\"", fault.state, fault.named);
             return Err(Error::failure(expected).hint(found));
         }
-        let kept = ["stopped by", "  unreadable"].into_iter().filter_map(|name| line_of(&found, name));
-        let said: Vec<&str> = [fault.state].into_iter().chain(kept).collect();
+        let unreadable = line_of(&found, "  unreadable").filter(|pages| pages.contains("can't be read"));
+        let mut said = fault.state.to_owned();
+        said.extend(line_of(&found, "stopped by").map(|cause| format!(", {cause}")));
+        said.extend(unreadable.map(|pages| format!(", unreadable {pages}")));
         let dumped = guest.succeed("dump --bitmap auto", LONG)?;
         let last = dumped.lines.iter().rev().find(|line| line.text.contains("pages at dump level"));
         guest.succeed("sync", SHORT)?;
-        Ok(format!("{}; {}", said.join(", "), last.map_or("", |line| line.text.trim())))
+        Ok(format!("{said}; {}", last.map_or("", |line| line.text.trim())))
     }
 }
 

@@ -15,6 +15,7 @@ use cdbitmap::image::file::PlainFile;
 use cdbitmap::image::kdump::KdumpImage;
 use cdbitmap::image::notes::{CoreNotes, vmcoreinfo_text};
 use cdbitmap::image::raw::{MapRange, RawImage, parse_map};
+use cdbitmap::kdump::codec::{Codec, Compressor, Decompressor};
 use cdbitmap::kdump::{DumpIdentity, flattened};
 use cdbitmap::machine::Machine;
 use cdbitmap::scan::WindowScan;
@@ -36,7 +37,7 @@ use std::io::Read;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("elf_image", elf_image),
     ("kdump_image", kdump_image),
     ("flattened", flattened_image),
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 14] = [
     ("found", found),
     ("stage_image", stage_image),
     ("iomem", iomem),
+    ("page_codecs", page_codecs),
 ];
 
 /// Hands `bytes` to the target `name`.
@@ -96,6 +98,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         }
         "hostile_memory" => (0..GENERATIONS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
         "found" => found_seeds(),
+        "page_codecs" => head().chunks(PAGE_SIZE).map(<[u8]>::to_vec).collect(),
         "bitmap_file" | "info_v1" | "info_v2" => {
             vec![
                 include_bytes!("../golden/v1.bin").to_vec(),
@@ -399,6 +402,22 @@ fn stage_image(bytes: &[u8]) {
         let moved = image.moved_to(1 << 40);
         assert!(moved.len() as u64 == image.size() && image.checked() <= image.size());
         assert!(image.entry() < image.checked());
+    }
+}
+
+/// A page of these bytes, over and over, comes back from each codec as it was; and if they are what some codec is to
+/// decompress, that ends.
+fn page_codecs(bytes: &[u8]) {
+    let mut decompressor = Decompressor::default();
+    let page: [u8; PAGE_SIZE] =
+        std::array::from_fn(|at| bytes.get(at % bytes.len().max(1)).copied().unwrap_or(0));
+    for codec in Codec::ALL {
+        let mut room = [0; Compressor::ROOM];
+        let mut back = [0; PAGE_SIZE];
+        let _ = decompressor.decompress(codec, bytes, &mut back);
+        if let Some(size) = Compressor::new(codec).compress(&page, &mut room) {
+            assert!(decompressor.decompress(codec, &room[..size], &mut back) && back == page, "{codec:?}");
+        }
     }
 }
 

@@ -91,7 +91,7 @@ pub fn run(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut d
 }
 
 fn inline(image: &dyn MemoryImage, recipe: Recipe, feed: &mut dyn Feed) -> Result<()> {
-    let mut worker = Worker::new(image, recipe)?;
+    let mut worker = Worker::new(image, recipe);
     let mut batch = Batch::new();
     loop {
         batch.frames.clear();
@@ -117,7 +117,7 @@ fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut 
     std::thread::scope(|scope| {
         let (jobs, queue) = bounded::<Job>(batches);
         for number in 0..threads {
-            let (queue, mut worker) = (queue.clone(), Worker::new(image, recipe)?);
+            let (queue, mut worker) = (queue.clone(), Worker::new(image, recipe));
             let work = move || {
                 for (mut batch, done) in queue {
                     worker.store(&mut batch);
@@ -173,9 +173,9 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(image: &'a dyn MemoryImage, recipe: Recipe) -> Result<Self> {
-        let compressor = Compressor::new(recipe.codec)?;
-        Ok(Self { image, recipe, compressor, pages: vec![[0; PAGE_SIZE]; RUN] })
+    fn new(image: &'a dyn MemoryImage, recipe: Recipe) -> Self {
+        let compressor = Compressor::new(recipe.codec);
+        Self { image, recipe, compressor, pages: vec![[0; PAGE_SIZE]; RUN] }
     }
 
     /// Reads and stores the frames of `batch`.

@@ -1,7 +1,6 @@
 //! How the data of a page are stored: five codecs, one page at a time.
 
-use super::{deflate, lzo};
-use crate::{Error, Result};
+use super::{deflate, lzo, zstd};
 use scanner_core::PAGE_SIZE;
 
 /// How page data are compressed.
@@ -55,9 +54,6 @@ impl Codec {
     }
 }
 
-/// zstd's level: the fastest that still compresses; makedumpfile uses it too.
-const LEVEL: i32 = 1;
-
 /// Compresses pages; keeps the codec's tables between them.
 pub struct Compressor(Encoder);
 
@@ -66,7 +62,7 @@ enum Encoder {
     Zlib(Box<deflate::Encoder>),
     Lzo(lzo::Encoder),
     Snappy(Box<snap::raw::Encoder>),
-    Zstd(Box<zstd::bulk::Compressor<'static>>),
+    Zstd(Box<zstd::Encoder>),
 }
 
 impl Compressor {
@@ -75,20 +71,14 @@ impl Compressor {
     pub const ROOM: usize = 2 * PAGE_SIZE + 64;
 
     /// A compressor for `codec`.
-    ///
-    /// # Errors
-    /// If there is no memory for its tables.
-    pub fn new(codec: Codec) -> Result<Self> {
-        Ok(Self(match codec {
+    pub fn new(codec: Codec) -> Self {
+        Self(match codec {
             Codec::Raw => Encoder::Raw,
             Codec::Zlib => Encoder::Zlib(Box::new(deflate::Encoder::new())),
             Codec::Lzo => Encoder::Lzo(lzo::Encoder::new()),
             Codec::Snappy => Encoder::Snappy(Box::new(snap::raw::Encoder::new())),
-            Codec::Zstd => Encoder::Zstd(Box::new(
-                zstd::bulk::Compressor::new(LEVEL)
-                    .map_err(|e| Error::failure("no memory for the zstd compressor").because(e))?,
-            )),
-        }))
+            Codec::Zstd => Encoder::Zstd(Box::new(zstd::Encoder::new())),
+        })
     }
 
     /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if the page does not get
@@ -104,7 +94,7 @@ impl Compressor {
             Encoder::Zlib(zlib) => zlib.compress(page, out),
             Encoder::Lzo(lzo) => lzo.compress(page, out),
             Encoder::Snappy(snappy) => snappy.compress(page, out).ok(),
-            Encoder::Zstd(zstd) => zstd.compress_to_buffer(page, out.as_mut_slice()).ok(),
+            Encoder::Zstd(zstd) => zstd.compress(page, out),
         }?;
         (size < PAGE_SIZE).then_some(size)
     }
@@ -114,7 +104,7 @@ impl Compressor {
 #[derive(Default)]
 pub struct Decompressor {
     zlib: Option<libdeflater::Decompressor>,
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    zstd: Option<::zstd::bulk::Decompressor<'static>>,
 }
 
 impl Decompressor {
@@ -145,7 +135,7 @@ impl Decompressor {
             }
             Codec::Zstd => {
                 if self.zstd.is_none() {
-                    self.zstd = zstd::bulk::Decompressor::new().ok();
+                    self.zstd = ::zstd::bulk::Decompressor::new().ok();
                 }
                 let zstd = self.zstd.as_mut();
                 zstd.and_then(|zstd| zstd.decompress_to_buffer(data, page.as_mut_slice()).ok())
@@ -181,7 +171,7 @@ mod tests {
         #[test]
         fn a_page_survives_every_codec(pages in prop::collection::vec(pages(), 1..4)) {
             for codec in Codec::ALL {
-                let (mut compressor, mut decompressor) = (Compressor::new(codec).unwrap(), Decompressor::default());
+                let (mut compressor, mut decompressor) = (Compressor::new(codec), Decompressor::default());
                 for page in &pages {
                     let page: &[u8; PAGE_SIZE] = page.as_slice().try_into().unwrap();
                     let mut out = vec![0xaa; Compressor::ROOM];
@@ -212,7 +202,7 @@ mod tests {
         });
         for codec in Codec::ALL {
             let mut out = vec![0; Compressor::ROOM];
-            assert_eq!(Compressor::new(codec).unwrap().compress(&noise, &mut out), None, "{codec:?}");
+            assert_eq!(Compressor::new(codec).compress(&noise, &mut out), None, "{codec:?}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! takes what it has found, and makes one block with a code of its own for each page. That is smaller than zlib's level
 //! 1, which makedumpfile uses, in less than half of its time. The format is that of RFC 1950 and 1951.
 
+use super::bits::BitWriter;
 use super::codec::Compressor;
 use super::huffman::Code;
 use super::repeats::{LastSeen, PaddedPage};
@@ -156,7 +157,7 @@ impl Encoder {
             return None;
         }
         // Deflate with a window of 32 KiB; the first and last block, with codes of its own or the fixed ones.
-        let mut bits = BitWriter { out, len: 0, bits: 0, count: 0 };
+        let mut bits = BitWriter::new(out, 0);
         bits.put(0x0178, 16);
         if own_cost < fixed_cost {
             bits.put(0b101, 3);
@@ -359,47 +360,6 @@ impl BlockHeader {
             bits.add(u64::from(self.code.bits[symbol]), u32::from(self.code.lengths[symbol]));
             bits.put(u64::from(*run), RUN_BITS[symbol]);
         }
-    }
-}
-
-/// Bits that are being written, the first one lowest.
-struct BitWriter<'a> {
-    out: &'a mut [u8; Compressor::ROOM],
-    /// Whole bytes that are written.
-    len: usize,
-    /// Bits that are not, and how many.
-    bits: u64,
-    count: u32,
-}
-
-impl BitWriter<'_> {
-    /// Adds the lowest `count` of `bits`, the others being 0; [`flush`](Self::flush) is to come before there are 57.
-    #[inline(always)]
-    fn add(&mut self, bits: u64, count: u32) {
-        self.bits |= bits << self.count;
-        self.count += count;
-    }
-
-    /// Writes the whole bytes.
-    #[inline(always)]
-    fn flush(&mut self) {
-        // What is to be written was measured: it fits, and the remainder only saves a check.
-        self.out[self.len % PAGE_SIZE..][..8].copy_from_slice(&self.bits.to_le_bytes());
-        self.len += (self.count / 8) as usize;
-        self.bits >>= self.count & !7;
-        self.count &= 7;
-    }
-
-    #[inline(always)]
-    fn put(&mut self, bits: u64, count: u32) {
-        self.add(bits, count);
-        self.flush();
-    }
-
-    /// Writes what is left.
-    fn finish(mut self) {
-        self.count = self.count.next_multiple_of(8);
-        self.flush();
     }
 }
 

@@ -1,11 +1,11 @@
-//! Huffman codes of limited length, as deflate numbers them.
+//! Huffman codes of limited length.
 
 /// Frequencies below this are sorted by counting.
 const COUNTED: usize = 64;
 /// Room for code lengths before they are limited: a page's frequencies make none longer than 20.
 const DEPTHS: usize = 32;
 
-/// A code for each symbol.
+/// A code for each symbol, as deflate numbers them.
 pub struct Code<const SYMBOLS: usize> {
     /// Bits of each symbol's code; 0 if it does not occur.
     pub lengths: [u8; SYMBOLS],
@@ -14,26 +14,10 @@ pub struct Code<const SYMBOLS: usize> {
 }
 
 impl<const SYMBOLS: usize> Code<SYMBOLS> {
-    /// The shortest code for symbols that occur so often, none longer than `limit` bits, at most 15. A single symbol
-    /// gets one bit.
+    /// The shortest code for symbols that occur so often; see [`lengths`].
     pub fn new(frequencies: &[u16; SYMBOLS], limit: usize) -> Self {
-        let mut lengths = [0; SYMBOLS];
-        let mut sorted = [(0, 0); SYMBOLS];
-        let sorted = sort(frequencies, &mut sorted);
-        match sorted {
-            [] => {}
-            [(_, symbol)] => lengths[usize::from(*symbol)] = 1,
-            _ => {
-                let mut counts = count_lengths(sorted);
-                limit_lengths(&mut counts, limit);
-                // The rarest symbols get the longest codes.
-                let by_length = (1..=limit).rev().flat_map(|l| std::iter::repeat_n(l, counts[l] as usize));
-                for (length, (_, symbol)) in by_length.zip(sorted) {
-                    lengths[usize::from(*symbol)] = length as u8;
-                }
-            }
-        }
-        Self::from_lengths(lengths)
+        let (lengths, numbers) = lengths(frequencies, limit);
+        Self::number(lengths, &numbers)
     }
 
     /// The code whose lengths are these.
@@ -41,6 +25,11 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
         let mut counts = [0u16; 16];
         lengths.iter().for_each(|length| counts[usize::from(length & 15)] += 1);
         counts[0] = 0;
+        Self::number(lengths, &counts)
+    }
+
+    /// The code with these lengths, of which there are so many of each.
+    fn number(lengths: [u8; SYMBOLS], counts: &[u16; 16]) -> Self {
         let mut next = [0u16; 16];
         for length in 1..16 {
             next[length] = (next[length - 1] + counts[length - 1]) << 1;
@@ -60,30 +49,65 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
     }
 }
 
+/// Bits of each symbol's code, and how many codes there are of each length but 0.
+pub type Lengths<const SYMBOLS: usize> = ([u8; SYMBOLS], [u16; 16]);
+
+/// The shortest codes for symbols that occur so often of which none has more than `limit` bits, at most 15. A single
+/// symbol gets one bit.
+pub fn lengths<const SYMBOLS: usize>(frequencies: &[u16; SYMBOLS], limit: usize) -> Lengths<SYMBOLS> {
+    let (mut lengths, mut numbers) = ([0; SYMBOLS], [0; 16]);
+    let mut sorted = [(0, 0); SYMBOLS];
+    let sorted = sort(frequencies, &mut sorted);
+    match sorted {
+        [] => {}
+        [(_, symbol)] => {
+            lengths[usize::from(*symbol)] = 1;
+            numbers[1] = 1;
+        }
+        _ => {
+            let mut counts = count_lengths(sorted);
+            limit_lengths(&mut counts, limit);
+            // The rarest symbols get the longest codes.
+            let by_length = (1..=limit).rev().flat_map(|l| std::iter::repeat_n(l, counts[l] as usize));
+            for (length, (_, symbol)) in by_length.zip(sorted) {
+                lengths[usize::from(*symbol)] = length as u8;
+            }
+            numbers.iter_mut().zip(counts).for_each(|(number, count)| *number = count as u16);
+        }
+    }
+    (lengths, numbers)
+}
+
 /// The symbols that occur, as (how often, symbol), the rarest first.
 fn sort<'s, const SYMBOLS: usize>(
     frequencies: &[u16; SYMBOLS],
     sorted: &'s mut [(u16, u16); SYMBOLS],
 ) -> &'s [(u16, u16)] {
+    // Whether a symbol occurs can't be foretold: no branch to get wrong.
+    let mut occurring = [(0, 0); SYMBOLS];
+    let mut used = 0;
+    for (symbol, &frequency) in (0..).zip(frequencies) {
+        occurring[used] = (frequency, symbol);
+        used += usize::from(frequency > 0);
+    }
+    let occurring = &occurring[..used];
     // Most symbols of a page are rare.
     let class = |frequency: u16| usize::from(frequency).min(COUNTED);
     let mut starts = [0u16; COUNTED + 1];
-    frequencies.iter().for_each(|frequency| starts[class(*frequency)] += 1);
+    occurring.iter().for_each(|(frequency, _)| starts[class(*frequency)] += 1);
     let frequent = starts[COUNTED];
-    starts[0] = 0;
-    let mut used = 0;
+    let mut before = 0;
     for start in &mut starts {
-        used += std::mem::replace(start, used);
+        before += std::mem::replace(start, before);
     }
-    for (symbol, &frequency) in (0..).zip(frequencies).filter(|(_, frequency)| **frequency > 0) {
-        let start = &mut starts[class(frequency)];
-        sorted[usize::from(*start)] = (frequency, symbol);
+    for symbol in occurring {
+        let start = &mut starts[class(symbol.0)];
+        sorted[usize::from(*start) % SYMBOLS] = *symbol;
         *start += 1;
     }
-    let used = &mut sorted[..usize::from(used)];
-    let rare = used.len() - usize::from(frequent);
-    used[rare..].sort_unstable();
-    used
+    let sorted = &mut sorted[..used];
+    sorted[used - usize::from(frequent)..].sort_unstable();
+    sorted
 }
 
 /// How many of at least two `sorted` symbols get a code of each length, by Moffat's and Katajainen's way: the tree is

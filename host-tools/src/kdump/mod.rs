@@ -12,14 +12,17 @@
 //!
 //! Source: makedumpfile's `diskdump_mod.h` and `IMPLEMENTATION`; header versions 1 to 6 only ever added fields.
 
+mod bits;
 pub mod codec;
 mod deflate;
 pub mod flattened;
+mod fse;
 pub mod header;
 mod huffman;
 pub mod identity;
 mod lzo;
 mod repeats;
+mod zstd;
 
 pub use codec::Codec;
 pub use identity::DumpIdentity;

@@ -1,0 +1,179 @@
+//! Codes that give a symbol fractions of a bit, as Zstandard has them (finite state entropy, RFC 8878, section 4.1).
+//!
+//! A table has a power of two of states, and each symbol some of them, about in proportion to how often it occurs. The
+//! encoder goes from one state to the next, from the last symbol to the first, and writes those low bits of its state
+//! that the decoder can't know from the state that it will be in.
+
+use super::bits::BitWriter;
+
+/// Most symbols of a code.
+pub const SYMBOLS: usize = 64;
+/// Most states of a table, and their logarithm.
+const STATES: usize = 1 << MAX_LOG;
+const MAX_LOG: u32 = 6;
+/// The smallest logarithm that the format can write.
+pub const MIN_LOG: u32 = 5;
+
+/// A table.
+pub struct Table {
+    log: u32,
+    /// The states, those of the first symbol first. Numbers of states have the bit above the table's size set.
+    states: [u8; STATES],
+    /// Of those symbols that occur.
+    symbols: [Symbol; SYMBOLS],
+}
+
+/// The states of one symbol.
+#[derive(Clone, Copy, Default)]
+struct Symbol {
+    /// Added to a state's number, this has in its upper half how many bits are to be written.
+    bits: u32,
+    /// Added to what is left of the state's number, this is the place of the next state.
+    place: i16,
+    first: u16,
+}
+
+/// How many states each symbol has; -1 says that it is so rare that it has hardly one, which makes it the last one.
+pub type Shares = [i8; SYMBOLS];
+
+impl Table {
+    /// A table that is to be [`set`](Self::set).
+    pub fn new() -> Self {
+        Self { log: 0, states: [0; STATES], symbols: [Symbol::default(); SYMBOLS] }
+    }
+
+    /// Makes it the table of `1 << log` states in which the symbols have these `shares`.
+    pub fn set(&mut self, shares: &[i8], log: u32) {
+        let size = 1usize << log;
+        let mut symbol_of = [0u8; STATES];
+        // The rare ones are at the end; the others are scattered over the rest.
+        let rare = shares.iter().enumerate().filter(|(_, share)| **share < 0);
+        let mut end = size;
+        for (symbol, _) in rare {
+            end -= 1;
+            symbol_of[end % STATES] = symbol as u8;
+        }
+        let mut places = [0u8; SYMBOLS];
+        let step = size / 2 + size / 8 + 3;
+        let (mut at, mut place) = (0, 0);
+        for ((number, share), symbol) in (0..).zip(shares).zip(&mut self.symbols) {
+            for _ in 0..*share {
+                symbol_of[at % STATES] = number;
+                at = (at + step) % size;
+                while at >= end {
+                    at = (at + step) % size;
+                }
+            }
+            let share = share.unsigned_abs();
+            let most_bits = log - share.saturating_sub(1).checked_ilog2().unwrap_or(0);
+            *symbol = Symbol {
+                bits: (most_bits << 16).wrapping_sub(u32::from(share) << most_bits),
+                place: place as i16 - i16::from(share),
+                first: place,
+            };
+            places[usize::from(number) % SYMBOLS] = place as u8;
+            place += u16::from(share);
+        }
+        for (state, symbol) in symbol_of[..size].iter().enumerate() {
+            let place = &mut places[usize::from(*symbol) % SYMBOLS];
+            self.states[usize::from(*place) % STATES] = (size + state) as u8;
+            *place += 1;
+        }
+        self.log = log;
+    }
+
+    /// Makes it the table of a code that has only one symbol, which takes no bits.
+    pub fn set_to_one(&mut self, symbol: usize) {
+        let mut shares = [0; SYMBOLS];
+        shares[symbol % SYMBOLS] = 1;
+        self.set(&shares, 0);
+    }
+
+    /// The state to start with, for the last symbol: one whose bits the decoder has to ask for, so that it finds the
+    /// end.
+    #[inline(always)]
+    pub fn start(&self, symbol: u8) -> u32 {
+        u32::from(self.states[usize::from(self.symbols[usize::from(symbol) % SYMBOLS].first) % STATES])
+    }
+
+    /// Adds the bits that lead from the state of `symbol` to `state`, at most [`MAX_LOG`]. Returns the former.
+    #[inline(always)]
+    pub fn add(&self, state: u32, symbol: u8, bits: &mut BitWriter<'_>) -> u32 {
+        let symbol = &self.symbols[usize::from(symbol) % SYMBOLS];
+        let count = state.wrapping_add(symbol.bits) >> 16;
+        bits.add(u64::from(state & !(!0 << count)), count);
+        let place = (state >> count) as usize;
+        u32::from(self.states[place.wrapping_add(symbol.place as usize) % STATES])
+    }
+
+    /// Adds the last state, which the decoder starts with.
+    #[inline(always)]
+    pub fn end(&self, state: u32, bits: &mut BitWriter<'_>) {
+        bits.add(u64::from(state) & ((1 << self.log) - 1), self.log);
+    }
+}
+
+/// Shares of `1 << log` states for symbols of which two at least occur, `total` times together; each that occurs has
+/// one.
+pub fn shares(frequencies: &[u16], total: u32, log: u32) -> Shares {
+    let mut shares = [0i8; SYMBOLS];
+    let size = 1i32 << log;
+    let scale = (1u32 << (16 + log)) / total.max(1);
+    let (mut left, mut largest) = (size, 0);
+    for (symbol, frequency) in frequencies.iter().enumerate().filter(|(_, frequency)| **frequency > 0) {
+        let share = ((u32::from(*frequency) * scale + 0x8000) >> 16).max(1) as i8;
+        shares[symbol] = share;
+        left -= i32::from(share);
+        if share > shares[largest] {
+            largest = symbol;
+        }
+    }
+    // What rounding left over or took too much is the largest one's. If that can't bear it, others help.
+    let largest_share = i32::from(shares[largest]);
+    if largest_share + left > largest_share / 2 {
+        shares[largest] = (largest_share + left) as i8;
+        return shares;
+    }
+    while left < 0 {
+        let Some(share) = shares.iter_mut().max() else { break };
+        *share -= 1;
+        left += 1;
+    }
+    shares
+}
+
+/// A good size for a table of `symbols` symbols.
+pub fn log_for(symbols: usize) -> u32 {
+    if symbols > 12 { MAX_LOG } else { MIN_LOG }
+}
+
+/// Writes `shares`, of `1 << log` states.
+pub fn write_shares(shares: &Shares, log: u32, bits: &mut BitWriter<'_>) {
+    bits.put(u64::from(log - MIN_LOG), 4);
+    // A share can be anything up to what is left: those numbers for which it need not be are one bit shorter.
+    let (mut left, mut threshold, mut width) = ((1 << log) + 1, 1 << log, log + 1);
+    let mut symbol = 0;
+    while left > 1 {
+        let share = i32::from(shares[symbol]);
+        symbol += 1;
+        let shorter = 2 * threshold - 1 - left;
+        left -= share.abs();
+        let number = share + 1;
+        let number = if number >= threshold { number + shorter } else { number };
+        bits.put(number as u64, width - u32::from(number < shorter));
+        while left < threshold && left > 1 {
+            threshold >>= 1;
+            width -= 1;
+        }
+        if share == 0 {
+            // How many more zeros follow: threes, and the rest.
+            let mut zeros = shares[symbol..].iter().take_while(|share| **share == 0).count();
+            symbol += zeros;
+            while zeros >= 3 {
+                bits.put(3, 2);
+                zeros -= 3;
+            }
+            bits.put(zeros as u64, 2);
+        }
+    }
+}

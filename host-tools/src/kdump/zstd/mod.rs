@@ -1,0 +1,187 @@
+//! A Zstandard encoder for pages.
+//!
+//! The library is made for files: of the time that it takes for a page most goes to setting up. This encoder does the
+//! same work, one block with a Huffman code for the literals and tables of its own for the sequences, on tables as
+//! small as a page. It takes matches from four bytes on, where the library's level 1, which makedumpfile uses, takes
+//! five, and so gets a little smaller. The format is that of RFC 8878.
+
+mod literals;
+mod sequences;
+
+use super::codec::Compressor;
+use super::repeats::{LastSeen, PaddedPage};
+use literals::Literals;
+use scanner_core::PAGE_SIZE;
+use sequences::Sequences;
+
+/// Bytes that have to be equal to count as a match.
+const MIN_MATCH: u32 = 4;
+
+/// What a frame of one page begins with: the magic number, and that its size follows, in two bytes that count from 256.
+const FRAME_HEADER: [u8; 7] = [0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f];
+/// Bytes in front of a block: that it is the last one, its kind, its size.
+const BLOCK_HEADER: usize = 3;
+const LAST_COMPRESSED_BLOCK: u32 = 1 | 2 << 1;
+
+/// Compresses pages.
+pub struct Encoder {
+    page: PaddedPage,
+    seen: LastSeen<MIN_MATCH, 0x1000, 1>,
+    literals: Literals,
+    sequences: Sequences,
+}
+
+impl Encoder {
+    /// An encoder.
+    pub fn new() -> Self {
+        Self {
+            page: PaddedPage::new(),
+            seen: LastSeen::new(),
+            literals: Literals::new(),
+            sequences: Sequences::new(),
+        }
+    }
+
+    /// Compresses `page` to a frame at the start of `out`. Returns its length; `None` if the page does not get smaller.
+    pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; Compressor::ROOM]) -> Option<usize> {
+        self.page.set(page);
+        self.find_sequences();
+        out[..FRAME_HEADER.len()].copy_from_slice(&FRAME_HEADER);
+        let block = FRAME_HEADER.len() + BLOCK_HEADER;
+        let end = self.literals.write(out, block);
+        if end >= PAGE_SIZE {
+            return None;
+        }
+        let end = self.sequences.write(out, end);
+        if end >= PAGE_SIZE {
+            return None;
+        }
+        let header = LAST_COMPRESSED_BLOCK | ((end - block) as u32) << 3;
+        out[block - BLOCK_HEADER..block].copy_from_slice(&header.to_le_bytes()[..BLOCK_HEADER]);
+        Some(end)
+    }
+
+    /// Takes the page apart.
+    fn find_sequences(&mut self) {
+        let Self { page, seen, literals, sequences } = self;
+        seen.clear();
+        literals.clear();
+        sequences.clear();
+        // Literals are pending from `start` on. The page's first bytes count as seen.
+        let (mut start, mut at) = (0, 1);
+        while at < PAGE_SIZE - 9 {
+            // Three looks in one go: whether there is a match can't be foretold, and so costs less often. The next byte
+            // with the last offset comes first, since such a match takes fewer bits.
+            let (here, next) = (page.eight(at), page.eight(at + 1));
+            let before = usize::from(seen.push(here, at)[0]);
+            let again = (at + 1).saturating_sub(sequences.last_offset());
+            let (mut here_at, mut before, mut length) = if is_match(page.eight(again) ^ next) {
+                (at + 1, again, page.common(again, at + 1, next))
+            } else if is_match(page.eight(before) ^ here) {
+                (at, before, page.common(before, at, here))
+            } else {
+                let before = usize::from(seen.push(next, at + 1)[0]);
+                if !is_match(page.eight(before) ^ next) {
+                    // The longer nothing was found, the larger the steps: noise is passed over quickly.
+                    at += 2 + ((at - start) >> 6);
+                    continue;
+                }
+                (at + 1, before, page.common(before, at + 1, next))
+            };
+            while here_at > start && before > 0 && page.bytes()[here_at - 1] == page.bytes()[before - 1] {
+                (here_at, before, length) = (here_at - 1, before - 1, length + 1);
+            }
+            literals.add(page, start, here_at);
+            sequences.add(here_at - start, length, here_at - before);
+            at = here_at + length;
+            start = at;
+        }
+        literals.add(page, start, PAGE_SIZE);
+    }
+}
+
+/// Whether two places whose words differ by `difference` are the same for long enough.
+#[inline(always)]
+fn is_match(difference: u64) -> bool {
+    difference << (64 - 8 * MIN_MATCH) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the library makes of `page`'s frame, if it gets smaller.
+    fn there_and_back(encoder: &mut Encoder, page: &[u8; PAGE_SIZE]) -> Option<Vec<u8>> {
+        let mut out = [0xaa; Compressor::ROOM];
+        let len = encoder.compress(page, &mut out)?;
+        Some(::zstd::bulk::decompress(&out[..len], PAGE_SIZE).expect("a whole frame"))
+    }
+
+    fn noise() -> impl FnMut() -> u8 {
+        let mut state = 1u64;
+        move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        }
+    }
+
+    fn page(byte: impl FnMut(usize) -> u8) -> [u8; PAGE_SIZE] {
+        std::array::from_fn(byte)
+    }
+
+    #[test]
+    fn every_kind_of_block_is_read_by_the_library() {
+        let mut noise = noise();
+        let mut encoder = Encoder::new();
+        let pages = [
+            // Without literals or nearly so; a repeated literal; literals as they are; one stream; four streams.
+            page(|_| 7),
+            page(|i| if i % 100 < 96 { 0 } else { 9 }),
+            page(|i| if i < 20 { noise() } else { 0 }),
+            page(|i| if i < 900 { noise() & 0x4f } else { 0 }),
+            page(|i| if i < 3000 { noise() & 0x1f } else { 0 }),
+            // Many sequences; few; one with a long match and many literals; long literals between matches.
+            page(|i| (i * i / 8) as u8),
+            page(|i| (i / 300) as u8),
+            page(|i| if i < 2000 { noise() } else { 1 }),
+            page(|i| if i % 512 < 480 { noise() & 0x3f } else { (i % 512) as u8 }),
+            // A code whose lengths the format has no room for, hardly smaller, and one that needs the longest codes.
+            page(|_| noise().min(192)),
+            page(|i| if i < 3900 { noise() } else { 0 }),
+            page(|i| 255 - (i as u32 + 1).leading_zeros() as u8),
+        ];
+        for page in pages {
+            if let Some(back) = there_and_back(&mut encoder, &page) {
+                assert!(back == page);
+            }
+        }
+        assert_eq!(encoder.compress(&page(|_| noise()), &mut [0; Compressor::ROOM]), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Memory as kernels have it: structures of words that are often the same, or nearly.
+        #[test]
+        fn structures_are_read_by_the_library(
+            seed in prop::collection::vec(any::<u8>(), 1..64), size in 1usize..600, changes in 0u8..120, bits in any::<u8>()
+        ) {
+            let mut noise = noise();
+            let mut encoder = Encoder::new();
+            for _ in 0..3 {
+                let mut bytes = page(|i| seed[i % size % seed.len()]);
+                for at in 0..PAGE_SIZE {
+                    if noise() < changes {
+                        bytes[at] = noise() & bits;
+                    } else if at >= size {
+                        bytes[at] = bytes[at - size];
+                    }
+                }
+                if let Some(back) = there_and_back(&mut encoder, &bytes) {
+                    prop_assert!(back == bytes);
+                }
+            }
+        }
+    }
+}

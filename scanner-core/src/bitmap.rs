@@ -112,7 +112,7 @@ impl<'a, 'c> Bitmap<'a, 'c> {
 
 /// Clears the bits of `mask`, and returns how many were set.
 #[inline]
-pub(crate) fn clear_bits(word: &mut u64, mask: u64) -> u64 {
+fn clear_bits(word: &mut u64, mask: u64) -> u64 {
     // Most often all bits are still set: counting them is for the others.
     if *word == u64::MAX && mask == u64::MAX {
         *word = 0;
@@ -125,7 +125,7 @@ pub(crate) fn clear_bits(word: &mut u64, mask: u64) -> u64 {
 
 /// Clears `count` bits from `first` on, and returns how many were set.
 #[inline]
-fn clear_in_chunk(chunk: &mut [u64], first: u64, count: u64) -> u64 {
+pub(crate) fn clear_in_chunk(chunk: &mut [u64], first: u64, count: u64) -> u64 {
     let end = first.wrapping_add(count);
     let (first_word, last_word) = (first >> 6, end.wrapping_sub(1) >> 6);
     let Some(words) = chunk.get_mut(first_word as usize..=last_word as usize) else { return 0 };

@@ -67,7 +67,7 @@ pub struct Rules {
     compound: CompoundPages,
     hugetlb: Test,
     free_area_length: u32,
-    batch: Batchable,
+    batch: Option<Batchable>,
 }
 
 /// The rules for pages that processes and files use, which are most pages of a busy machine: for 64 at once, one in
@@ -91,6 +91,13 @@ struct UsedPagesOut {
     cache: u64,
     private: u64,
     user: u64,
+}
+
+impl UsedPagesOut {
+    /// Those that go.
+    fn any(self) -> u64 {
+        self.cache | self.private | self.user
+    }
 }
 
 impl UsedPages {
@@ -198,7 +205,7 @@ impl Rules {
             compound: compound_rule(layout, rule_set),
             hugetlb,
             free_area_length: layout.free_area_length,
-            batch: Batchable::Never,
+            batch: None,
         };
         Self { batch: Batchable::new(layout, &rules), ..rules }
     }
@@ -232,7 +239,7 @@ impl Rules {
         }
         let flags = word(Some(self.flags_at));
         let mapcount = self.mapcount_at.and_then(|at| u32_at(page, at)).map_or(0, u64::from);
-        let slab = self.slab.holds(mapcount) || flags & self.slab_flag != 0;
+        let slab = self.is_slab(flags, mapcount);
         if (self.buddy.holds(mapcount) && !slab) || flags & self.buddy_flag != 0 {
             let order = word(self.private_at);
             if order >= u64::from(self.free_area_length) {
@@ -263,6 +270,16 @@ impl Rules {
             return Verdict::Keep;
         };
         Verdict::Exclude { class, frames: 1 << compound().order }
+    }
+
+    #[inline(always)]
+    fn is_slab(&self, flags: u64, mapcount: u64) -> bool {
+        self.slab.holds(mapcount) | (flags & self.slab_flag != 0)
+    }
+
+    /// Whether a head tells by itself that it belongs to hugetlb, or no one asks.
+    fn heads_tell_hugetlb(&self) -> bool {
+        matches!(self.compound, CompoundPages::TypedHugetlb { .. }) || !self.level.contains(DumpLevel::USER)
     }
 
     /// The order of the compound page that `pfn` heads, and whether it belongs to hugetlb. A head in the last place

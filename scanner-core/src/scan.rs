@@ -304,8 +304,9 @@ impl<'a> Scan<'a> {
         let (mut run, mut batch) = (ExcludedRun::default(), Batch::default());
         let mut pfn = frames.start;
         while pfn < frames.end {
-            let rest =
-                pages.get((pfn.frames_since(frames.start) as usize).saturating_mul(size)..).unwrap_or(&[]);
+            // Behind the last one there are none.
+            let at = (pfn.frames_since(frames.start) as usize).wrapping_mul(size);
+            let rest = pages.get(at..).unwrap_or(&[]);
             self.rules.decide_batch(pfn, frames.end.frames_since(pfn), rest, &mut batch);
             let word = Pfn::new(pfn.as_u64() & !63);
             for (class, which) in PageClass::ALL.iter().zip(&batch.out) {

@@ -4,7 +4,7 @@ use super::Fixed;
 use super::status::{Failure, Status};
 use super::types::{Chunk, Findings, Setup};
 use crate::addr::{PAGE_SIZE, Pfn, PfnRange, PhysAddr};
-use crate::bitmap::{Bitmap, clear_bits};
+use crate::bitmap::clear_in_chunk;
 use crate::info::v2::{self, Header};
 use crate::info::{Crc32c, InfoError, v1};
 use crate::level::{Counters, PageClass};
@@ -269,14 +269,25 @@ struct ChunkSink<'s> {
     tally: &'s mut Tally,
 }
 
+impl ChunkSink<'_> {
+    /// The frames of the chunk that `frame` is in, and the words that hold their bits.
+    #[inline(never)]
+    fn chunk_of(&mut self, frame: Pfn) -> Option<(PfnRange, &mut [u64])> {
+        let index = frame.frames_since(self.header.frames().start) >> (self.header.chunk_shift & 63);
+        let index = index as u32;
+        // SAFETY: set-up has checked the chunks, and their number.
+        let chunk = unsafe { self.setup.chunks() }.get(index as usize)?;
+        // SAFETY: set-up has checked all chunks that have frames; this slice is the only one.
+        Some((self.header.chunk_frames(index)?, unsafe { words(chunk, self.header, index) }))
+    }
+}
+
 // Neither is inlined, so that what they need doesn't stand on the stack while pages are decided about.
 impl Sink for ChunkSink<'_> {
     #[inline(never)]
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         let mut left = frames.intersection(self.header.frames());
-        // SAFETY: set-up has checked the chunks, and their number.
-        let chunks = unsafe { self.setup.chunks() };
-        if chunks.is_empty() {
+        if !self.setup.has_bitmap() {
             left.start = left.start.max(self.tally.counted_to);
             if !left.is_empty() {
                 self.tally.counters.add(class, left.len());
@@ -284,19 +295,10 @@ impl Sink for ChunkSink<'_> {
             }
             return;
         }
-        while !left.is_empty() {
-            let index =
-                left.start.as_u64().saturating_sub(self.header.first_frame) >> (self.header.chunk_shift & 63);
-            let index = index as u32;
-            let (Some(chunk), Some(own)) = (chunks.get(index as usize), self.header.chunk_frames(index))
-            else {
-                break;
-            };
-            // SAFETY: set-up has checked all chunks that have frames; this slice is the only one.
-            let mut words = [unsafe { words(chunk, self.header, index) }];
-            if let Ok(mut bitmap) = Bitmap::new(own, 63, &mut words) {
-                self.tally.counters.add(class, bitmap.clear(left));
-            }
+        while let Some((own, words)) = self.chunk_of(left.start).filter(|_| !left.is_empty()) {
+            let here = left.intersection(own);
+            let cleared = clear_in_chunk(words, here.start.frames_since(own.start), here.len());
+            self.tally.counters.add(class, cleared);
             left.start = own.end.min(left.end);
         }
     }
@@ -314,23 +316,17 @@ impl Sink for ChunkSink<'_> {
             }
             return;
         }
-        // SAFETY: set-up has checked the chunks, and their number.
-        let chunks = unsafe { self.setup.chunks() };
-        if chunks.is_empty() {
+        let gone = if !self.setup.has_bitmap() {
             let counted = self.tally.counted_to.frames_since(first).min(64) as u32;
-            let new = u64::MAX.checked_shl(counted).unwrap_or(0) & which;
-            self.tally.counters.add(class, new.count_ones().into());
-            return;
-        }
-        let shift = header.chunk_shift & 63;
-        let index = (at >> shift) as u32;
-        let Some(chunk) = chunks.get(index as usize) else { return };
-        // SAFETY: set-up has checked all chunks that have frames; this slice is the only one.
-        let words = unsafe { words(chunk, header, index) };
-        let in_chunk = at & (1_u64 << shift).wrapping_sub(1);
-        if let Some(word) = words.get_mut((in_chunk >> 6) as usize) {
-            self.tally.counters.add(class, clear_bits(word, which));
-        }
+            u64::MAX.checked_shl(counted).unwrap_or(0) & which
+        } else {
+            let Some((own, words)) = self.chunk_of(first) else { return };
+            let Some(word) = words.get_mut((first.frames_since(own.start) >> 6) as usize) else { return };
+            let gone = *word & which;
+            *word &= !which;
+            gone
+        };
+        self.tally.counters.add(class, gone.count_ones().into());
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

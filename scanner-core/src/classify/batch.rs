@@ -10,39 +10,36 @@ use crate::level::PageClass;
 
 /// Bytes of the `struct page` that can be looked at in batches, as nearly all kernels since 4.18 have it.
 const SIZE: usize = 64;
+/// Pages that are looked at without a question in between: a batch has some eights of them.
+const EIGHT: usize = 8;
 /// Where its fields are: those that tell what a page is used for lie in one cache line.
 const FLAGS: usize = 0;
 const COMPOUND_HEAD: usize = 8;
 const MAPPING: usize = 24;
 const MAPCOUNT: usize = 48;
 
-/// Which pages can be decided by whether they are cache, private, anonymous.
+/// What can be told of pages in batches.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Batchable {
-    /// None: the layout is not the usual one.
-    Never,
-    /// Those with none of these flags, and with none of these types.
-    Without {
-        /// `PG_head`, `PG_hwpoison`, `PG_slab`, and the like.
-        flags: u64,
-        /// The smallest of them.
-        first_type: u32,
-        /// The largest is so much more.
-        types: u32,
-    },
+pub(super) struct Batchable {
+    flags: FlagTable,
+    /// The smallest value that marks a type of page.
+    first_type: u32,
+    /// The largest is so much more.
+    types: u32,
 }
 
 impl Batchable {
-    /// What can be decided by `rules`, for a kernel of this layout.
-    pub(super) fn new(layout: &KernelLayout, rules: &Rules) -> Self {
+    /// What can be told by `rules`, for a kernel of this layout; `None` if it is not the usual one.
+    pub(super) fn new(layout: &KernelLayout, rules: &Rules) -> Option<Self> {
         let page = &layout.page;
         let usual = page.size == SIZE
             && page.flags == FLAGS
             && page.compound_head == Some(COMPOUND_HEAD)
             && page.mapping == MAPPING
             && page.mapcount == Some(MAPCOUNT);
-        if !usual {
-            return Self::Never;
+        // Free pages have a type in all of these kernels.
+        if !usual || rules.buddy_flag != 0 {
+            return None;
         }
         // By default one that can't be: of an address space that is full of pages.
         let (mut first, mut last) = (u32::MAX, 0);
@@ -52,12 +49,129 @@ impl Batchable {
                 last = last.max((test.value | !test.mask) as u32);
             }
         }
-        let flags = rules.head | rules.hwpoison | rules.buddy_flag | rules.slab_flag;
         if first > last {
             (first, last) = (1 << 31, 1 << 31);
         }
-        Self::Without { flags, first_type: first, types: last.wrapping_sub(first) }
+        let used = &rules.used;
+        let rare = rules.hwpoison | rules.slab_flag;
+        let mask = used.lru | used.swap.mask | used.private | rules.head | rare;
+        let flags = FlagTable::new(mask, |flags| FlagSigns {
+            cache: used.is_cache(flags),
+            private: used.is_private(flags),
+            head: flags & rules.head != 0,
+            rare: flags & rare != 0,
+        })?;
+        Some(Self { flags, first_type: first, types: last.wrapping_sub(first) })
     }
+
+    /// Whether the page may have a type that a rule asks for.
+    #[inline(always)]
+    fn is_typed(&self, page: &[u8; SIZE]) -> bool {
+        (word::<MAPCOUNT>(page) as u32).wrapping_sub(self.first_type) <= self.types
+    }
+}
+
+/// What the flags of a page say.
+#[derive(Clone, Copy, Debug)]
+struct FlagSigns {
+    cache: bool,
+    private: bool,
+    head: bool,
+    /// Has a flag that few pages have, and that other rules ask for: `PG_hwpoison`, `PG_slab`.
+    rare: bool,
+}
+
+/// What the flags of a page say, found without a branch: the flags that count are brought together by a multiplication,
+/// and looked up.
+#[derive(Clone, Copy, Debug)]
+struct FlagTable {
+    mask: u64,
+    multiplier: u64,
+    /// For each set of flags its signs, of which [`SPREAD`] makes four bytes: cache, private, head, rare.
+    signs: [u8; Self::LEN],
+}
+
+/// The lowest four bits of each number, as the lowest bits of four bytes: eight of them, each moved up by one when the
+/// next is added, make a byte of each sign.
+#[expect(clippy::indexing_slicing, reason = "this runs in the compiler, which checks it")]
+static SPREAD: [u32; 16] = {
+    let mut spread = [0; 16];
+    let mut signs: u32 = 0;
+    while signs < 16 {
+        spread[signs as usize] = (signs & 1) | (signs & 2) << 7 | (signs & 4) << 14 | (signs & 8) << 21;
+        signs += 1;
+    }
+    spread
+};
+
+impl FlagTable {
+    /// Flags that it can tell apart, at most.
+    const FLAGS: u32 = 8;
+    const LEN: usize = 1 << Self::FLAGS;
+    /// Multipliers that are tried. Of the kernels since 4.18, each has found one after a few hundred.
+    const TRIES: u32 = 1 << 14;
+
+    /// The table of the flags of `mask`; `None` if there are too many.
+    fn new(mask: u64, signs_of: impl Fn(u64) -> FlagSigns) -> Option<Self> {
+        if mask.count_ones() > Self::FLAGS {
+            return None;
+        }
+        let multiplier = multipliers().take(Self::TRIES as usize).find(|by| keeps_apart(mask, *by))?;
+        let mut table = Self { mask, multiplier, signs: [0; Self::LEN] };
+        for flags in subsets(mask) {
+            let FlagSigns { cache, private, head, rare } = signs_of(flags);
+            if let Some(place) = table.signs.get_mut(index(flags, multiplier)) {
+                *place =
+                    [rare, head, private, cache].into_iter().fold(0, |all, sign| all << 1 | u8::from(sign));
+            }
+        }
+        Some(table)
+    }
+
+    #[inline(always)]
+    fn signs(&self, page: &[u8; SIZE]) -> u32 {
+        let at = index(word::<FLAGS>(page) & self.mask, self.multiplier);
+        let signs = self.signs.get(at).map_or(0, |signs| signs & 15);
+        SPREAD.get(usize::from(signs)).copied().unwrap_or(0)
+    }
+}
+
+/// Where a set of flags is in a table.
+#[inline(always)]
+fn index(flags: u64, multiplier: u64) -> usize {
+    (flags.wrapping_mul(multiplier) >> 64_u32.wrapping_sub(FlagTable::FLAGS)) as usize
+}
+
+/// Whether each set of the flags of `mask` gets a place of its own.
+fn keeps_apart(mask: u64, multiplier: u64) -> bool {
+    let mut taken = [false; FlagTable::LEN];
+    subsets(mask).all(|flags| {
+        taken.get_mut(index(flags, multiplier)).is_some_and(|taken| !core::mem::replace(taken, true))
+    })
+}
+
+/// All sets of the bits of `mask`.
+fn subsets(mask: u64) -> impl Iterator<Item = u64> {
+    let mut next = Some(0);
+    core::iter::from_fn(move || {
+        let set: u64 = next?;
+        // What is not of the mask carries the one over to its next bit.
+        next = Some((set | !mask).wrapping_add(1) & mask).filter(|next| *next != 0);
+        Some(set)
+    })
+}
+
+/// Numbers with few bits set, the same ones each time: the kind that brings bits together.
+fn multipliers() -> impl Iterator<Item = u64> {
+    let mut state: u64 = 1;
+    let mut random = move || {
+        // Marsaglia's xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    core::iter::repeat_with(move || random() & random() & random())
 }
 
 /// What the rules say about the pages of one word of the bitmap, or about the first of them.
@@ -81,8 +195,10 @@ struct Signs {
     anon: u64,
     /// Tail pages: if they go, they went with their heads.
     tail: u64,
-    /// Those that have to be looked at one by one.
-    other: u64,
+    /// Heads of compound pages.
+    head: u64,
+    /// Those of which other rules may have something to say.
+    special: u64,
 }
 
 impl Rules {
@@ -93,67 +209,61 @@ impl Rules {
         (batch.pages, batch.bad_orders, batch.block) = (0, 0, None);
         batch.out.fill(0);
         let first_bit = (pfn.as_u64() & 63) as u32;
-        if let Batchable::Never = self.batch {
+        let room = 64_u64.wrapping_sub(first_bit.into()).min(count);
+        let wanted = pages.get(..(room as usize).wrapping_mul(SIZE)).unwrap_or(pages);
+        let (eights, _) = wanted.as_chunks::<SIZE>().0.as_chunks::<EIGHT>();
+        let (Some(batchable), Some([first, ..])) = (&self.batch, eights.first()) else {
             if let Some((page, behind)) = pages.split_at_checked(self.size) {
                 batch.pages = 1;
                 batch.take(self.decide(pfn, page, behind.get(..self.size)), first_bit, first_bit);
             }
             return;
-        }
+        };
         let (pages, _) = pages.as_chunks::<SIZE>();
-        let room = 64_u64.wrapping_sub(first_bit.into()).min(count);
-        let wanted = pages.get(..room as usize).unwrap_or(pages);
         // What follows a large block most often is another one, of whose struct pages only the first is to be touched.
-        if wanted.first().is_some_and(|page| self.is_other(page))
+        if (batchable.is_typed(first) || batchable.flags.signs(first) >> 16 != 0)
             && let Verdict::Exclude { class, frames } = self.decide_other(pfn, pages, 0)
             && frames >= room
         {
             let behind = (frames as usize).wrapping_mul(SIZE * PREFETCH_BLOCKS);
-            prefetch(pages.as_ptr().cast::<u8>().wrapping_add(behind));
+            prefetch_far(pages.as_ptr().cast::<u8>().wrapping_add(behind));
             batch.block = Some((class, frames));
             return;
         }
-        batch.pages = wanted.len() as u32;
-        let signs = self.signs(wanted, first_bit);
-        let left =
-            self.decide_others(pfn, pages, signs.other & !signs.tail, batch) & !signs.other & !signs.tail;
-        let used = self.used.out(signs.cache & left, signs.private, signs.anon & left);
+        batch.pages = eights.as_flattened().len() as u32;
+        let signs = batchable.signs(eights, first_bit);
+        let (slab, single) = self.special(eights.as_flattened(), signs.special & !signs.tail, first_bit);
+        let used = |among: u64| self.used.out(signs.cache & among, signs.private, signs.anon & !slab & among);
+        // Of a compound page that goes, its head tells how many frames it has.
+        let heads = signs.head & if self.heads_tell_hugetlb() { used(u64::MAX).any() } else { u64::MAX };
+        let single = (single | heads) & !signs.tail;
+        let left = self.decide_others(pfn, pages, single, batch) & !single & !signs.tail;
+        let used = used(left);
         batch.add(PageClass::Cache, used.cache);
         batch.add(PageClass::CachePrivate, used.private);
         batch.add(PageClass::User, used.user);
     }
 
-    /// The signs of `pages`, at most 64, of which the first has its bit at `first_bit`. The time of a scan goes here.
+    /// Of those of `pages` whose bits are set in `which`, the first at `first_bit`: which are slab, and which have to be
+    /// decided one by one.
     #[inline(never)]
-    fn signs(&self, pages: &[[u8; SIZE]], first_bit: u32) -> Signs {
-        let mut signs = Signs::default();
-        for page in pages {
-            prefetch(page.as_ptr().wrapping_add(PREFETCH));
-            let flags = word::<FLAGS>(page);
-            // The last page comes to stand at the lowest bit.
-            signs.cache = signs.cache << 1 | u64::from(self.used.is_cache(flags));
-            signs.private = signs.private << 1 | u64::from(self.used.is_private(flags));
-            signs.anon = signs.anon << 1 | word::<MAPPING>(page) & 1;
-            signs.tail = signs.tail << 1 | word::<COMPOUND_HEAD>(page) & 1;
-            signs.other = signs.other << 1 | u64::from(self.is_other(page));
+    fn special(&self, pages: &[[u8; SIZE]], mut which: u64, first_bit: u32) -> (u64, u64) {
+        let (mut slab, mut single) = (0, 0);
+        while which != 0 {
+            let bit = which.trailing_zeros();
+            if let Some(page) = pages.get(bit.wrapping_sub(first_bit) as usize) {
+                let (flags, mapcount) = (word::<FLAGS>(page), word::<MAPCOUNT>(page) & u64::from(u32::MAX));
+                let is_single = (flags & self.hwpoison != 0)
+                    | self.buddy.holds(mapcount)
+                    | self.unaccepted.holds(mapcount)
+                    | self.offline.holds(mapcount)
+                    | self.hugetlb.holds(mapcount);
+                slab |= u64::from(self.is_slab(flags, mapcount)) << bit;
+                single |= u64::from(is_single) << bit;
+            }
+            which &= which.wrapping_sub(1);
         }
-        let unused = 64_u32.wrapping_sub(pages.len() as u32);
-        let place = |bits: u64| bits.reverse_bits().checked_shr(unused).unwrap_or(0) << (first_bit & 63);
-        Signs {
-            cache: place(signs.cache),
-            private: place(signs.private),
-            anon: place(signs.anon),
-            tail: place(signs.tail),
-            other: place(signs.other),
-        }
-    }
-
-    /// Whether a page has to be looked at by itself.
-    #[inline(always)]
-    fn is_other(&self, page: &[u8; SIZE]) -> bool {
-        let Batchable::Without { flags, first_type, types } = self.batch else { return true };
-        let mapcount = word::<MAPCOUNT>(page) as u32;
-        (word::<FLAGS>(page) & flags != 0) | (mapcount.wrapping_sub(first_type) <= types)
+        (slab, single)
     }
 
     /// Decides about those of `pages`, the first of which is `pfn`'s, whose bit is set in `others`, one by one. Returns
@@ -177,6 +287,51 @@ impl Rules {
         let mut pages = pages.get(index as usize..).unwrap_or(&[]).iter();
         let Some(page) = pages.next() else { return Verdict::Keep };
         self.decide(first.saturating_add(index.into()), page, pages.next().map(|page| &page[..]))
+    }
+}
+
+impl Batchable {
+    /// The signs of `pages`, at most 64 in eights, of which the first has its bit at `first_bit`. The time of a scan
+    /// goes here.
+    #[inline(never)]
+    fn signs(&self, pages: &[[[u8; SIZE]; EIGHT]], first_bit: u32) -> Signs {
+        let mut signs = Signs::default();
+        for eight in pages {
+            let (mut flags, mut anon, mut tail, mut typed) = (0_u32, 0, 0, 0);
+            // Backwards, so that the first page comes to stand at the lowest bit.
+            for page in eight.iter().rev() {
+                prefetch_far(page.as_ptr().wrapping_add(PREFETCH_FAR));
+                prefetch_near(page.as_ptr().wrapping_add(PREFETCH_NEAR));
+                flags = flags << 1 | self.flags.signs(page);
+                anon = anon << 1 | word::<MAPPING>(page) & 1;
+                tail = tail << 1 | word::<COMPOUND_HEAD>(page) & 1;
+                typed = typed << 1 | u64::from(self.is_typed(page));
+            }
+            let [cache, private, head, rare] = flags.to_le_bytes().map(u64::from);
+            let all = [
+                &mut signs.cache,
+                &mut signs.private,
+                &mut signs.anon,
+                &mut signs.tail,
+                &mut signs.head,
+                &mut signs.special,
+            ];
+            for (sign, bits) in all.into_iter().zip([cache, private, anon, tail, head, rare | typed]) {
+                // Its lowest byte is empty, since there are eight at most.
+                *sign = (*sign | bits).rotate_right(8);
+            }
+        }
+        // The last page stands at the highest bit: from there to its place.
+        let last = first_bit.wrapping_add(pages.as_flattened().len() as u32);
+        let place = |bits: u64| bits >> (64_u32.wrapping_sub(last) & 63);
+        Signs {
+            cache: place(signs.cache),
+            private: place(signs.private),
+            anon: place(signs.anon),
+            tail: place(signs.tail),
+            head: place(signs.head),
+            special: place(signs.special),
+        }
     }
 }
 
@@ -218,17 +373,29 @@ fn word<const AT: usize>(page: &[u8; SIZE]) -> u64 {
     page.get(AT..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// How far ahead of the page that is looked at, in bytes.
-const PREFETCH: usize = 16 << 10;
+/// How far ahead of the page that is looked at, in bytes: into the second cache, which takes as long as memory does.
+const PREFETCH_FAR: usize = 16 << 10;
+/// From there into the first cache, so that nothing has to wait for it.
+const PREFETCH_NEAR: usize = 2 << 10;
 /// How many blocks ahead, if they are all as large as the one that was just found.
 const PREFETCH_BLOCKS: usize = 8;
 
 /// Asks the processor for the cache line at `at`, wherever that is.
 #[inline(always)]
-fn prefetch(at: *const u8) {
+fn prefetch_far(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint: it takes any address, and touches neither memory nor registers that anyone sees.
     unsafe {
         core::arch::asm!("prefetcht1 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+}
+
+/// The same, for a line that is needed soon.
+#[inline(always)]
+fn prefetch_near(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
 }

@@ -179,7 +179,7 @@ fn trials(levels: &[u8]) -> Vec<(String, Trial)> {
         .collect();
     let mut compare = |name: &str, before| trials.push((name.to_owned(), Trial::Compare(31, before)));
     compare("plugged in after loading", Before { plug: true, ..Before::default() });
-    compare("plugged in, and loaded again", Before { plug: true, options: loaded(31), damage: "" });
+    compare("plugged in and loaded again", Before { plug: true, options: loaded(31), damage: "" });
     compare("fault: section table without an end", Before { damage: "endless", ..Before::default() });
     trials.push(("times".into(), Trial::Measure));
     trials.extend(FAULTS.iter().map(|fault| (format!("fault: {}", fault.name), Trial::Survive(fault))));

@@ -213,7 +213,7 @@ impl Progress {
         true
     }
 
-    /// Writes how far the scan is, and what it found, to the info structures. Set-up has written the same header once,
+    /// Writes how far the scan is, and what it found, to the info structures. Set-up has encoded the same header once,
     /// so that this can't fail.
     fn record(&mut self, setup: &Setup, state: v2::State) {
         let next = self.next();
@@ -233,7 +233,7 @@ impl Progress {
             return;
         }
         // SAFETY: set-up has checked the info's memory, and no other slice of it is in use.
-        let _ = header.encode(unsafe { setup.info() });
+        header.update(unsafe { setup.info() });
         let mut info = v1::Info::NO_BITMAP;
         if state == v2::State::Complete
             && header.first_frame == 0

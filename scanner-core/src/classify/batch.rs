@@ -91,14 +91,14 @@ struct FlagTable {
     signs: [u8; Self::LEN],
 }
 
-/// The lowest four bits of each number, as the lowest bits of four bytes: eight of them, each moved up by one when the
+/// The lowest four bits of each number, as the highest bits of four bytes: eight of them, each moved down by one when the
 /// next is added, make a byte of each sign.
 #[expect(clippy::indexing_slicing, reason = "this runs in the compiler, which checks it")]
 static SPREAD: [u32; 16] = {
     let mut spread = [0; 16];
     let mut signs: u32 = 0;
     while signs < 16 {
-        spread[signs as usize] = (signs & 1) | (signs & 2) << 7 | (signs & 4) << 14 | (signs & 8) << 21;
+        spread[signs as usize] = (signs & 1) << 7 | (signs & 2) << 14 | (signs & 4) << 21 | (signs & 8) << 28;
         signs += 1;
     }
     spread
@@ -295,32 +295,26 @@ impl Batchable {
     /// goes here.
     #[inline(never)]
     fn signs(&self, pages: &[[[u8; SIZE]; EIGHT]], first_bit: u32) -> Signs {
-        let mut signs = Signs::default();
+        let (mut signs, mut typed) = (Signs::default(), 0);
         for eight in pages {
-            let (mut flags, mut anon, mut tail, mut typed) = (0_u32, 0, 0, 0);
-            // Backwards, so that the first page comes to stand at the lowest bit.
-            for page in eight.iter().rev() {
+            let mut flags = 0_u32;
+            for page in eight {
                 prefetch_far(page.as_ptr().wrapping_add(PREFETCH_FAR));
                 prefetch_near(page.as_ptr().wrapping_add(PREFETCH_NEAR));
-                flags = flags << 1 | self.flags.signs(page);
-                anon = anon << 1 | word::<MAPPING>(page) & 1;
-                tail = tail << 1 | word::<COMPOUND_HEAD>(page) & 1;
-                typed = typed << 1 | u64::from(self.is_typed(page));
+                // What comes later stands higher.
+                flags = flags >> 1 | self.flags.signs(page);
+                signs.anon = signs.anon >> 1 | word::<MAPPING>(page) << 63;
+                signs.tail = signs.tail >> 1 | word::<COMPOUND_HEAD>(page) << 63;
+                typed = typed >> 1 | u64::from(self.is_typed(page)) << 63;
             }
             let [cache, private, head, rare] = flags.to_le_bytes().map(u64::from);
-            let all = [
-                &mut signs.cache,
-                &mut signs.private,
-                &mut signs.anon,
-                &mut signs.tail,
-                &mut signs.head,
-                &mut signs.special,
-            ];
-            for (sign, bits) in all.into_iter().zip([cache, private, anon, tail, head, rare | typed]) {
+            let all = [&mut signs.cache, &mut signs.private, &mut signs.head, &mut signs.special];
+            for (sign, bits) in all.into_iter().zip([cache, private, head, rare]) {
                 // Its lowest byte is empty, since there are eight at most.
                 *sign = (*sign | bits).rotate_right(8);
             }
         }
+        signs.special |= typed;
         // The last page stands at the highest bit: from there to its place.
         let last = first_bit.wrapping_add(pages.as_flattened().len() as u32);
         let place = |bits: u64| bits >> (64_u32.wrapping_sub(last) & 63);

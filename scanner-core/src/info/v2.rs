@@ -312,16 +312,21 @@ impl Header {
     pub fn encode(&self, area: &mut [u8]) -> Result<usize, InfoError> {
         self.check()?;
         let (size, room) = (self.area_size(), area.len() as u64);
-        let Some(covered) = area.get_mut(..size) else {
-            return Err(InfoError::new("chunk_table", Expected::Bytes(size as u64), room));
-        };
+        self.update(area).ok_or(InfoError::new("chunk_table", Expected::Bytes(size as u64), room))
+    }
+
+    /// As [`encode`](Self::encode), but without its checks: for a header that has passed them, and in which only what a
+    /// scan tells has changed since. `None` if the area is too small.
+    pub(crate) fn update(&self, area: &mut [u8]) -> Option<usize> {
+        let size = self.area_size();
+        let covered = area.get_mut(..size)?;
         if let Some(gap) = covered.get_mut(Self::SIZE..self.chunk_table as usize) {
             gap.fill(0);
         }
         put_array(covered, 0, self.to_bytes());
         let crc = area_crc(covered);
         put_array(covered, CRC_OFFSET, crc.to_le_bytes());
-        Ok(size)
+        Some(size)
     }
 
     /// The chunk table in `area`, which starts with this header.

@@ -18,17 +18,15 @@ use std::path::PathBuf;
 const STEP: usize = 64 << 20;
 
 /// Memory for arrays of `struct page`. The kernel maps its own by pages of 2 MiB, and so it is here, if the system has
-/// transparent huge pages. Slow to get, so one is used for several machines.
+/// transparent huge pages. One is used for several machines.
 #[derive(Debug)]
 pub struct Room(MmapMut);
 
 impl Room {
-    /// `len` bytes, each page of them really there.
+    /// `len` bytes.
     pub fn new(len: usize) -> Self {
-        let mut map =
-            MmapMut::map_anon(len.next_multiple_of(STEP)).expect("memory for the array of struct page");
+        let map = MmapMut::map_anon(len.next_multiple_of(STEP)).expect("memory for the array of struct page");
         map.advise(Advice::HugePage).expect("advice about huge pages");
-        map.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
         Self(map)
     }
 
@@ -62,6 +60,8 @@ impl<'r> MachineInMemory<'r> {
 
     /// Makes the machine `spec`, in whose place the room's last one goes.
     pub fn new(spec: &Spec, room: &'r mut Room) -> Self {
+        // The array is in the file first, and then here, never in both.
+        *room = Room::new(room.0.len());
         let file =
             File::from(rustix::fs::memfd_create("machine", MemfdFlags::empty()).expect("a memory file"));
         write(spec, &file).expect("the machine can be written");

@@ -7,6 +7,10 @@ use super::{Rules, Test, Verdict};
 use crate::addr::Pfn;
 use crate::layout::KernelLayout;
 use crate::level::PageClass;
+use crate::prefetch;
+
+#[cfg(test)]
+mod tests;
 
 /// Bytes of the `struct page` that can be looked at in batches, as nearly all kernels since 4.18 have it.
 const SIZE: usize = 64;
@@ -94,7 +98,7 @@ struct FlagTable {
 /// The lowest four bits of each number, as the highest bits of four bytes: eight of them, each moved down by one when the
 /// next is added, make a byte of each sign.
 #[expect(clippy::indexing_slicing, reason = "this runs in the compiler, which checks it")]
-static SPREAD: [u32; 16] = {
+const SPREAD: &[u32; 16] = &{
     let mut spread = [0; 16];
     let mut signs: u32 = 0;
     while signs < 16 {
@@ -225,9 +229,7 @@ impl Rules {
             && let Verdict::Exclude { class, frames } = self.decide_other(pfn, pages, 0)
             && frames >= room
         {
-            let behind = (frames as usize).wrapping_mul(SIZE * PREFETCH_BLOCKS);
-            prefetch_far(pages.as_ptr().cast::<u8>().wrapping_add(behind));
-            batch.block = Some((class, frames));
+            batch.block = Some((class, self.blocks_alike(pfn, count, pages, class, frames)));
             return;
         }
         batch.pages = eights.as_flattened().len() as u32;
@@ -242,6 +244,25 @@ impl Rules {
         batch.add(PageClass::Cache, used.cache);
         batch.add(PageClass::CachePrivate, used.private);
         batch.add(PageClass::User, used.user);
+    }
+
+    /// How many frames the blocks have that start `pages` and are all as the first is, of `class` and of so many `frames`;
+    /// `count` as for a batch. Where the next one is doesn't follow from what this one says, so that the processor looks
+    /// at several at once.
+    #[inline(never)]
+    fn blocks_alike(&self, pfn: Pfn, count: u64, pages: &[[u8; SIZE]], class: PageClass, frames: u64) -> u64 {
+        let first = Verdict::Exclude { class, frames };
+        let ahead = (frames as usize).wrapping_mul(SIZE * PREFETCH_BLOCKS);
+        let mut alike = 0;
+        while let Some([page, behind @ ..]) = pages.get(alike as usize..).filter(|_| alike < count) {
+            prefetch::far(page.as_ptr().wrapping_add(ahead));
+            let next = behind.first().map(|page| &page[..]);
+            if alike > 0 && self.decide(pfn.saturating_add(alike), page, next) != first {
+                break;
+            }
+            alike = alike.saturating_add(frames);
+        }
+        alike.max(frames)
     }
 
     /// Of those of `pages` whose bits are set in `which`, the first at `first_bit`: which are slab, and which have to be
@@ -299,8 +320,8 @@ impl Batchable {
         for eight in pages {
             let mut flags = 0_u32;
             for page in eight {
-                prefetch_far(page.as_ptr().wrapping_add(PREFETCH_FAR));
-                prefetch_near(page.as_ptr().wrapping_add(PREFETCH_NEAR));
+                prefetch::far(page.as_ptr().wrapping_add(PREFETCH_FAR));
+                prefetch::near(page.as_ptr().wrapping_add(PREFETCH_NEAR));
                 // What comes later stands higher.
                 flags = flags >> 1 | self.flags.signs(page);
                 signs.anon = signs.anon >> 1 | word::<MAPPING>(page) << 63;
@@ -373,23 +394,3 @@ const PREFETCH_FAR: usize = 16 << 10;
 const PREFETCH_NEAR: usize = 2 << 10;
 /// How many blocks ahead, if they are all as large as the one that was just found.
 const PREFETCH_BLOCKS: usize = 8;
-
-/// Asks the processor for the cache line at `at`, wherever that is.
-#[inline(always)]
-fn prefetch_far(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint: it takes any address, and touches neither memory nor registers that anyone sees.
-    unsafe {
-        core::arch::asm!("prefetcht1 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-    }
-}
-
-/// The same, for a line that is needed soon.
-#[inline(always)]
-fn prefetch_near(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above.
-    unsafe {
-        core::arch::asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-    }
-}

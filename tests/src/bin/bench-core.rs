@@ -1,16 +1,22 @@
-//! `bench-core [--memory SIZE] [--profile NAME ...] [--rounds N]`: how fast the scanner's core is on a machine whose
-//! array of `struct page` is in memory, beside the speed at which one core can read that memory.
+//! `bench-core [--memory SIZE] [--profile NAME ...] [--rounds N] [--loops]`: how fast the scanner's core is on a machine
+//! whose array of `struct page` is in memory, beside the speed at which one core can read that memory; and with `--loops`
+//! how fast the loops are that go over pages and bitmaps, beside reading the same bytes.
 
+use cdbitmap::dump::zero::is_zero;
+use cdbitmap::frames::FrameBitmap;
 use cdbitmap::image::MemoryImage;
 use cdbitmap::machine::Machine;
 use cdbitmap::synth::{Generation, Profile, Spec};
 use clap::Parser;
 use cross_tests::memmap::{MachineInMemory, Room};
 use scanner_core::info::crc32c;
-use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Unhurried};
-use scanner_core::{Bitmap, DumpLevel, Pfn, PfnRange, RuleSet, Rules, Scan};
+use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Sink, Unhurried};
+use scanner_core::{Bitmap, DumpLevel, PAGE_SIZE, PageClass, Pfn, PfnRange, RuleSet, Rules, Scan};
 use std::hint::black_box;
 use std::time::Instant;
+
+/// Bytes that the loops go over: more than any cache has.
+const LOOP_BYTES: usize = 1 << 30;
 
 /// Measures the scanner's core.
 #[derive(Debug, Parser)]
@@ -27,10 +33,16 @@ struct Arguments {
     /// How often each is measured; the median counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Measures the loops over pages and bitmaps instead
+    #[arg(long)]
+    loops: bool,
 }
 
 fn main() {
     let arguments = Arguments::parse();
+    if arguments.loops {
+        return loops(arguments.rounds);
+    }
     let generation =
         Generation::named(&arguments.kernel).expect("a generation that `cdbitmap synth --list` names");
     let memory = arguments.memory << 30;
@@ -40,8 +52,8 @@ fn main() {
         arguments.memory, generation.release, arguments.rounds
     );
     println!(
-        "{:<9} {:>10} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9} {:>9}",
-        "profile", "frames", "read s", "scan s", "GB/s", "ns/page", "of read", "seal s", "excluded"
+        "{:<9} {:>10} {:>9} {:>9} {:>8} {:>9} {:>8} {:>9}",
+        "profile", "frames", "read s", "scan s", "ns/page", "of read", "in use", "seal s"
     );
     for profile in &arguments.profile {
         let spec = Spec {
@@ -60,19 +72,15 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
     let machine = Machine::new(memory, RuleSet::Makedumpfile).expect("the machine is understood");
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
     let rules = Rules::new(&machine.layout, DumpLevel::all(), machine.rule_set);
-    let ranges = memory.facts().backed.as_slice();
     let mut words = vec![u64::MAX; machine.frames.div_ceil(64) as usize];
     // As many bytes as the bitmap has.
     let bytes = vec![0xa5; words.len() * 8];
     let mut scratch = vec![0; SCRATCH_BYTES];
-    let mut excluded = 0;
-    let (mut read, mut scan, mut seal) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        read.push(seconds(|| {
-            black_box(read_lines(memory.array()));
-        }));
+    let mut blocks = Vec::new();
+    let mut scan = |ranges: &[PfnRange]| {
         words.fill(u64::MAX);
-        scan.push(seconds(|| {
+        let mut free = 0;
+        let time = seconds(|| {
             let mut chunks = [&mut words[..]];
             let mut bitmap = Bitmap::new(all, 63, &mut chunks).expect("one chunk for all");
             let mut sink = BitmapSink::new(&mut bitmap);
@@ -83,28 +91,106 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
                 &mut sink,
                 &mut Unhurried,
             );
-            excluded = sink.counters.total();
-        }));
+            free = sink.counters.get(PageClass::Free);
+        });
+        (time, free)
+    };
+    let ranges = memory.facts().backed.as_slice();
+    let (mut read, mut whole, mut seal) = (Vec::new(), Vec::new(), Vec::new());
+    let mut free = 0;
+    for _ in 0..rounds {
+        read.push(read_lines(memory.array()));
+        let time;
+        (time, free) = scan(ranges);
+        whole.push(time);
         seal.push(seconds(|| {
             black_box(crc32c(&bytes));
         }));
     }
-    let (read, scan, seal) = (median(read), median(scan), median(seal));
-    let frames = ranges.iter().map(|r| r.len()).sum::<u64>() as f64;
-    println!(
-        "{name:<9} {frames:>10} {read:>9.4} {scan:>9.4} {:>9.2} {:>8.2} {:>9.2} {seal:>9.4} {excluded:>9}",
-        frames * 64.0 / scan / 1e9,
-        scan / frames * 1e9,
-        read / scan,
-    );
+    let (read, whole, seal) = (median(read), median(whole), median(seal));
+    let frames = ranges.iter().map(|r| r.len()).sum::<u64>();
+    let line = |name: &str, frames: u64, time: f64, in_use: f64| {
+        println!(
+            "{name:<9} {frames:>10} {read:>9.4} {time:>9.4} {:>8.3} {:>9.2} {:>7.2}% {seal:>9.4}",
+            time / frames as f64 * 1e9,
+            read / time,
+            in_use * 100.0,
+        );
+    };
+    line(name, frames, whole, 1.0 - free as f64 / frames as f64);
+    // The machine's free memory alone: what the scan leaves out in blocks of the largest order.
+    let mut sink = FreeBlocks(&mut blocks);
+    let mut scratch = vec![0; SCRATCH_BYTES];
+    Scan::new(rules, &machine.sections, ranges).run(memory, all.end, &mut scratch, &mut sink, &mut Unhurried);
+    let frames = blocks.iter().map(|r| r.len()).sum::<u64>();
+    if frames > machine.frames / 2 {
+        let alone = (0..rounds)
+            .map(|_| {
+                // So that what was just read is not in the caches.
+                black_box(read_lines(memory.array()));
+                scan(&blocks).0
+            })
+            .collect();
+        line("  free", frames, median(alone), 0.0);
+    }
 }
 
-/// Touches one word of each cache line, as fast as one core can.
-fn read_lines(bytes: &[u8]) -> u64 {
+/// Takes note of free memory, as far as it comes in blocks of the largest order.
+struct FreeBlocks<'r>(&'r mut Vec<PfnRange>);
+
+impl Sink for FreeBlocks<'_> {
+    fn exclude(&mut self, frames: PfnRange, class: PageClass) {
+        if class != PageClass::Free || frames.len() < 1024 {
+            return;
+        }
+        match self.0.last_mut() {
+            Some(last) if last.end == frames.start => last.end = frames.end,
+            _ => self.0.push(frames),
+        }
+    }
+}
+
+/// Seconds that one core takes to touch one word of each cache line: by one sum or by eight, whichever is faster.
+fn read_lines(bytes: &[u8]) -> f64 {
     let (lines, _) = bytes.as_chunks::<64>();
-    lines.iter().fold(0, |sum, line| {
-        line.first_chunk().map_or(sum, |word| sum.wrapping_add(u64::from_le_bytes(*word)))
-    })
+    let word = |line: &[u8; 64]| line.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let one = seconds(|| {
+        black_box(lines.iter().fold(0, |sum: u64, line| sum.wrapping_add(word(line))));
+    });
+    let eight = seconds(|| {
+        let mut sums = [0_u64; 8];
+        for lines in lines.as_chunks::<8>().0 {
+            for (sum, line) in sums.iter_mut().zip(lines) {
+                *sum = sum.wrapping_add(word(line));
+            }
+        }
+        black_box(sums);
+    });
+    one.min(eight)
+}
+
+/// The loops over pages and bitmaps, beside touching one word of each cache line of as many bytes.
+fn loops(rounds: usize) {
+    let mut bytes = vec![0_u8; LOOP_BYTES];
+    // Written once, so that each page is one of its own.
+    bytes.iter_mut().step_by(64).for_each(|byte| *black_box(byte) = 0);
+    let mut one = FrameBitmap::ones(LOOP_BYTES as u64 * 4);
+    let other = FrameBitmap::ones(LOOP_BYTES as u64 * 4);
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for _ in 0..rounds {
+        times[0].push(read_lines(&bytes));
+        times[1].push(seconds(|| assert!(bytes.as_chunks::<PAGE_SIZE>().0.iter().all(is_zero))));
+        times[2].push(seconds(|| {
+            black_box(crc32c(black_box(&bytes)));
+        }));
+        times[3].push(seconds(|| one.intersect(black_box(&other))));
+    }
+    let times = times.map(median);
+    println!("{LOOP_BYTES} bytes, one core, medians of {rounds}");
+    println!("{:<28} {:>9} {:>9} {:>9}", "loop", "s", "GB/s", "of read");
+    for (name, time) in ["read", "zero-page-test", "checksum", "AND-of-two-bitmaps"].iter().zip(times) {
+        println!("{name:<28} {time:>9.4} {:>9.1} {:>9.2}", LOOP_BYTES as f64 / time / 1e9, times[0] / time);
+    }
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {

@@ -7,6 +7,7 @@ use cdbitmap::synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, 
 use cross_tests::synth::{file, small};
 use scanner_core::scan::Unhurried;
 use scanner_core::{Counters, DumpLevel, PageClass, RuleSet};
+use std::os::unix::fs::MetadataExt;
 
 fn counted(counters: &Counters) -> ClassCounts {
     ClassCounts {
@@ -69,6 +70,15 @@ fn the_same_seed_makes_the_same_file() {
     let first = read(&spec);
     assert!(first == read(&spec));
     assert!(first != read(&Spec { seed: 2, ..spec }));
+}
+
+#[test]
+fn a_dense_file_has_the_same_bytes() {
+    let spec = Spec { profile: Profile::Idle, ..small(Generation::named("6.12").unwrap()) };
+    let ((sparse, _), (dense, _)) = (file(&spec), file(&Spec { dense: true, ..spec }));
+    assert!(std::fs::read(sparse.path()).unwrap() == std::fs::read(dense.path()).unwrap());
+    let blocks = |file: &std::fs::File| file.metadata().unwrap().blocks();
+    assert!(blocks(dense.as_file()) > blocks(sparse.as_file()), "no holes in the array");
 }
 
 /// Whatever is wrong with a machine, a scan ends, and drops nothing that it would not drop from a sound one.

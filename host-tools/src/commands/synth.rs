@@ -48,6 +48,10 @@ pub struct Synth {
     /// Leave all pages without contents.
     #[arg(long)]
     pub no_contents: bool,
+    /// Write all of the array of struct page, as a copied vmcore has it, instead of leaving holes where it is zeros: 16
+    /// GiB for each TiB of the machine.
+    #[arg(long)]
+    pub dense: bool,
     /// Make the machine defective; may be given several times.
     #[arg(long, value_enum, value_name = "FAULT")]
     pub fault: Vec<Fault>,
@@ -76,6 +80,7 @@ impl Synth {
             hand_keys: !self.no_hand_keys,
             edge_cases: self.edge_cases || self.profile == Profile::Mixed,
             contents: !self.no_contents,
+            dense: self.dense,
             faults: self.fault.clone(),
             seed: self.seed,
         };

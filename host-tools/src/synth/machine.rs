@@ -26,8 +26,9 @@ pub(super) const KERNEL_SIZE: u64 = 8 * MIB;
 pub(super) const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 /// Bytes set aside for page tables.
 const TABLES_SIZE: u64 = 4 * MIB;
-/// How far into the file physical address 0 is.
-pub(super) const FILE_START: u64 = MIB;
+/// How far into the file physical address 0 is. What is a large page in memory is one in the file, so that the page cache
+/// can hold it, and map it, as one.
+pub(super) const FILE_START: u64 = 2 * MIB;
 /// The last whole megabyte below the first memory hole is not whole: it ends within a page, as on real machines.
 const LOWEST: (u64, u64) = (0x1000, 0x9_fc00);
 
@@ -93,6 +94,9 @@ pub struct Spec {
     pub edge_cases: bool,
     /// Whether pages have contents; without, all of them read as zeros.
     pub contents: bool,
+    /// Whether the file has all of the array of `struct page`, as one that was copied has, rather than holes where it
+    /// is zeros.
+    pub dense: bool,
     /// What is wrong with the machine.
     pub faults: Vec<Fault>,
     /// Decides everything that is left to chance.
@@ -114,6 +118,7 @@ impl Spec {
             hand_keys: true,
             edge_cases: true,
             contents: false,
+            dense: false,
             faults: Vec::new(),
             seed: 1,
         }

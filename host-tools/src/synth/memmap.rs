@@ -107,6 +107,10 @@ impl<'a> MapWriter<'a> {
 
     fn open(&mut self, section: PfnRange) {
         self.section = section;
+        if self.machine.spec.dense {
+            let bytes = (section.len() * self.machine.page_size()) as usize;
+            self.touched[..bytes.div_ceil(PAGE_SIZE)].fill(true);
+        }
     }
 
     /// Writes the touched pages of the buffer, and leaves it empty.

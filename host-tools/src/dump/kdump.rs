@@ -92,7 +92,9 @@ const BITMAP_PIECE: usize = 64 << 10;
 /// Bytes of descriptors that are written at a time.
 const DESC_PIECE: usize = 8192 * PageDesc::SIZE;
 
-/// Bytes of page data that are written at a time: large writes, whatever the pages compress to.
+/// Bytes of page data that are worth a write of their own: the copy would cost more than the call.
+const LARGE: usize = 128 << 10;
+/// Bytes of page data that are written at a time otherwise: large writes, whatever the pages compress to.
 const DATA_PIECE: usize = 1 << 20;
 
 /// Writes the dump of the frames of `image` that `filter` keeps to `out`.
@@ -355,7 +357,7 @@ impl PageWriter<'_> {
             self.flush_data()?;
         }
         // What is large already is not copied once more.
-        if bytes.len() > DATA_PIECE / 2 {
+        if bytes.len() >= LARGE {
             self.flush_data()?;
             self.sink.write_at(self.data_at, bytes)?;
             self.data_at += bytes.len() as u64;

@@ -5,11 +5,11 @@
 //! slows the reading instead of filling the memory.
 
 use super::zero::is_zero;
-use crate::image::MemoryImage;
+use crate::image::{MemoryImage, Stretch};
 use crate::kdump::codec::{Codec, Compressor};
 use crate::{Error, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use scanner_core::{PAGE_SIZE, Pfn};
+use scanner_core::{PAGE_SIZE, Pfn, PhysAddr};
 use std::collections::VecDeque;
 
 /// Frames per batch: a megabyte of page data at most, so that a write is large even if pages compress well.
@@ -170,12 +170,34 @@ struct Worker<'a> {
     compressor: Compressor,
     /// Room for a run that has to be read.
     pages: Vec<[u8; PAGE_SIZE]>,
+    /// What the image knew without reading, and from where on.
+    known: Option<(PhysAddr, Stretch)>,
 }
 
 impl<'a> Worker<'a> {
     fn new(image: &'a dyn MemoryImage, recipe: Recipe) -> Self {
         let compressor = Compressor::new(recipe.codec);
-        Self { image, recipe, compressor, pages: vec![[0; PAGE_SIZE]; RUN] }
+        Self { image, recipe, compressor, pages: vec![[0; PAGE_SIZE]; RUN], known: None }
+    }
+
+    /// Whether so many of the `pages` from `first` on are known to be zeros; or else, so many have to be looked at.
+    fn look_ahead(&mut self, first: PhysAddr, pages: usize) -> (bool, usize) {
+        let stretch = match self.known {
+            Some((start, stretch)) if (start..stretch.end).contains(&first) => stretch,
+            _ => {
+                let stretch = self.image.stretch(first);
+                self.known = Some((first, stretch));
+                stretch
+            }
+        };
+        let bytes = stretch.end.as_u64().saturating_sub(first.as_u64());
+        let (whole, touched) = (bytes / PAGE_SIZE as u64, bytes.div_ceil(PAGE_SIZE as u64).max(1));
+        match stretch.zeros {
+            true if whole > 0 => (true, whole.min(pages as u64) as usize),
+            // A page that only begins in a hole.
+            true => (false, 1),
+            false => (false, touched.min(pages as u64) as usize),
+        }
     }
 
     /// Reads and stores the frames of `batch`.
@@ -188,13 +210,25 @@ impl<'a> Worker<'a> {
         for run in frames.chunk_by(neighbours).flat_map(|run| run.chunks(RUN)) {
             let mut rest = run;
             while !rest.is_empty() {
-                let lent = self.image.lend(rest[0].addr(), rest.len() * PAGE_SIZE);
+                let (zeros, count) = self.look_ahead(rest[0].addr(), rest.len());
+                if zeros {
+                    for _ in 0..count {
+                        let (stored, size) =
+                            store_zeros(self.recipe, &mut self.compressor, &mut room[*used..]);
+                        pages.push(stored);
+                        *used += size;
+                    }
+                    rest = &rest[count..];
+                    continue;
+                }
+                let now = &rest[..count];
+                let lent = self.image.lend(now[0].addr(), now.len() * PAGE_SIZE);
                 let contents = match lent.as_deref().map(|bytes| bytes.as_chunks().0) {
                     Some(whole @ [_, ..]) => whole,
                     // Not in place, or not all of its first page.
                     _ => {
-                        read_run(self.image, rest, &mut self.pages[..rest.len()], unreadable);
-                        &self.pages[..rest.len()]
+                        read_run(self.image, now, &mut self.pages[..now.len()], unreadable);
+                        &self.pages[..now.len()]
                     }
                 };
                 for page in contents {
@@ -207,6 +241,14 @@ impl<'a> Worker<'a> {
             }
         }
     }
+}
+
+/// Stores a page of zeros that nobody has to look at.
+fn store_zeros(recipe: Recipe, compressor: &mut Compressor, room: &mut [u8]) -> (StoredPage, usize) {
+    if recipe.share_zero {
+        return (StoredPage::SharedZero, 0);
+    }
+    store_page(&[0; PAGE_SIZE], recipe, compressor, room)
 }
 
 /// Reads the pages of `run`, frames that follow one another. Those that can't be read are zeros, and named.
@@ -248,8 +290,11 @@ mod tests {
     use crate::image::ImageFacts;
     use crate::image::elf::ElfImage;
     use crate::image::file::PlainFile;
+    use crate::image::raw::{MapRange, RawImage};
     use crate::image::testing::ElfBuilder;
-    use scanner_core::{PhysAddr, PhysicalMemory, Unreadable};
+    use crate::kdump::codec::Decompressor;
+    use scanner_core::{PhysicalMemory, Unreadable};
+    use std::os::unix::fs::FileExt;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     use std::time::Duration;
@@ -258,16 +303,19 @@ mod tests {
     struct Numbers {
         read: AtomicU64,
         bad: Option<Pfn>,
+        /// How long a read takes.
+        delay: Duration,
     }
 
     impl Numbers {
         fn new(bad: Option<Pfn>) -> Self {
-            Self { read: AtomicU64::new(0), bad }
+            Self { read: AtomicU64::new(0), bad, delay: Duration::ZERO }
         }
     }
 
     impl PhysicalMemory for Numbers {
         fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+            std::thread::sleep(self.delay);
             for (i, page) in (0..).zip(buf.chunks_mut(PAGE_SIZE)) {
                 let pfn = addr.pfn().as_u64() + i;
                 if self.bad == Some(Pfn::new(pfn)) {
@@ -344,6 +392,42 @@ mod tests {
         }
     }
 
+    /// Gives frames as fast as they are asked for, and takes them back at once.
+    struct FastDisk {
+        given: u64,
+        taken: u64,
+        most_under_way: u64,
+    }
+
+    impl Feed for FastDisk {
+        fn fill(&mut self, frames: &mut Vec<Pfn>) -> Result<()> {
+            if self.given < 20 * BATCH as u64 {
+                frames.extend((self.given..).take(BATCH).map(Pfn::new));
+                self.given += BATCH as u64;
+            }
+            self.most_under_way = self.most_under_way.max(self.given - self.taken);
+            Ok(())
+        }
+
+        fn take(&mut self, batch: &Batch) -> Result<()> {
+            assert_eq!(batch.frames[0], Pfn::new(self.taken), "in order");
+            self.taken += batch.frames.len() as u64;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_is_waited_for_and_nothing_grows() {
+        for threads in [1, 2, 5] {
+            let image = Numbers { delay: Duration::from_millis(1), ..Numbers::new(None) };
+            let mut disk = FastDisk { given: 0, taken: 0, most_under_way: 0 };
+            run(&image, RECIPE, threads, &mut disk).unwrap();
+            let limit = if threads == 1 { 1 } else { batches(threads) as u64 } * BATCH as u64;
+            assert_eq!((disk.taken, image.read.load(SeqCst)), (20 * BATCH as u64, 20 * BATCH as u64));
+            assert!(disk.most_under_way <= limit, "{threads} threads: {}", disk.most_under_way);
+        }
+    }
+
     #[test]
     fn a_disk_that_gets_full_ends_it_all() {
         for threads in [1, 3] {
@@ -351,6 +435,45 @@ mod tests {
             let error = run(&image, RECIPE, threads, &mut SlowDisk::new(&image, u64::MAX)).unwrap_err();
             assert_eq!(error.to_string(), "the disk is full");
             assert!(image.read.load(SeqCst) <= (4 + batches(threads) as u64) * BATCH as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_hole_is_not_read() {
+        // 8 MiB of a sparse file: three pages of data, one of them not at a page's border.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let size = 8 << 20;
+        file.as_file().set_len(size).unwrap();
+        for at in [0x1_0000, 0x20_0800, size - 0x1000] {
+            file.as_file().write_all_at(&[7; PAGE_SIZE], at).unwrap();
+        }
+        let range = MapRange { start: 0, size, offset: 0 };
+        let image = RawImage::from_bytes(PlainFile::open_unmapped(file.path()).unwrap(), &[range]);
+        let stretch = image.stretch(PhysAddr::new(0x10_0000));
+        assert!(stretch.zeros, "the file system does not know of holes");
+        for share_zero in [false, true] {
+            let mut batch = Batch::new();
+            let mut worker = Worker::new(&image, Recipe { codec: Codec::Lzo, share_zero });
+            let mut data = Vec::new();
+            for frames in (0..size / PAGE_SIZE as u64).collect::<Vec<_>>().chunks(BATCH) {
+                batch.frames.clear();
+                batch.frames.extend(frames.iter().map(|pfn| Pfn::new(*pfn)));
+                worker.store(&mut batch);
+                let mut rest = batch.data();
+                for (pfn, page) in frames.iter().zip(&batch.pages) {
+                    let StoredPage::Data { size, codec } = *page else { continue };
+                    let (now, later) = rest.split_at(size as usize);
+                    rest = later;
+                    let mut back = [1; PAGE_SIZE];
+                    assert!(Decompressor::default().decompress(codec, now, &mut back));
+                    if !is_zero(&back) {
+                        data.push((*pfn, back[0], back[PAGE_SIZE - 1]));
+                    }
+                }
+                assert_eq!(batch.pages.len(), BATCH);
+                assert!(share_zero || !batch.pages.contains(&StoredPage::SharedZero));
+            }
+            assert_eq!(data, [(0x10, 7, 7), (0x200, 0, 7), (0x201, 7, 0), (0x7ff, 7, 7)]);
         }
     }
 

@@ -7,7 +7,7 @@ use super::extents::{Extents, FileMemory};
 use super::file::{Access, PlainFile};
 use super::notes::CoreNotes;
 use super::segments::{self, CutOff};
-use super::{ImageFacts, ImageFormat, Lent, MemoryImage, Segment};
+use super::{ImageFacts, ImageFormat, Lent, MemoryImage, Segment, Stretch};
 use crate::{Error, Result};
 use object::LittleEndian;
 use object::elf::{self, FileHeader64, ProgramHeader64};
@@ -86,6 +86,10 @@ impl MemoryImage for ElfImage {
 
     fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
         self.memory.lend(addr, len)
+    }
+
+    fn stretch(&self, addr: PhysAddr) -> Stretch {
+        self.memory.stretch(addr)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where in a file each piece of physical memory is.
 
-use super::Segment;
 use super::file::{Lent, PlainFile};
+use super::{Segment, Stretch};
 use crate::frames::FrameRanges;
 use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
 use std::cmp::Reverse;
@@ -128,6 +128,21 @@ impl FileMemory {
     /// Where the file holds what.
     pub fn extents(&self) -> &Extents {
         &self.extents
+    }
+
+    /// What the file's holes tell of memory from `addr` on.
+    pub fn stretch(&self, addr: PhysAddr) -> Stretch {
+        let addr = addr.as_u64();
+        let Some(extent) = self.extents.at_or_after(addr) else {
+            return Stretch { zeros: false, end: PhysAddr::new(u64::MAX) };
+        };
+        if addr < extent.start {
+            return Stretch { zeros: false, end: PhysAddr::new(extent.start) };
+        }
+        let offset = extent.offset_of(addr);
+        let (zeros, end) = self.bytes.stretch(offset);
+        let end = addr.saturating_add(end - offset).min(extent.end);
+        Stretch { zeros, end: PhysAddr::new(end) }
     }
 
     /// The first of the `len` bytes from `addr` on in place; see [`MemoryImage::lend`](super::MemoryImage::lend).

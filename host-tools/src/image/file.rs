@@ -125,6 +125,20 @@ impl PlainFile {
         }
     }
 
+    /// Whether the bytes from `offset` on are known to be zeros, since the file has a hole there, and up to where that
+    /// holds. Only a file that is read knows: that saves the reading.
+    pub fn stretch(&self, offset: u64) -> (bool, u64) {
+        let Self::Unmapped(file, size) = self else { return (false, u64::MAX) };
+        match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => (true, data.min(*size)),
+            Ok(_) => (false, rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(offset)).unwrap_or(u64::MAX)),
+            // There are no data behind.
+            Err(rustix::io::Errno::NXIO) if offset < *size => (true, *size),
+            // A block device, or a file system that does not know.
+            Err(_) => (false, u64::MAX),
+        }
+    }
+
     /// Fills `buf` with the bytes at `offset`.
     ///
     /// # Errors

@@ -85,6 +85,15 @@ pub struct ImageFacts {
     pub warnings: Vec<String>,
 }
 
+/// Memory of which one thing is known without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Whether it is known to be zeros: a hole of a sparse file. If not, it may still be zeros.
+    pub zeros: bool,
+    /// The first address behind it.
+    pub end: PhysAddr,
+}
+
 /// A source of physical memory that can say what it is.
 ///
 /// [`PhysicalMemory::read`] of memory that exists but is not in the file is an error, except that a page of which
@@ -98,6 +107,12 @@ pub trait MemoryImage: PhysicalMemory + Send + Sync {
     /// which never all is mapped, can lend them too. `None` says nothing of whether they can be read.
     fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
         self.view(addr, len).map(Lent::InPlace)
+    }
+
+    /// What is known of memory from `addr` on without reading it; nothing, unless an image can know more.
+    fn stretch(&self, addr: PhysAddr) -> Stretch {
+        let _ = addr;
+        Stretch { zeros: false, end: PhysAddr::new(u64::MAX) }
     }
 
     /// What the image's own headers record of the machine, if they do: a dump's know more than its notes.

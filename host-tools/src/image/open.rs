@@ -5,7 +5,7 @@ use super::file::{Access, read_small};
 use super::kdump::KdumpImage;
 use super::notes::vmcoreinfo_text;
 use super::raw::RawImage;
-use super::{ImageFacts, Lent, MemoryImage};
+use super::{ImageFacts, Lent, MemoryImage, Stretch};
 use crate::kdump::{DumpIdentity, flattened, header};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable};
@@ -162,6 +162,10 @@ impl MemoryImage for WithFacts {
 
     fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
         self.image.lend(addr, len)
+    }
+
+    fn stretch(&self, addr: PhysAddr) -> Stretch {
+        self.image.stretch(addr)
     }
 
     fn recorded_identity(&self) -> Option<&DumpIdentity> {

@@ -13,7 +13,7 @@
 use super::extents::{Extents, FileMemory};
 use super::file::{Access, PlainFile, read_small};
 use super::segments::{self, CutOff};
-use super::{ImageFacts, ImageFormat, Lent, MemoryImage, Segment};
+use super::{ImageFacts, ImageFormat, Lent, MemoryImage, Segment, Stretch};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::path::Path;
@@ -86,6 +86,10 @@ impl MemoryImage for RawImage {
 
     fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
         self.memory.lend(addr, len)
+    }
+
+    fn stretch(&self, addr: PhysAddr) -> Stretch {
+        self.memory.stretch(addr)
     }
 }
 

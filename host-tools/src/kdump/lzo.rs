@@ -5,12 +5,14 @@
 //! longer than a page, so that two kinds of matches do. The instructions are described in the kernel's
 //! `Documentation/staging/lzo.rst`.
 
+use super::bytes::ByteWriter;
 use super::codec::Compressor;
 use super::repeats::{LastSeen, PIECE, PaddedPage};
 use scanner_core::PAGE_SIZE;
+use std::hint::select_unpredictable;
 
 /// Bytes that have to be equal to count as a match. The format has shorter ones, but the time goes by matches.
-const MIN_MATCH: u32 = 4;
+const MIN_MATCH: u32 = 5;
 /// Longest distance, and length, of the short kind of match.
 const SHORT_DISTANCE: usize = 0x800;
 const SHORT_LENGTH: usize = 8;
@@ -25,7 +27,7 @@ const END: [u8; 3] = [0x11, 0, 0];
 /// Compresses pages.
 pub struct Encoder {
     page: PaddedPage,
-    seen: LastSeen<MIN_MATCH, 0x2000, 1>,
+    seen: LastSeen<MIN_MATCH, 0x1000, 1>,
 }
 
 impl Encoder {
@@ -40,7 +42,7 @@ impl Encoder {
         self.page.set(page);
         self.seen.clear();
         let page = &self.page;
-        let mut out = Stream { out, len: 0, last_match: 0 };
+        let mut out = Stream { out: ByteWriter::new(out), last_match: 0 };
         // Literals are pending from `start` on. The page's first bytes count as seen.
         let (mut start, mut at) = (0, 1);
         while at < PAGE_SIZE - 9 {
@@ -66,7 +68,8 @@ impl Encoder {
             out.copy(found - before, length);
             at = found + length;
             start = at;
-            if out.len >= PAGE_SIZE {
+            self.seen.push(page.eight(at - 1), at - 1);
+            if out.out.len() >= PAGE_SIZE {
                 return None;
             }
         }
@@ -74,8 +77,9 @@ impl Encoder {
             return None;
         }
         out.literals(page, start, PAGE_SIZE - start);
-        END.into_iter().for_each(|byte| out.put(byte));
-        (out.len < PAGE_SIZE).then_some(out.len)
+        let Stream { mut out, .. } = out;
+        out.put_piece(&END, END.len());
+        (out.len() < PAGE_SIZE).then_some(out.len())
     }
 }
 
@@ -85,49 +89,34 @@ fn is_match(difference: u64) -> bool {
     difference << (64 - 8 * MIN_MATCH) == 0
 }
 
-/// The stream that is being written. It may pass a page's size by as much as the last literals; it is of no use then,
-/// and never leaves its room.
+/// The stream that is being written.
 struct Stream<'a> {
-    out: &'a mut [u8; Compressor::ROOM],
-    len: usize,
+    out: ByteWriter<'a>,
     /// The byte of the last match whose low two bits count up to three literals behind it.
     last_match: usize,
 }
 
 impl Stream<'_> {
-    #[inline(always)]
-    fn put(&mut self, byte: u8) {
-        self.out[self.len % (2 * PAGE_SIZE)] = byte;
-        self.len += 1;
-    }
-
-    /// Puts all of `bytes`, of which only `len` count.
-    #[inline(always)]
-    fn put_piece<const N: usize>(&mut self, bytes: &[u8; N], len: usize) {
-        self.out[self.len % (2 * PAGE_SIZE)..][..N].copy_from_slice(bytes);
-        self.len += len;
-    }
-
     /// A length that did not fit its instruction: 255 for each zero byte, and the last byte.
     #[inline(never)]
     fn rest(&mut self, mut length: usize) {
         while length > 255 {
-            self.put(0);
+            self.out.put(0);
             length -= 255;
         }
-        self.put(length as u8);
+        self.out.put(length as u8);
     }
 
     /// The literals in front of the first match, at least one.
     #[inline(never)]
     fn first_literals(&mut self, page: &PaddedPage, length: usize) {
         if length <= 238 {
-            self.put(17 + length as u8);
+            self.out.put(17 + length as u8);
         } else {
-            self.put(0);
+            self.out.put(0);
             self.rest(length - FEW_LITERALS);
         }
-        page.bytes()[..length].iter().for_each(|byte| self.put(*byte));
+        page.bytes()[..length].iter().for_each(|byte| self.out.put(*byte));
     }
 
     /// The `length` bytes at `start` behind a match, if there are any.
@@ -136,14 +125,14 @@ impl Stream<'_> {
         if length <= FEW_LITERALS {
             // Up to three go with the match. Both are written, and one of them counts: no branch to get wrong.
             let with_match = length <= 3;
-            self.out[self.last_match % (2 * PAGE_SIZE)] |= if with_match { length as u8 } else { 0 };
-            self.put_piece(&[(length as u8).wrapping_sub(3)], usize::from(!with_match));
-            self.put_piece(page.piece(start), length);
+            self.out.set_bits(self.last_match, if with_match { length as u8 } else { 0 });
+            self.out.put_piece(&[(length as u8).wrapping_sub(3)], usize::from(!with_match));
+            self.out.put_piece(page.piece(start), length);
         } else {
-            self.put(0);
+            self.out.put(0);
             self.rest(length - FEW_LITERALS);
             for at in (0..length).step_by(PIECE) {
-                self.put_piece(page.piece(start + at), (length - at).min(PIECE));
+                self.out.put_piece(page.piece(start + at), (length - at).min(PIECE));
             }
         }
     }
@@ -152,17 +141,18 @@ impl Stream<'_> {
     #[inline(always)]
     fn copy(&mut self, distance: usize, length: usize) {
         let back = distance - 1;
-        if length <= SHORT_LENGTH && distance <= SHORT_DISTANCE {
-            let instruction = (length - 1) << 5 | (back & 7) << 2 | (back >> 3) << 8;
-            self.put_piece(&(instruction as u16).to_le_bytes(), 2);
-        } else if length <= LONG_LENGTH {
-            let instruction = LONG_MATCH | (length - 2) | back << 10;
-            self.put_piece(&(instruction as u32).to_le_bytes(), 3);
+        if length <= LONG_LENGTH {
+            // Which of the two kinds it is can't be foretold: no branch to get wrong.
+            let short = (length.wrapping_sub(1) << 5 | (back & 7) << 2 | (back >> 3) << 8) as u32;
+            let long = (LONG_MATCH | (length - 2) | back << 10) as u32;
+            let is_short = length <= SHORT_LENGTH && distance <= SHORT_DISTANCE;
+            let instruction = select_unpredictable(is_short, short, long);
+            self.out.put_piece(&instruction.to_le_bytes(), 3 - usize::from(is_short));
         } else {
-            self.put(LONG_MATCH as u8);
+            self.out.put(LONG_MATCH as u8);
             self.rest(length - LONG_LENGTH);
-            self.put_piece(&((back << 2) as u16).to_le_bytes(), 2);
+            self.out.put_piece(&((back << 2) as u16).to_le_bytes(), 2);
         }
-        self.last_match = self.len - 2;
+        self.last_match = self.out.len() - 2;
     }
 }

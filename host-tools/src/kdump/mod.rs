@@ -13,6 +13,7 @@
 //! Source: makedumpfile's `diskdump_mod.h` and `IMPLEMENTATION`; header versions 1 to 6 only ever added fields.
 
 mod bits;
+mod bytes;
 pub mod codec;
 mod deflate;
 pub mod flattened;

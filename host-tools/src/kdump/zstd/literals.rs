@@ -45,6 +45,7 @@ impl Literals {
     }
 
     /// Writes the literals to `out[at..]`. Returns where they end.
+    #[inline(always)]
     pub fn write(&mut self, out: &mut [u8; Compressor::ROOM], at: usize) -> usize {
         let literals = &self.bytes[..self.len.min(PAGE_SIZE)];
         let size = literals.len();
@@ -63,6 +64,7 @@ impl Literals {
 }
 
 /// Writes `literals` in a code of their own to `out[at..]`. Returns where they end; `None` if they don't get smaller.
+#[inline(always)]
 fn write_coded(
     literals: &[u8],
     code: &mut LiteralCode,
@@ -176,6 +178,7 @@ impl LiteralCode {
 
     /// Writes the code to `out[at..]`. Returns where it ends; `None` if it is one of the few that the format has no room
     /// for.
+    #[inline(always)]
     fn write(&mut self, out: &mut [u8; Compressor::ROOM], at: usize) -> Option<usize> {
         let Self { weights, counts, last, table, .. } = self;
         let weights = &weights[..*last];
@@ -226,6 +229,7 @@ impl LiteralCode {
     }
 
     /// Writes `literals` to `out[at..]`, from the last to the first. Returns where they end.
+    #[inline(always)]
     fn write_stream(&self, literals: &[u8], out: &mut [u8; Compressor::ROOM], at: usize) -> usize {
         let mut bits = BitWriter::new(out, at);
         // Codes have 11 bits at most: four of them fit beside what is left of a byte.

@@ -44,6 +44,31 @@ impl Encoder {
 
     /// Compresses `page` to a frame at the start of `out`. Returns its length; `None` if the page does not get smaller.
     pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; Compressor::ROOM]) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("bmi1")
+            && std::arch::is_x86_feature_detected!("bmi2")
+            && std::arch::is_x86_feature_detected!("lzcnt")
+        {
+            // SAFETY: All that the function demands is a processor with these instructions, and this is one.
+            return unsafe { self.compress_by_bits(page, out) };
+        }
+        self.compress_plain(page, out)
+    }
+
+    /// The same code, made for processors that shift and count bits without detours.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "bmi1,bmi2,lzcnt")]
+    fn compress_by_bits(
+        &mut self,
+        page: &[u8; PAGE_SIZE],
+        out: &mut [u8; Compressor::ROOM],
+    ) -> Option<usize> {
+        self.compress_plain(page, out)
+    }
+
+    /// The code for any processor; what takes the time is inlined here.
+    #[inline(always)]
+    fn compress_plain(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; Compressor::ROOM]) -> Option<usize> {
         self.page.set(page);
         self.find_sequences();
         out[..FRAME_HEADER.len()].copy_from_slice(&FRAME_HEADER);
@@ -62,6 +87,7 @@ impl Encoder {
     }
 
     /// Takes the page apart.
+    #[inline(always)]
     fn find_sequences(&mut self) {
         let Self { page, seen, literals, sequences } = self;
         seen.clear();
@@ -83,7 +109,7 @@ impl Encoder {
                 let before = usize::from(seen.push(next, at + 1)[0]);
                 if !is_match(page.eight(before) ^ next) {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
-                    at += 2 + ((at - start) >> 6);
+                    at += 2 + ((at - start) >> 5);
                     continue;
                 }
                 (at + 1, before, page.common(before, at + 1, next))
@@ -95,6 +121,7 @@ impl Encoder {
             sequences.add(here_at - start, length, here_at - before);
             at = here_at + length;
             start = at;
+            seen.push(page.eight(at - 1), at - 1);
         }
         literals.add(page, start, PAGE_SIZE);
     }

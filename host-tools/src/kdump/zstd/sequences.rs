@@ -176,6 +176,7 @@ impl Sequences {
     }
 
     /// Writes the sequences to `out[at..]`. Returns where they end.
+    #[inline(always)]
     pub fn write(&mut self, out: &mut [u8; Compressor::ROOM], at: usize) -> usize {
         let Self { found, len, frequencies, known, own, .. } = self;
         let sequences = &found[..*len % MOST];

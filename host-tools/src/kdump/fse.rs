@@ -10,7 +10,7 @@ use super::bits::BitWriter;
 pub const SYMBOLS: usize = 64;
 /// Most states of a table, and their logarithm.
 const STATES: usize = 1 << MAX_LOG;
-const MAX_LOG: u32 = 6;
+const MAX_LOG: u32 = 7;
 /// The smallest logarithm that the format can write.
 pub const MIN_LOG: u32 = 5;
 
@@ -96,7 +96,7 @@ impl Table {
         u32::from(self.states[usize::from(self.symbols[usize::from(symbol) % SYMBOLS].first) % STATES])
     }
 
-    /// Adds the bits that lead from the state of `symbol` to `state`, at most [`MAX_LOG`]. Returns the former.
+    /// Adds the bits that lead from the state of `symbol` to `state`, seven at most. Returns the former.
     #[inline(always)]
     pub fn add(&self, state: u32, symbol: u8, bits: &mut BitWriter<'_>) -> u32 {
         let symbol = &self.symbols[usize::from(symbol) % SYMBOLS];
@@ -121,7 +121,7 @@ pub fn shares(frequencies: &[u16], total: u32, log: u32) -> Shares {
     let scale = (1u32 << (16 + log)) / total.max(1);
     let (mut left, mut largest) = (size, 0);
     for (symbol, frequency) in frequencies.iter().enumerate().filter(|(_, frequency)| **frequency > 0) {
-        let share = ((u32::from(*frequency) * scale + 0x8000) >> 16).max(1) as i8;
+        let share = ((u32::from(*frequency) * scale + 0x8000) >> 16).clamp(1, size as u32 - 1) as i8;
         shares[symbol] = share;
         left -= i32::from(share);
         if share > shares[largest] {
@@ -142,9 +142,12 @@ pub fn shares(frequencies: &[u16], total: u32, log: u32) -> Shares {
     shares
 }
 
-/// A good size for a table of `symbols` symbols.
-pub fn log_for(symbols: usize) -> u32 {
-    if symbols > 12 { MAX_LOG } else { MIN_LOG }
+/// A good size for a table of `symbols` symbols that occur `total` times together: the more they are, the more it pays to
+/// be exact.
+pub fn log_for(symbols: usize, total: usize) -> u32 {
+    let exact = total.max(2).ilog2() - 1;
+    let needed = symbols.max(1).ilog2() + 1;
+    exact.max(needed).clamp(MIN_LOG, MAX_LOG)
 }
 
 /// Writes `shares`, of `1 << log` states.

@@ -12,7 +12,7 @@ use scanner_core::PAGE_SIZE;
 use std::hint::select_unpredictable;
 
 /// Bytes that have to be equal to count as a match. The format has shorter ones, but the time goes by matches.
-const MIN_MATCH: u32 = 5;
+const MIN_MATCH: u32 = 4;
 /// Longest distance, and length, of the short kind of match.
 const SHORT_DISTANCE: usize = 0x800;
 const SHORT_LENGTH: usize = 8;
@@ -55,7 +55,7 @@ impl Encoder {
                 let before = usize::from(self.seen.push(next, at + 1)[0]);
                 if !is_match(page.eight(before) ^ next) {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
-                    at += 2 + ((at - start) >> 5);
+                    at += 2 + ((at - start) >> 4);
                     continue;
                 }
                 (at + 1, before, page.common(before, at + 1, next))

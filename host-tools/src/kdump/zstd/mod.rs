@@ -109,7 +109,7 @@ impl Encoder {
                 let before = usize::from(seen.push(next, at + 1)[0]);
                 if !is_match(page.eight(before) ^ next) {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
-                    at += 2 + ((at - start) >> 5);
+                    at += 2 + ((at - start) >> 6);
                     continue;
                 }
                 (at + 1, before, page.common(before, at + 1, next))

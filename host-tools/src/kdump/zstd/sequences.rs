@@ -263,7 +263,7 @@ impl Kind {
         if count < WORTH_TABLES {
             return Kind::Known;
         }
-        let log = fse::log_for(used);
+        let log = fse::log_for(used, count);
         Kind::Own(fse::shares(frequencies, count as u32, log), log)
     }
 }

@@ -2,8 +2,8 @@
 
 pub mod fixture;
 pub mod fuzz;
-pub mod lines;
 pub mod man;
+pub mod measure;
 pub mod memmap;
 pub mod planted;
 pub mod simulated;

@@ -8,7 +8,7 @@
 use cdbitmap::image::{MemoryImage, OpenOptions, Segment, file::Access, open};
 use cdbitmap::{Error, Result};
 use clap::Parser;
-use cross_tests::lines::touch;
+use cross_tests::measure::{median, touch};
 use memmap2::MmapOptions;
 use scanner_core::PhysAddr;
 use std::fs::File;
@@ -170,9 +170,4 @@ impl Subject<'_> {
         self.image.read(addr, buffer).map_err(std::io::Error::other)?;
         Ok(touch(buffer))
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

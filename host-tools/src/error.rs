@@ -71,6 +71,12 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         self.exit
     }
+
+    /// The end of a program that can't go on: says why on standard error, and gives the exit code.
+    pub fn end(&self, program: &str) -> std::process::ExitCode {
+        eprintln!("{program}: {self}");
+        std::process::ExitCode::from(self.exit as u8)
+    }
 }
 
 impl fmt::Display for Error {

@@ -97,10 +97,7 @@ impl Test {
 fn main() -> ExitCode {
     match run(&CommandLine::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("panic-path: {error}");
-            ExitCode::from(error.exit_code() as u8)
-        }
+        Err(error) => error.end("panic-path"),
     }
 }
 

@@ -84,10 +84,7 @@ struct Subject<'a> {
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench-reading: {error}");
-            ExitCode::from(error.exit_code() as u8)
-        }
+        Err(error) => error.end("bench-reading"),
     }
 }
 

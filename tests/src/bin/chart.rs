@@ -23,10 +23,7 @@ fn main() -> ExitCode {
             print!("{svg}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("chart: {error}");
-            ExitCode::from(error.exit_code() as u8)
-        }
+        Err(error) => error.end("chart"),
     }
 }
 

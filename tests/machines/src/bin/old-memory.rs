@@ -36,10 +36,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("old-memory: {error}");
-            ExitCode::from(error.exit_code() as u8)
-        }
+        Err(error) => error.end("old-memory"),
     }
 }
 

@@ -49,11 +49,11 @@ impl Encoder {
             // Two places in one go: whether there is a match can't be foretold, and so costs less often.
             let (here, next) = (page.eight(at), page.eight(at + 1));
             let before = usize::from(self.seen.push(here, at)[0]);
-            let (found, before, length) = if is_match(page.eight(before) ^ here) {
+            let (found, before, length) = if self.seen.is_match(page.eight(before) ^ here) {
                 (at, before, page.common(before, at, here))
             } else {
                 let before = usize::from(self.seen.push(next, at + 1)[0]);
-                if !is_match(page.eight(before) ^ next) {
+                if !self.seen.is_match(page.eight(before) ^ next) {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
                     at += 2 + ((at - start) >> 4);
                     continue;
@@ -81,12 +81,6 @@ impl Encoder {
         out.put_piece(&END, END.len());
         (out.len() < PAGE_SIZE).then_some(out.len())
     }
-}
-
-/// Whether two places whose words differ by `difference` are the same for long enough.
-#[inline(always)]
-fn is_match(difference: u64) -> bool {
-    difference << (64 - 8 * MIN_MATCH) == 0
 }
 
 /// The stream that is being written.

@@ -102,6 +102,12 @@ impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, S
         before
     }
 
+    /// Whether two places whose words differ by `difference` have the same sequence.
+    #[inline(always)]
+    pub fn is_match(&self, difference: u64) -> bool {
+        difference << (64 - 8 * BYTES) == 0
+    }
+
     #[inline(always)]
     fn slot(here: u64) -> usize {
         let hash = (here << (64 - 8 * BYTES)).wrapping_mul(0x9e37_79b1_7f4a_7c15);

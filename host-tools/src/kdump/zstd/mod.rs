@@ -101,13 +101,13 @@ impl Encoder {
             let (here, next) = (page.eight(at), page.eight(at + 1));
             let before = usize::from(seen.push(here, at)[0]);
             let again = (at + 1).saturating_sub(sequences.last_offset());
-            let (mut here_at, mut before, mut length) = if is_match(page.eight(again) ^ next) {
+            let (mut here_at, mut before, mut length) = if seen.is_match(page.eight(again) ^ next) {
                 (at + 1, again, page.common(again, at + 1, next))
-            } else if is_match(page.eight(before) ^ here) {
+            } else if seen.is_match(page.eight(before) ^ here) {
                 (at, before, page.common(before, at, here))
             } else {
                 let before = usize::from(seen.push(next, at + 1)[0]);
-                if !is_match(page.eight(before) ^ next) {
+                if !seen.is_match(page.eight(before) ^ next) {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
                     at += 2 + ((at - start) >> 6);
                     continue;
@@ -125,12 +125,6 @@ impl Encoder {
         }
         literals.add(page, start, PAGE_SIZE);
     }
-}
-
-/// Whether two places whose words differ by `difference` are the same for long enough.
-#[inline(always)]
-fn is_match(difference: u64) -> bool {
-    difference << (64 - 8 * MIN_MATCH) == 0
 }
 
 #[cfg(test)]

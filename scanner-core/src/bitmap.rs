@@ -112,7 +112,7 @@ impl<'a, 'c> Bitmap<'a, 'c> {
 
 /// Clears the bits of `mask`, and returns how many were set.
 #[inline]
-fn clear_bits(word: &mut u64, mask: u64) -> u64 {
+pub(crate) fn clear_bits(word: &mut u64, mask: u64) -> u64 {
     // Most often all bits are still set: counting them is for the others.
     if *word == u64::MAX && mask == u64::MAX {
         *word = 0;

@@ -4,7 +4,7 @@ use super::Fixed;
 use super::status::{Failure, Status};
 use super::types::{Chunk, Findings, Setup};
 use crate::addr::{PAGE_SIZE, Pfn, PfnRange, PhysAddr};
-use crate::bitmap::clear_in_chunk;
+use crate::bitmap::{clear_bits, clear_in_chunk};
 use crate::info::v2::{self, Header};
 use crate::info::{Crc32c, InfoError, v1};
 use crate::level::{Counters, PageClass};
@@ -316,17 +316,15 @@ impl Sink for ChunkSink<'_> {
             }
             return;
         }
-        let gone = if !self.setup.has_bitmap() {
+        let cleared = if !self.setup.has_bitmap() {
             let counted = self.tally.counted_to.frames_since(first).min(64) as u32;
-            u64::MAX.checked_shl(counted).unwrap_or(0) & which
+            (u64::MAX.checked_shl(counted).unwrap_or(0) & which).count_ones().into()
         } else {
             let Some((own, words)) = self.chunk_of(first) else { return };
             let Some(word) = words.get_mut((first.frames_since(own.start) >> 6) as usize) else { return };
-            let gone = *word & which;
-            *word &= !which;
-            gone
+            clear_bits(word, which)
         };
-        self.tally.counters.add(class, gone.count_ones().into());
+        self.tally.counters.add(class, cleared);
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

@@ -71,12 +71,9 @@ impl Header {
     pub(super) fn check_stop(&self) -> Result<(), InfoError> {
         let number = u64::from(self.cause_number);
         match self.cause {
-            Cause::Exception => between("cause_number", 0, LAST_VECTOR, number)?,
+            Cause::Exception => return between("cause_number", 0, LAST_VECTOR, number),
             Cause::Refused => {}
             _ => exactly("cause_number", 0, number)?,
-        }
-        if self.cause == Cause::Exception {
-            return Ok(());
         }
         exactly("exception_error", 0, self.exception_error)?;
         exactly("exception_at", 0, self.exception_at)?;

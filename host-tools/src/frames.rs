@@ -1,7 +1,11 @@
 //! Sets of page frames on the host: as sorted ranges, and as a flat bitmap.
 
+mod words;
+
+use self::words::Words;
 use crate::{Error, Result};
 use scanner_core::{Pfn, PfnRange};
+use std::fmt;
 
 /// A set of page frames as sorted, disjoint, non-adjacent, non-empty ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,21 +71,28 @@ impl FrameRanges {
 
 /// Bits of frames `0..frames`, least significant bit first: bit `pfn & 63` of word `pfn >> 6`. On a little-endian
 /// machine the words' bytes are the bitmap of the kdump-compressed format and of `crash_dump_bitmap_info`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct FrameBitmap {
-    words: Vec<u64>,
+    words: Words,
     frames: u64,
 }
 
 impl FrameBitmap {
     /// A bitmap of `frames` bits, all clear.
     pub fn new(frames: u64) -> Self {
-        Self { words: vec![0; frames.div_ceil(64) as usize], frames }
+        Self { words: Words::new(frames.div_ceil(64) as usize), frames }
     }
 
     /// A bitmap of `frames` bits, all set.
     pub fn ones(frames: u64) -> Self {
-        let mut bitmap = Self { words: vec![u64::MAX; frames.div_ceil(64) as usize], frames };
+        Self::made_by(frames, |words| words.fill(u64::MAX))
+    }
+
+    /// A bitmap of `frames` bits that `make` decides about: each word of it, before it is read. So it is `make` that
+    /// touches the memory first, by several threads perhaps.
+    pub fn made_by(frames: u64, make: impl FnOnce(&mut [u64])) -> Self {
+        let mut bitmap = Self::new(frames);
+        make(&mut bitmap.words);
         bitmap.clear_tail();
         bitmap
     }
@@ -162,10 +173,15 @@ impl FrameBitmap {
 
     /// Keeps only the bits that `other` has too.
     pub fn intersect(&mut self, other: &Self) {
+        self.intersect_words(&other.words);
+    }
+
+    /// [`intersect`](Self::intersect) with the bits of `words`, which starts with those of the first frames.
+    pub fn intersect_words(&mut self, words: &[u64]) {
         // Side by side rather than by index, so that the compiler takes many words at once.
-        let shared = other.words.len().min(self.words.len());
+        let shared = words.len().min(self.words.len());
         let (both, rest) = self.words.split_at_mut(shared);
-        both.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
+        both.iter_mut().zip(words).for_each(|(word, other)| *word &= other);
         rest.fill(0);
     }
 
@@ -222,6 +238,20 @@ impl FrameBitmap {
         {
             *last &= u64::MAX >> (64 - tail);
         }
+    }
+}
+
+impl PartialEq for FrameBitmap {
+    fn eq(&self, other: &Self) -> bool {
+        self.frames == other.frames && *self.words == *other.words
+    }
+}
+
+impl Eq for FrameBitmap {}
+
+impl fmt::Debug for FrameBitmap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameBitmap of {} frames, {} set", self.frames, self.count())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod threads;
 
+use self::threads::Before;
 use crate::Result;
 use crate::dump::FrameFilter;
 use crate::frames::{FrameBitmap, FrameRanges};
@@ -89,9 +90,11 @@ pub fn scan_in_threads(
     threads: usize,
     pace: &mut dyn Pace,
 ) -> ScannedBitmap {
-    let mut bitmap = FrameBitmap::ones(machine.frames);
     let mut scan = WindowScan::new(machine, level).with_threads(threads);
-    scan.run(PfnRange::new(Pfn::new(0), Pfn::new(machine.frames)), bitmap.words_mut(), pace);
+    let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
+    let bitmap = FrameBitmap::made_by(machine.frames, |words| {
+        scan.run_as(Before::Unset, all, words, pace);
+    });
     ScannedBitmap { bitmap, findings: scan.findings }
 }
 
@@ -128,8 +131,7 @@ impl<'m> WindowScan<'m> {
             _ => largest,
         };
         let rules = Rules::new(&machine.layout, level, machine.rule_set);
-        let ranges = machine.image.facts().backed.as_slice();
-        let scan = rules.need_scan().then(|| Scan::starting_at(rules, &machine.sections, ranges, start));
+        let scan = rules.need_scan().then(|| scan_from(machine, rules, start));
         let mut findings = Findings::default();
         let by_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
         let free_blocks =
@@ -144,25 +146,30 @@ impl<'m> WindowScan<'m> {
         Self { threads, ..self }
     }
 
-    /// A scan that starts where a section does.
-    fn scan_from(&self, first: Pfn) -> Scan<'m> {
-        let ranges = self.machine.image.facts().backed.as_slice();
-        Scan::starting_at(self.rules, &self.machine.sections, ranges, first)
-    }
-
     /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
     /// window's first frame. Windows follow one another. `false` if `pace` has stopped it.
     pub fn run(&mut self, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
-        let pieces = self.pieces(window, self.threads);
-        if pieces.len() > 1
-            && keep.len() as u64 >= window.len().div_ceil(64)
+        self.run_as(Before::Given, window, keep, pace)
+    }
+
+    /// [`run`](Self::run), of bits that are as `before` says.
+    fn run_as(&mut self, before: Before, window: PfnRange, keep: &mut [u64], pace: &mut dyn Pace) -> bool {
+        let start = Instant::now();
+        // Pieces have words of their own.
+        let in_words =
+            window.start.as_u64().is_multiple_of(64) && keep.len() as u64 >= window.len().div_ceil(64);
+        if (self.threads > 1 || before == Before::Unset)
+            && in_words
+            && !window.is_empty()
             && let Some(scan) = self.scan.take()
         {
-            let start = Instant::now();
-            let reached = self.run_pieces(scan, &pieces, keep, pace);
+            let reached = self.run_pieces(scan, window, keep, before, pace);
             let mut chunks = [keep];
             let Ok(mut bitmap) = Bitmap::new(window, 63, &mut chunks) else { return false };
             return self.end_window(&mut bitmap, reached, start);
+        }
+        if before == Before::Unset {
+            keep.fill(u64::MAX);
         }
         let mut chunks = [keep];
         // One chunk, however large.
@@ -207,6 +214,11 @@ impl<'m> WindowScan<'m> {
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
+}
+
+/// A scan that starts where a section does.
+fn scan_from<'m>(machine: &'m Machine<'m>, rules: Rules, first: Pfn) -> Scan<'m> {
+    Scan::starting_at(rules, &machine.sections, machine.image.facts().backed.as_slice(), first)
 }
 
 impl FrameFilter for WindowScan<'_> {

@@ -1,6 +1,6 @@
 //! What a scan found, for people and for scripts.
 
-use crate::dump::candidates::Candidates;
+use crate::dump::candidates::{Candidates, windows};
 use crate::dump::zero::is_zero;
 use crate::frames::FrameBitmap;
 use crate::image::MemoryImage;
@@ -84,7 +84,7 @@ pub struct LevelSize {
 impl ScanReport {
     /// What `scanned`, a scan of `machine` at `level`, has to tell. `steps` are those before.
     pub fn new(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, steps: Vec<Step>) -> Self {
-        let candidates = candidates(machine);
+        let kept = count_kept(machine, scanned);
         let findings = &scanned.findings;
         let counters = findings.counters;
         Self {
@@ -99,7 +99,7 @@ impl ScanReport {
                 .into_iter()
                 .map(|class| ClassCount { class: class.name(), pages: counters.get(class) })
                 .collect(),
-            kept: kept(&candidates, scanned).count(),
+            kept,
             zero: None,
             unreadable: findings.unreadable_frames,
             unreadable_places: findings.unreadable.iter().map(|(r, e)| format!("frames {r}: {e}")).collect(),
@@ -107,20 +107,21 @@ impl ScanReport {
             broken_free_lists: findings.broken_free_lists.iter().map(|(l, e)| format!("{l}: {e}")).collect(),
             dead_rules: machine.dead_rules(level).iter().map(|rule| rule.reason()).collect(),
             steps,
-            sizes: sizes(machine, level, scanned, &candidates),
+            sizes: sizes(machine, level, scanned, kept),
         }
     }
 
     /// Looks into the kept pages, and counts those of all zero bytes.
     pub fn count_zero_pages(&mut self, machine: &Machine<'_>, scanned: &ScannedBitmap, pace: &mut dyn Pace) {
-        let kept = kept(&candidates(machine), scanned);
         let mut zero = 0;
-        for range in kept.to_ranges().as_slice() {
-            for pfn in range.start.as_u64()..range.end.as_u64() {
-                zero += u64::from(is_zero_page(machine.image, Pfn::new(pfn)));
+        each_kept(machine, scanned, |window, kept| {
+            for range in kept.to_ranges().as_slice() {
+                for index in range.start.as_u64()..range.end.as_u64() {
+                    zero += u64::from(is_zero_page(machine.image, window.start.saturating_add(index)));
+                }
             }
-            pace.go_on(range.end);
-        }
+            pace.go_on(window.end);
+        });
         self.zero = Some(zero);
     }
 }
@@ -129,16 +130,25 @@ fn all_frames(machine: &Machine<'_>) -> PfnRange {
     PfnRange::new(Pfn::new(0), Pfn::new(machine.frames))
 }
 
-/// The frames that a dump starts from.
-fn candidates(machine: &Machine<'_>) -> FrameBitmap {
-    Candidates::new(machine.image.facts(), &machine.exists()).window(all_frames(machine))
+/// Tells `look` of the frames that a dump starts from and a scan keeps, window by window, so that none of their bits
+/// leave the processor's cache; bit 0 is the window's first frame.
+fn each_kept(machine: &Machine<'_>, scanned: &ScannedBitmap, mut look: impl FnMut(PfnRange, &FrameBitmap)) {
+    /// A multiple of 64.
+    const WINDOW_FRAMES: u64 = 1 << 18;
+    let exists = machine.exists();
+    let candidates = Candidates::new(machine.image.facts(), &exists);
+    let words = scanned.bitmap.words().chunks(WINDOW_FRAMES as usize / 64);
+    for (window, words) in windows(machine.frames, WINDOW_FRAMES).zip(words) {
+        let mut kept = candidates.window(window);
+        kept.intersect_words(words);
+        look(window, &kept);
+    }
 }
 
-/// Those of them that a scan keeps.
-fn kept(candidates: &FrameBitmap, scanned: &ScannedBitmap) -> FrameBitmap {
-    let mut kept = candidates.clone();
-    kept.intersect(&scanned.bitmap);
-    kept
+fn count_kept(machine: &Machine<'_>, scanned: &ScannedBitmap) -> u64 {
+    let mut count = 0;
+    each_kept(machine, scanned, |_, kept| count += kept.count());
+    count
 }
 
 fn is_zero_page(image: &dyn MemoryImage, pfn: Pfn) -> bool {
@@ -151,16 +161,11 @@ fn is_zero_page(image: &dyn MemoryImage, pfn: Pfn) -> bool {
 
 /// The sizes at all levels without bit 1, from a scan at `level` or, if that leaves out less, at all bits. They are
 /// upper limits: a page that several rules would leave out counts for the first one only.
-fn sizes(
-    machine: &Machine<'_>,
-    level: DumpLevel,
-    scanned: &ScannedBitmap,
-    candidates: &FrameBitmap,
-) -> Vec<LevelSize> {
+fn sizes(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, kept: u64) -> Vec<LevelSize> {
     let all = DumpLevel::all();
     let full = if (level | DumpLevel::ZERO) == all { None } else { Some(scan(machine, all, &mut Unhurried)) };
+    let least = full.as_ref().map_or(kept, |full| count_kept(machine, full));
     let full = full.as_ref().unwrap_or(scanned);
-    let least = kept(candidates, full).count();
     let notes = machine.image.facts().notes.len().div_ceil(BLOCK_SIZE) as u64 + 2;
     let blocks = notes + bitmap_blocks(machine.frames);
     let size_at = |level: DumpLevel| {

@@ -1,22 +1,103 @@
-//! One window of a scan by several threads: pieces that start where a memory section does, since what a section says
-//! holds for itself, put together as if one thread had gone over them in order.
+//! One window of a scan in pieces, by one thread or several: pieces that start where a memory section does, since what a
+//! section says holds for itself, put together as if one thread had gone over them in order.
 
-use super::{Findings, WindowScan, note_unreadable};
-use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink};
+use super::{Findings, WindowScan, note_unreadable, scan_from};
+use crate::machine::Machine;
+use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
 use scanner_core::sections::{Lookup, SectionError};
-use scanner_core::{Bitmap, PageClass, Pfn, PfnRange, Scan};
+use scanner_core::{Bitmap, PageClass, Pfn, PfnRange, Rules, Scan};
+use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Pieces for each thread, so that a part of memory that takes longer than others doesn't leave threads idle.
+/// Frames of a piece, at most about: as many as the largest page has, so that hardly anything reaches over a border. The
+/// bits, 32 KiB, stay in the processor's cache from when they are set until all are decided.
+const PIECE_FRAMES: u64 = 1 << 18;
+
+/// The least number of pieces for each thread, so that a part of memory that takes longer than others doesn't leave
+/// threads idle.
 const PIECES_PER_THREAD: u64 = 8;
 
+/// What the bits of a window are before it is scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// They say which frames count.
+    Given,
+    /// They say nothing, and all frames count: bits are set piece by piece, by whoever scans it. The first touch of memory
+    /// takes the kernel longer than setting the bits, and so threads share that.
+    Unset,
+}
+
+/// Cuts a window into pieces, which have words of their own.
+struct Cutter<'m, 'k> {
+    machine: &'m Machine<'m>,
+    /// What is not cut yet, and its bits.
+    rest: PfnRange,
+    words: &'k mut [u64],
+    /// How long a piece is to be, about.
+    frames: u64,
+    /// The scan as it stands at the window's start.
+    scan: Option<Box<Scan<'m>>>,
+    /// What of the window before reaches into this one.
+    carried: Option<(PfnRange, PageClass)>,
+}
+
+impl Cutter<'_, '_> {
+    /// Where the next piece ends: where a section starts, or the window ends.
+    fn cut(&self) -> Pfn {
+        let mut wanted = self.rest.start.saturating_add(self.frames);
+        while wanted < self.rest.end {
+            let (section, next) = match self.machine.sections.lookup(self.machine.image, wanted) {
+                Some(Lookup::Present(section)) => (section.frames.start, section.frames.end),
+                Some(Lookup::Absent(frames) | Lookup::Damaged(frames, _)) => (frames.end, frames.end),
+                None => break,
+            };
+            if section > self.rest.start && section.as_u64().is_multiple_of(64) {
+                return section.min(self.rest.end);
+            }
+            wanted = next;
+        }
+        self.rest.end
+    }
+}
+
+impl<'m, 'k> Iterator for Cutter<'m, 'k> {
+    type Item = Piece<'m, 'k>;
+
+    fn next(&mut self) -> Option<Piece<'m, 'k>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let frames = PfnRange::new(self.rest.start, self.cut());
+        let (words, later) = std::mem::take(&mut self.words).split_at_mut(frames.len().div_ceil(64) as usize);
+        (self.rest.start, self.words) = (frames.end, later);
+        Some(Piece {
+            frames,
+            words,
+            is_last: self.rest.is_empty(),
+            before: None,
+            scan: self.scan.take(),
+            carried: self.carried.take(),
+            outcome: Outcome::Interrupted,
+            findings: Findings::default(),
+            behind: Vec::new(),
+        })
+    }
+}
+
 /// Some of a window's frames, and what a thread found out about them.
-struct Piece<'m> {
+struct Piece<'m, 'k> {
     frames: PfnRange,
-    /// Bits of these frames: a copy, so that what turns out not to count leaves no trace.
-    words: Vec<u64>,
-    scan: Scan<'m>,
+    words: &'k mut [u64],
+    /// Whether the window ends with it.
+    is_last: bool,
+    /// What the bits were before, unless all were ones.
+    before: Option<Vec<u64>>,
+    /// Where the scan stands, if not at a section's start: before the first piece, behind the last one, and where it
+    /// was stopped.
+    scan: Option<Box<Scan<'m>>>,
+    /// What reaches into the first one.
+    carried: Option<(PfnRange, PageClass)>,
     outcome: Outcome,
     findings: Findings,
     /// What reaches behind the frames, in the order it was found.
@@ -24,131 +105,139 @@ struct Piece<'m> {
 }
 
 impl<'m> WindowScan<'m> {
-    /// Where to cut `window` for `threads` threads: at least one piece; none is empty.
-    pub(super) fn pieces(&self, window: PfnRange, threads: usize) -> Vec<PfnRange> {
-        let count = threads as u64 * PIECES_PER_THREAD;
-        let mut cuts = vec![window.start];
-        // Pieces have words of their own.
-        if threads > 1 && window.start.as_u64().is_multiple_of(64) {
-            for index in 1..count {
-                let wanted = window.start.saturating_add(window.len() / count * index);
-                let section = match self.machine.sections.lookup(self.machine.image, wanted) {
-                    Some(Lookup::Present(section)) => section.frames.start,
-                    Some(Lookup::Absent(frames) | Lookup::Damaged(frames, _)) => frames.end,
-                    None => break,
-                };
-                let is_new = cuts.last().is_some_and(|last| *last < section) && section < window.end;
-                if is_new && section.as_u64().is_multiple_of(64) {
-                    cuts.push(section);
-                }
-            }
-        }
-        let ends = cuts.iter().skip(1).copied().chain([window.end]);
-        cuts.iter().zip(ends).map(|(start, end)| PfnRange::new(*start, end)).collect()
-    }
-
-    /// Scans `pieces`, which make up a window, into `keep`, that window's bits; `false` if `pace` has stopped it.
+    /// Scans `window` into `keep`, which has words for it from a multiple of 64 on and is as `before` says; `false` if
+    /// `pace` has stopped it.
     pub(super) fn run_pieces(
         &mut self,
         first: Scan<'m>,
-        pieces: &[PfnRange],
+        window: PfnRange,
         keep: &mut [u64],
+        before: Before,
         pace: &mut dyn Pace,
     ) -> bool {
-        let window = PfnRange::new(pieces[0].start, pieces[pieces.len() - 1].end);
-        let mut firsts = Some(first);
-        let mut pieces: Vec<Piece<'m>> = pieces
-            .iter()
-            .map(|frames| Piece {
-                frames: *frames,
-                words: words_of(keep, window, *frames).to_vec(),
-                scan: firsts.take().unwrap_or_else(|| self.scan_from(frames.start)),
-                outcome: Outcome::Interrupted,
-                findings: Findings::default(),
-                behind: Vec::new(),
-            })
-            .collect();
-        let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let queue = Mutex::new(pieces.iter_mut());
-        let work = |pace: &mut SharedPace<'_, '_>| {
-            let mut scratch = vec![0; SCRATCH_BYTES];
-            loop {
-                let next = queue.lock().map(|mut queue| queue.next());
-                let Ok(Some(piece)) = next else { break };
-                pace.at = piece.frames.start;
-                piece.run(self.machine.image, &mut scratch, pace);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..self.threads {
-                scope.spawn(|| {
-                    let mut pace = SharedPace { done: &done, stop: &stop, at: window.start, asked: None };
-                    work(&mut pace);
-                });
-            }
-            let asked = Some((window.start, pace));
-            work(&mut SharedPace { done: &done, stop: &stop, at: window.start, asked });
+        let (machine, rules) = (self.machine, self.rules);
+        let queue = Mutex::new(Cutter {
+            machine,
+            rest: window,
+            words: keep,
+            frames: (window.len() / (self.threads as u64 * PIECES_PER_THREAD)).clamp(1, PIECE_FRAMES),
+            scan: Some(Box::new(first)),
+            carried: self.carried.take(),
         });
-        self.put_together(window, pieces, keep)
+        let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let work = |asked: Option<&mut dyn Pace>| {
+            let mut pace =
+                SharedPace { done: &done, stop: &stop, start: window.start, at: window.start, own: 0, asked };
+            let mut scratch = vec![0; SCRATCH_BYTES];
+            let mut pieces = Vec::new();
+            while let Some(mut piece) = queue.lock().ok().and_then(|mut queue| queue.next()) {
+                pace.at = piece.frames.start;
+                piece.start(before);
+                piece.run(machine, rules, &mut scratch, &mut pace);
+                pace.own += piece.frames.end.frames_since(pace.at);
+                pieces.push(piece);
+            }
+            pieces
+        };
+        let mut pieces = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..self.threads).map(|_| scope.spawn(|| work(None))).collect();
+            let mut pieces = work(Some(pace));
+            for other in others {
+                pieces.append(&mut other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            pieces
+        });
+        pieces.sort_unstable_by_key(|piece| piece.frames.start);
+        self.put_together(pieces)
     }
 
     /// Puts together what has been found, up to the first piece that was not finished.
-    fn put_together(&mut self, window: PfnRange, pieces: Vec<Piece<'m>>, keep: &mut [u64]) -> bool {
-        let mut reaching: Vec<(PfnRange, PageClass)> = self.carried.take().into_iter().collect();
-        for mut piece in pieces {
-            let before = words_of(keep, window, piece.frames);
+    fn put_together(&mut self, pieces: Vec<Piece<'m, '_>>) -> bool {
+        let mut reaching: Vec<(PfnRange, PageClass)> = Vec::new();
+        let mut pieces = pieces.into_iter();
+        let mut finished = true;
+        for mut piece in pieces.by_ref() {
             // What pieces before say about this one's frames counts first.
-            let is_disputed = reaching.iter().any(|(frames, _)| {
-                ones(before, piece.frames, *frames) != ones(&piece.words, piece.frames, *frames)
-            });
             let earlier = std::mem::take(&mut reaching);
-            if is_disputed && piece.outcome == Outcome::Reached {
-                piece = Piece {
-                    words: before.to_vec(),
-                    scan: self.scan_from(piece.frames.start),
-                    findings: Findings::default(),
-                    behind: Vec::new(),
-                    ..piece
-                };
+            if piece.outcome == Outcome::Reached && earlier.iter().any(|(frames, _)| piece.disputes(*frames))
+            {
+                piece.restart();
                 piece.exclude_all(earlier);
-                let mut scratch = vec![0; SCRATCH_BYTES];
-                piece.run(self.machine.image, &mut scratch, &mut scanner_core::scan::Unhurried);
+                piece.run(self.machine, self.rules, &mut vec![0; SCRATCH_BYTES], &mut Unhurried);
             } else {
                 let later = std::mem::take(&mut piece.behind);
                 piece.exclude_all(earlier);
                 piece.behind.extend(later);
             }
-            words_of_mut(keep, window, piece.frames).copy_from_slice(&piece.words);
             self.findings.add(&piece.findings);
             reaching = piece.behind;
-            let finished = piece.outcome == Outcome::Reached;
-            self.scan = Some(piece.scan);
+            finished = piece.outcome == Outcome::Reached;
+            self.scan = piece.scan.map(|scan| *scan).or(self.scan.take());
             if !finished {
                 break;
             }
         }
+        // What does not count leaves no trace.
+        pieces.for_each(|mut piece| piece.restart());
         self.carried = reaching.into_iter().max_by_key(|(frames, _)| frames.end);
-        self.scan.as_ref().is_some_and(|scan| scan.next() >= window.end)
+        finished
     }
 }
 
-impl Piece<'_> {
-    fn run(&mut self, image: &dyn crate::image::MemoryImage, scratch: &mut [u8], pace: &mut dyn Pace) {
-        let end = self.frames.end;
-        let (mut chunks, frames) = ([&mut self.words[..]], self.frames);
-        // One chunk with a bit for each of the frames.
-        let Ok(mut bitmap) = Bitmap::new(frames, 63, &mut chunks) else { return };
-        let mut sink =
-            PieceSink { bitmap: &mut bitmap, findings: &mut self.findings, behind: &mut self.behind };
-        self.outcome = self.scan.run(image, end, scratch, &mut sink, pace);
+impl<'m> Piece<'m, '_> {
+    /// Makes its bits what a scan starts with.
+    fn start(&mut self, before: Before) {
+        match before {
+            Before::Given => self.before = Some(self.words.to_vec()),
+            Before::Unset => self.words.fill(u64::MAX),
+        }
+        let carried = self.carried.take();
+        self.exclude_all(carried);
     }
 
-    fn exclude_all(&mut self, ranges: Vec<(PfnRange, PageClass)>) {
-        let (mut chunks, frames) = ([&mut self.words[..]], self.frames);
-        let Ok(mut bitmap) = Bitmap::new(frames, 63, &mut chunks) else { return };
-        let mut sink =
-            PieceSink { bitmap: &mut bitmap, findings: &mut self.findings, behind: &mut self.behind };
-        ranges.into_iter().for_each(|(frames, class)| sink.exclude(frames, class));
+    /// Forgets what was found.
+    fn restart(&mut self) {
+        match &self.before {
+            Some(before) => self.words.copy_from_slice(before),
+            None => self.words.fill(u64::MAX),
+        }
+        self.findings = Findings::default();
+        self.behind.clear();
+        self.scan = None;
+    }
+
+    fn run(&mut self, machine: &'m Machine<'m>, rules: Rules, scratch: &mut [u8], pace: &mut dyn Pace) {
+        let mut scan = match self.scan.take() {
+            Some(scan) => *scan,
+            None => scan_from(machine, rules, self.frames.start),
+        };
+        let end = self.frames.end;
+        let Some(outcome) = self.with_sink(|sink| scan.run(machine.image, end, scratch, sink, pace)) else {
+            return;
+        };
+        self.outcome = outcome;
+        if self.is_last || outcome == Outcome::Interrupted {
+            self.scan = Some(Box::new(scan));
+        }
+    }
+
+    fn exclude_all(&mut self, ranges: impl IntoIterator<Item = (PfnRange, PageClass)>) {
+        self.with_sink(|sink| ranges.into_iter().for_each(|(frames, class)| sink.exclude(frames, class)));
+    }
+
+    fn with_sink<R>(&mut self, work: impl FnOnce(&mut PieceSink<'_, '_, '_>) -> R) -> Option<R> {
+        let mut chunks = [&mut *self.words];
+        // One chunk with a bit for each of the frames.
+        let mut bitmap = Bitmap::new(self.frames, 63, &mut chunks).ok()?;
+        let (findings, behind) = (&mut self.findings, &mut self.behind);
+        Some(work(&mut PieceSink { bitmap: &mut bitmap, findings, behind }))
+    }
+
+    /// Whether its own scan has cleared bits of `range`.
+    fn disputes(&self, range: PfnRange) -> bool {
+        let range = range.intersection(self.frames);
+        let before = self.before.as_ref().map_or(range.len(), |words| ones(words, self.frames, range));
+        before != ones(self.words, self.frames, range)
     }
 }
 
@@ -186,40 +275,36 @@ impl Sink for PieceSink<'_, '_, '_> {
     }
 }
 
+/// Frames between two looks at what threads share: a line of memory that each of them writes is slow.
+const SHARING_FRAMES: u64 = 1 << 15;
+
 /// What paces one thread: it counts for all, and one of them asks the caller.
 struct SharedPace<'s, 'p> {
     done: &'s AtomicU64,
     stop: &'s AtomicBool,
+    /// Of the window.
+    start: Pfn,
     at: Pfn,
-    asked: Option<(Pfn, &'p mut dyn Pace)>,
+    /// Frames that are not in `done` yet.
+    own: u64,
+    asked: Option<&'p mut dyn Pace>,
 }
 
 impl Pace for SharedPace<'_, '_> {
     fn go_on(&mut self, next: Pfn) -> bool {
-        let own = next.frames_since(self.at);
+        self.own += next.frames_since(self.at);
         self.at = next;
-        let done = self.done.fetch_add(own, Ordering::Relaxed) + own;
-        if let Some((start, pace)) = &mut self.asked
-            && !pace.go_on(start.saturating_add(done))
-        {
-            self.stop.store(true, Ordering::Relaxed);
+        if self.own >= SHARING_FRAMES {
+            let done = self.done.fetch_add(self.own, Ordering::Relaxed) + self.own;
+            self.own = 0;
+            if let Some(pace) = &mut self.asked
+                && !pace.go_on(self.start.saturating_add(done))
+            {
+                self.stop.store(true, Ordering::Relaxed);
+            }
         }
         !self.stop.load(Ordering::Relaxed)
     }
-}
-
-/// Where the words of `frames` are among those of `window`.
-fn place(window: PfnRange, frames: PfnRange) -> std::ops::Range<usize> {
-    let first = (frames.start.frames_since(window.start) / 64) as usize;
-    first..first + frames.len().div_ceil(64) as usize
-}
-
-fn words_of(keep: &[u64], window: PfnRange, frames: PfnRange) -> &[u64] {
-    &keep[place(window, frames)]
-}
-
-fn words_of_mut(keep: &mut [u64], window: PfnRange, frames: PfnRange) -> &mut [u64] {
-    &mut keep[place(window, frames)]
 }
 
 /// How many bits of `range` are set in `words`, which has those of `frames`.

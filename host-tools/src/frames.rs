@@ -222,12 +222,19 @@ impl FrameBitmap {
 
     fn each_mask(&mut self, range: PfnRange, mut change: impl FnMut(&mut u64, u64)) {
         let range = range.intersection(PfnRange::new(Pfn::new(0), Pfn::new(self.frames)));
-        let (mut pfn, end) = (range.start.as_u64(), range.end.as_u64());
-        while pfn < end {
-            let in_word = (64 - (pfn & 63)).min(end - pfn);
-            let mask = (u64::MAX >> (64 - in_word)) << (pfn & 63);
-            change(&mut self.words[(pfn >> 6) as usize], mask);
-            pfn += in_word;
+        if range.is_empty() {
+            return;
+        }
+        let (start, last) = (range.start.as_u64(), range.end.as_u64() - 1);
+        let (from_start, to_last) = (u64::MAX << (start & 63), u64::MAX >> (63 - (last & 63)));
+        match &mut self.words[(start >> 6) as usize..=(last >> 6) as usize] {
+            [word] => change(word, from_start & to_last),
+            [first, whole @ .., last] => {
+                change(first, from_start);
+                whole.iter_mut().for_each(|word| change(word, u64::MAX));
+                change(last, to_last);
+            }
+            [] => {}
         }
     }
 

@@ -91,8 +91,11 @@ impl<'r> MachineInMemory<'r> {
     }
 }
 
-/// The physical memory that holds the array of `struct page`, as `(start, bytes)`.
-fn array_of(image: &ElfImage) -> Vec<(u64, u64)> {
+/// The physical memory that holds the array of `struct page` of a simulated machine, as `(start, bytes)`.
+///
+/// # Panics
+/// The machine is not understood.
+pub fn array_of(image: &dyn MemoryImage) -> Vec<(u64, u64)> {
     let text = image.facts().vmcoreinfo.as_deref().expect("a simulated machine has VMCOREINFO");
     let info = VmcoreInfo::parse(text).expect("VMCOREINFO");
     let layout = KernelLayout::resolve(&info, None).expect("a layout");

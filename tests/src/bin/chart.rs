@@ -1,7 +1,7 @@
-//! `chart [GROUP ...] < TABLE > CHART.svg`: the ratios of the table that `tests/benchmarks/all` prints, as bars.
+//! `chart < TABLE > CHART.svg`: what the table that `tests/benchmarks/all` prints has reached of what was asked for, as bars.
 //!
-//! A GROUP is what rows start with, up to the first comma; those rows become bars beneath its name. The length is the
-//! ratio's logarithm, from the line of 1, where the other side is.
+//! A bar's length is its row's ratio over the one asked for, so that one line across the chart says for all of them which
+//! ones reach it. Rows of which nothing was asked, or not to be more than something, have no bar.
 
 use cdbitmap::{Error, Result};
 use clap::Parser;
@@ -11,14 +11,11 @@ use std::process::ExitCode;
 
 /// Draws the ratios of a table of tests/benchmarks/all, read from standard input, as an SVG picture.
 #[derive(Debug, Parser)]
-struct Arguments {
-    /// What the rows to be drawn start with, up to their first comma
-    #[arg(default_values = ["scan of a file", "dump"])]
-    groups: Vec<String>,
-}
+struct Arguments {}
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let _ = Arguments::parse();
+    match run() {
         Ok(svg) => {
             print!("{svg}");
             ExitCode::SUCCESS
@@ -27,14 +24,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(asked: &Arguments) -> Result<String> {
+fn run() -> Result<String> {
     let mut table = String::new();
     let read = std::io::stdin().lock().read_to_string(&mut table);
     read.map_err(|e| Error::unusable("the table can't be read").because(e))?;
-    let groups: Vec<Group> = asked.groups.iter().map(|name| Group::of(name, &table)).collect();
-    let groups: Vec<Group> = groups.into_iter().filter(|group| !group.bars.is_empty()).collect();
+    let rows = Row::all(&table);
+    let groups: Vec<Group<'_>> = GROUPS.iter().map(|kind| Group::of(kind, &rows)).collect();
+    let groups: Vec<Group<'_>> = groups.into_iter().filter(|group| !group.bars.is_empty()).collect();
     if groups.is_empty() {
-        return Err(Error::unusable("the table has no such rows with a ratio")
+        return Err(Error::unusable("the table has no rows with a ratio and one that was asked for")
             .hint("Give the output of tests/benchmarks/all on standard input."));
     }
     let mut svg = String::new();
@@ -43,132 +41,192 @@ fn run(asked: &Arguments) -> Result<String> {
     Ok(svg)
 }
 
-/// Rows that start alike.
-#[derive(Debug, PartialEq)]
-struct Group {
-    name: String,
-    bars: Vec<Bar>,
+/// Rows of the table that are compared in the same way.
+struct Kind {
+    title: &'static str,
+    /// What the ratio is.
+    ratio: &'static str,
+    /// What rows start with, up to the first comma.
+    of: &'static str,
+    /// What indented rows below them start with, if it is those.
+    below: Option<&'static str>,
 }
 
-/// A row: what is measured, and how many times faster than the other side it is.
-#[derive(Debug, PartialEq)]
-struct Bar {
-    label: String,
+const GROUPS: [Kind; 6] = [
+    Kind {
+        title: "Scan of a vmcore",
+        ratio: "makedumpfile's time over ours",
+        of: "scan of a file",
+        below: None,
+    },
+    Kind {
+        title: "Scan by two threads",
+        ratio: "one thread's time over two's",
+        of: "scan of a file",
+        below: Some("with two threads"),
+    },
+    Kind { title: "Dump", ratio: "makedumpfile's time over ours", of: "dump", below: None },
+    Kind {
+        title: "Dump by two threads",
+        ratio: "one thread's time over two's",
+        of: "dump",
+        below: Some("two threads, against our one"),
+    },
+    Kind {
+        title: "The scanner's core",
+        ratio: "the time of reading alone over the scan's",
+        of: "core scan",
+        below: None,
+    },
+    Kind {
+        title: "Reading old memory",
+        ratio: "our speed over the best way's",
+        of: "old memory",
+        below: None,
+    },
+];
+
+/// A row of which a ratio was asked.
+#[derive(Clone, Debug, PartialEq)]
+struct Row<'t> {
+    /// What it starts with, up to the first comma, and the rest, without remarks; of an indented one those of the row
+    /// that it is below.
+    of: &'t str,
+    label: &'t str,
+    below: Option<&'t str>,
     ratio: f64,
+    /// As it stands in the table.
+    shown: &'t str,
+    /// The least that was asked for.
+    asked: f64,
 }
 
-impl Group {
-    /// The rows of `table` that belong to the group `name`.
-    fn of(name: &str, table: &str) -> Self {
-        let bars = table.lines().filter_map(|line| {
-            // What is indented belongs to the row before, and has another other side.
+impl<'t> Row<'t> {
+    fn all(table: &'t str) -> Vec<Self> {
+        let mut parent = None;
+        let row = |line: &'t str| {
             let mut cells = line.strip_prefix("| ")?.split('|');
-            let (what, ratio) = (cells.next()?, cells.nth(2)?);
-            let (group, label) = what.split_once(", ")?;
-            let ratio = ratio.trim().parse().ok().filter(|ratio| *ratio > 0.0)?;
-            (group == name).then(|| Bar { label: label.trim().to_owned(), ratio })
-        });
-        Self { name: name.to_owned(), bars: bars.collect() }
+            let (what, ratio, asked) = (cells.next()?, cells.nth(2)?, cells.next()?);
+            let below = what.strip_prefix("  ").map(str::trim);
+            if below.is_none() {
+                parent = what.split_once(", ");
+            }
+            let (of, label) = parent?;
+            let label = label.split(" (").next().unwrap_or(label).trim().trim_end_matches(", one thread");
+            let asked = asked.trim().strip_prefix(">= ")?.parse().ok().filter(|asked| *asked > 0.0)?;
+            let shown = ratio.trim();
+            let ratio = shown.parse().ok().filter(|ratio| *ratio > 0.0)?;
+            Some(Row { of, label, below, ratio, shown, asked })
+        };
+        table.lines().filter_map(row).collect()
+    }
+}
+
+/// The bars of a kind.
+struct Group<'t> {
+    kind: &'t Kind,
+    bars: Vec<Row<'t>>,
+}
+
+impl<'t> Group<'t> {
+    fn of(kind: &'t Kind, rows: &[Row<'t>]) -> Self {
+        let belongs = |row: &&Row<'_>| {
+            let below = match (kind.below, row.below) {
+                (Some(start), Some(below)) => below.starts_with(start),
+                (kind, row) => kind.is_none() && row.is_none(),
+            };
+            row.of == kind.of && below
+        };
+        Self { kind, bars: rows.iter().filter(belongs).cloned().collect() }
     }
 }
 
 const WIDTH: f64 = 860.0;
 const MARGIN: f64 = 24.0;
-/// Where bars can be, from the left.
-const BARS: (f64, f64) = (230.0, 790.0);
-const TITLE_HEIGHT: f64 = 58.0;
-const HEAD_HEIGHT: f64 = 34.0;
-const ROW_HEIGHT: f64 = 24.0;
-const BAR_HEIGHT: f64 = 16.0;
-const AXIS_HEIGHT: f64 = 44.0;
+/// Where bars can be, from the left, and what the axis ends at: what was asked for is in the middle.
+const BARS: (f64, f64) = (230.0, 730.0);
+const AXIS_END: f64 = 2.0;
+const TITLE_HEIGHT: f64 = 78.0;
+const HEAD_HEIGHT: f64 = 32.0;
+const ROW_HEIGHT: f64 = 20.0;
+const BAR_HEIGHT: f64 = 14.0;
+const BOTTOM: f64 = 18.0;
 
-/// Where a ratio is on the axis, which starts at a half and ends at `end`.
-fn place(ratio: f64, end: f64) -> f64 {
-    let (first, last) = BARS;
-    let share = (ratio.max(0.5) / 0.5).ln() / (end / 0.5).ln();
-    first + share * (last - first)
+/// Where a share of what was asked for is on the axis.
+fn place(share: f64) -> f64 {
+    BARS.0 + share.min(AXIS_END) / AXIS_END * (BARS.1 - BARS.0)
 }
 
-/// The power of two that the axis ends at.
-fn axis_end(groups: &[Group]) -> f64 {
-    let most = groups.iter().flat_map(|group| &group.bars).map(|bar| bar.ratio).fold(2.0, f64::max);
-    std::iter::successors(Some(2.0), |end| Some(end * 2.0)).find(|end| *end >= most).unwrap_or(most)
-}
-
-fn draw(groups: &[Group], svg: &mut String) -> fmt::Result {
+fn draw(groups: &[Group<'_>], svg: &mut String) -> fmt::Result {
     let rows: f64 = groups.iter().map(|group| HEAD_HEIGHT + ROW_HEIGHT * group.bars.len() as f64).sum();
     let bottom = TITLE_HEIGHT + rows;
-    let height = bottom + AXIS_HEIGHT;
-    let end = axis_end(groups);
+    let height = bottom + BOTTOM;
     writeln!(
         svg,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="system-ui, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif" font-size="14">
-<title>How many times faster than makedumpfile cdbitmap is</title>
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="system-ui, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif" font-size="13">
+<title>What was reached of what was asked for</title>
 <style>
 .paper {{ fill: #ffffff }} .ink {{ fill: #1f2328 }} .faint {{ fill: #59636e }} .bar {{ fill: #2f6f9f }} .short {{ fill: #b35900 }}
-.grid {{ stroke: #d1d9e0 }} .one {{ stroke: #1f2328; stroke-width: 2 }}
-.value {{ stroke: #ffffff; stroke-width: 5; paint-order: stroke }}
+.asked {{ stroke: #1f2328; stroke-width: 2 }} .value {{ stroke: #ffffff; stroke-width: 4; paint-order: stroke }}
 @media (prefers-color-scheme: dark) {{
 .paper {{ fill: #0d1117 }} .ink {{ fill: #f0f6fc }} .faint {{ fill: #9198a1 }} .bar {{ fill: #58a6d6 }} .short {{ fill: #e69138 }}
-.grid {{ stroke: #3d444d }} .one {{ stroke: #f0f6fc }} .value {{ stroke: #0d1117 }}
+.asked {{ stroke: #f0f6fc }} .value {{ stroke: #0d1117 }}
 }}
 </style>
 <rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>
-<text class="ink" x="{MARGIN}" y="32" font-size="17" font-weight="bold">How many times faster than makedumpfile</text>"##
-    )?;
-    for ratio in std::iter::successors(Some(0.5), |ratio| Some(ratio * 2.0)).take_while(|ratio| *ratio <= end)
-    {
-        let (x, class) = (place(ratio, end), if ratio == 1.0 { "one" } else { "grid" });
-        writeln!(
-            svg,
-            r#"<line class="{class}" x1="{x:.1}" y1="{TITLE_HEIGHT}" x2="{x:.1}" y2="{bottom:.1}"/>"#
-        )?;
-        writeln!(
-            svg,
-            r#"<text class="faint" x="{x:.1}" y="{:.1}" text-anchor="middle">{ratio}</text>"#,
-            bottom + 18.0
-        )?;
-    }
-    writeln!(
-        svg,
-        r#"<text class="ink" x="{:.1}" y="{:.1}" text-anchor="middle" font-weight="bold">makedumpfile</text>"#,
-        place(1.0, end),
-        bottom + 35.0
+<text class="ink" x="{MARGIN}" y="30" font-size="17" font-weight="bold">What was reached of what was asked for</text>
+<text class="faint" x="{MARGIN}" y="50">Bars are ratios, drawn as shares of the ratio asked for; more than twice that is cut off.</text>"##
     )?;
     let mut y = TITLE_HEIGHT;
     for group in groups {
-        let name = escaped(&group.name);
+        let (title, ratio) = (escaped(group.kind.title), escaped(group.kind.ratio));
         writeln!(
             svg,
-            r#"<text class="ink" x="{MARGIN}" y="{:.1}" font-weight="bold">{name}</text>"#,
+            r#"<text class="ink" x="{MARGIN}" y="{:.1}"><tspan font-weight="bold">{title}</tspan><tspan class="faint">: {ratio}</tspan></text>"#,
             y + 22.0
         )?;
         y += HEAD_HEIGHT;
         for bar in &group.bars {
-            bar.draw(y, end, svg)?;
+            bar.draw(y, svg)?;
             y += ROW_HEIGHT;
         }
+    }
+    let x = place(1.0);
+    writeln!(
+        svg,
+        r#"<text class="ink" x="{x:.1}" y="{:.1}" text-anchor="middle" font-weight="bold">asked for</text>"#,
+        TITLE_HEIGHT - 8.0
+    )?;
+    y = TITLE_HEIGHT;
+    // Over the bars, and not through the heads.
+    for group in groups {
+        y += HEAD_HEIGHT;
+        let end = y + ROW_HEIGHT * group.bars.len() as f64 - (ROW_HEIGHT - BAR_HEIGHT) + 3.0;
+        writeln!(svg, r#"<line class="asked" x1="{x:.1}" y1="{:.1}" x2="{x:.1}" y2="{end:.1}"/>"#, y - 3.0)?;
+        y += ROW_HEIGHT * group.bars.len() as f64;
     }
     writeln!(svg, "</svg>")
 }
 
-impl Bar {
-    fn draw(&self, y: f64, end: f64, svg: &mut String) -> fmt::Result {
-        let (one, tip) = (place(1.0, end), place(self.ratio, end));
-        let (from, to, class) = if tip < one { (tip, one, "short") } else { (one, tip, "bar") };
+impl Row<'_> {
+    fn draw(&self, y: f64, svg: &mut String) -> fmt::Result {
+        let share = self.ratio / self.asked;
+        let (tip, class) = (place(share), if share < 1.0 { "short" } else { "bar" });
         let baseline = y + BAR_HEIGHT - 3.0;
-        let label = escaped(&self.label);
-        writeln!(svg, r#"<text class="ink" x="{MARGIN}" y="{baseline:.1}">{label}</text>"#)?;
+        writeln!(svg, r#"<text class="ink" x="{MARGIN}" y="{baseline:.1}">{}</text>"#, escaped(self.label))?;
         writeln!(
             svg,
-            r#"<rect class="{class}" x="{from:.1}" y="{y:.1}" width="{:.1}" height="{BAR_HEIGHT}"/>"#,
-            to - from
+            r#"<rect class="{class}" x="{:.1}" y="{y:.1}" width="{:.1}" height="{BAR_HEIGHT}"/>"#,
+            BARS.0,
+            tip - BARS.0
         )?;
+        let cut = if share > AXIS_END { "… " } else { "" };
         writeln!(
             svg,
-            r#"<text class="ink value" x="{:.1}" y="{baseline:.1}" font-weight="bold">{}×</text>"#,
-            to + 8.0,
-            self.ratio
+            r#"<text class="value" x="{:.1}" y="{baseline:.1}"><tspan class="ink" font-weight="bold">{cut}{}</tspan><tspan class="faint" dx="4">of {}</tspan></text>"#,
+            tip.max(place(1.0)) + 7.0,
+            self.shown,
+            self.asked
         )
     }
 }
@@ -184,32 +242,44 @@ mod tests {
     const TABLE: &str = "\
 cdbitmap 0.1.0, 2 CPUs
 
-| what                          | ours     | against | ratio | limit |
-| ---                           | ---      | ---     | ---   | --- |
-| core scan, 512 GiB, busy      | 1.0 s    | 0.8 s   | 0.80  | memory |
-| scan of a file, 64 GiB, busy  | 0.1000 s | 1.0 s   | 10.0  | memory |
-|   with two threads, against 1 | 0.0500 s | 0.1 s   | 2.00  | memory |
-| scan of a file, 1024 GiB, busy | -       | -       | -     | left out |
-| dump, a < b                   | 1.0 s    | 0.5 s   | 0.50  | codec |
+| what                          | ours     | against | ratio | asked  | limit |
+| ---                           | ---      | ---     | ---   | ---    | --- |
+| core scan, a < b (4 ns a page) | 1.0 s    | 0.8 s   | 0.80  | >= 0.9 | memory |
+| scan of a file, 64 GiB, busy  | 0.1000 s | 4.0 s   | 40.0  | >= 10  | memory |
+|   with two threads, against 1 | 0.0500 s | 0.1 s   | 2.00  | >= 1.8 | memory |
+|   for each GiB                | 0.0500 s | 0.1 s   | 0.90  | <= 1   | memory |
+| scan of a file, 1024 GiB, busy | -       | -       | -     | >= 10  | left out |
+| dump, zlib, one thread        | 1.0 s    | 2.0 s   | 2.00  | >= 2   | codec |
+| dump, bytes                   | 1.0 s    | 0.5 s   | 0.50  | -      | codec |
 ";
 
-    #[test]
-    fn takes_the_rows_of_its_groups() {
-        let bar = |label: &str, ratio| Bar { label: label.into(), ratio };
-        assert_eq!(Group::of("scan of a file", TABLE).bars, [bar("64 GiB, busy", 10.0)]);
-        assert_eq!(Group::of("dump", TABLE).bars, [bar("a < b", 0.5)]);
-        assert_eq!(Group::of("what", TABLE).bars, []);
+    fn bars<'t>(group: usize, rows: &[Row<'t>]) -> Vec<(&'t str, f64, f64)> {
+        let kind: &'static Kind = &GROUPS[group];
+        Group::of(kind, rows).bars.iter().map(|row| (row.label, row.ratio, row.asked)).collect()
     }
 
     #[test]
-    fn bars_start_at_the_other_side() {
-        let groups = [Group::of("scan of a file", TABLE), Group::of("dump", TABLE)];
-        assert_eq!(axis_end(&groups), 16.0);
-        assert_eq!((place(0.5, 16.0), place(16.0, 16.0)), BARS);
+    fn takes_the_rows_of_which_something_was_asked() {
+        let rows = Row::all(TABLE);
+        assert_eq!(bars(0, &rows), [("64 GiB, busy", 40.0, 10.0)]);
+        assert_eq!(bars(1, &rows), [("64 GiB, busy", 2.0, 1.8)]);
+        assert_eq!(bars(2, &rows), [("zlib", 2.0, 2.0)]);
+        assert_eq!(bars(3, &rows), []);
+        assert_eq!(bars(4, &rows), [("a < b", 0.8, 0.9)]);
+    }
+
+    #[test]
+    fn bars_end_where_their_share_is() {
+        let rows = Row::all(TABLE);
+        let groups = [Group::of(&GROUPS[0], &rows), Group::of(&GROUPS[4], &rows)];
+        assert_eq!((place(0.0), place(AXIS_END), place(9.0)), (BARS.0, BARS.1, BARS.1));
         let mut svg = String::new();
         draw(&groups, &mut svg).unwrap();
-        let one = format!(r#"<rect class="bar" x="{:.1}""#, place(1.0, 16.0));
-        assert!(svg.contains(&one) && svg.contains(r#"<rect class="short" x="230.0""#), "{svg}");
-        assert!(svg.contains("a &lt; b"));
+        let width = |share: f64| format!(r#"width="{:.1}""#, place(share) - BARS.0);
+        let has = |class: &str, width: &str| {
+            svg.lines().any(|line| line.contains(&format!(r#"class="{class}""#)) && line.contains(width))
+        };
+        assert!(has("bar", &width(2.0)) && has("short", &width(0.8 / 0.9)), "{svg}");
+        assert!(svg.contains("… 40") && svg.contains("a &lt; b"));
     }
 }

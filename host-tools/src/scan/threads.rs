@@ -28,7 +28,7 @@ pub(super) enum Before {
     Unset,
 }
 
-/// Cuts a window into pieces, which have words of their own.
+/// Cuts a window, or a part of it, into pieces, which have words of their own.
 struct Cutter<'m, 'k> {
     machine: &'m Machine<'m>,
     /// What is not cut yet, and its bits.
@@ -36,6 +36,8 @@ struct Cutter<'m, 'k> {
     words: &'k mut [u64],
     /// How long a piece is to be, about.
     frames: u64,
+    /// Where the window ends.
+    end: Pfn,
     /// The scan as it stands at the window's start.
     scan: Option<Box<Scan<'m>>>,
     /// What of the window before reaches into this one.
@@ -74,7 +76,7 @@ impl<'m, 'k> Iterator for Cutter<'m, 'k> {
         Some(Piece {
             frames,
             words,
-            is_last: self.rest.is_empty(),
+            is_last: self.rest.start == self.end,
             before: None,
             scan: self.scan.take(),
             carried: self.carried.take(),
@@ -116,32 +118,41 @@ impl<'m> WindowScan<'m> {
         pace: &mut dyn Pace,
     ) -> bool {
         let (machine, rules) = (self.machine, self.rules);
-        let queue = Mutex::new(Cutter {
+        let frames = (window.len() / (self.threads as u64 * PIECES_PER_THREAD)).clamp(1, PIECE_FRAMES);
+        let parts = Cutter {
             machine,
             rest: window,
             words: keep,
-            frames: (window.len() / (self.threads as u64 * PIECES_PER_THREAD)).clamp(1, PIECE_FRAMES),
+            frames: (window.len() / self.threads as u64).max(1),
+            end: window.end,
             scan: Some(Box::new(first)),
             carried: self.carried.take(),
-        });
+        };
+        // Each thread has a part of its own, so that no two touch the same page first, and then helps the others.
+        let queues: Vec<_> =
+            parts.map(|part| Mutex::new(part.cut_into(frames, machine, window.end))).collect();
         let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let work = |asked: Option<&mut dyn Pace>| {
+        let work = |thread: usize, asked: Option<&mut dyn Pace>| {
             let mut pace =
                 SharedPace { done: &done, stop: &stop, start: window.start, at: window.start, own: 0, asked };
             let mut scratch = vec![0; SCRATCH_BYTES];
             let mut pieces = Vec::new();
-            while let Some(mut piece) = queue.lock().ok().and_then(|mut queue| queue.next()) {
-                pace.at = piece.frames.start;
-                piece.start(before);
-                piece.run(machine, rules, &mut scratch, &mut pace);
-                pace.own += piece.frames.end.frames_since(pace.at);
-                pieces.push(piece);
+            for queue in queues.iter().cycle().skip(thread).take(queues.len()) {
+                while let Some(mut piece) = queue.lock().ok().and_then(|mut queue| queue.next()) {
+                    pace.at = piece.frames.start;
+                    piece.start(before);
+                    piece.run(machine, rules, &mut scratch, &mut pace);
+                    pace.own += piece.frames.end.frames_since(pace.at);
+                    pieces.push(piece);
+                }
             }
             pieces
         };
         let mut pieces = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..self.threads).map(|_| scope.spawn(|| work(None))).collect();
-            let mut pieces = work(Some(pace));
+            let work = &work;
+            let others: Vec<_> =
+                (1..self.threads).map(|thread| scope.spawn(move || work(thread, None))).collect();
+            let mut pieces = work(0, Some(pace));
             for other in others {
                 pieces.append(&mut other.join().unwrap_or_else(|panic| resume_unwind(panic)));
             }
@@ -184,7 +195,13 @@ impl<'m> WindowScan<'m> {
     }
 }
 
-impl<'m> Piece<'m, '_> {
+impl<'m, 'k> Piece<'m, 'k> {
+    /// Cuts a piece that nobody has scanned into smaller ones.
+    fn cut_into(self, frames: u64, machine: &'m Machine<'m>, end: Pfn) -> Cutter<'m, 'k> {
+        let (scan, carried) = (self.scan, self.carried);
+        Cutter { machine, rest: self.frames, words: self.words, frames, end, scan, carried }
+    }
+
     /// Makes its bits what a scan starts with.
     fn start(&mut self, before: Before) {
         match before {

@@ -238,3 +238,34 @@ fn settings_of_kdump_utils_come_and_go() {
     assert_eq!(fs::read_to_string(&settings).unwrap(), before);
     assert_eq!(fs::read_to_string(&system).unwrap(), system_before);
 }
+
+#[test]
+fn kexec_in_place_of_kexec_loads_the_stage_if_cdbitmap_can_be_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let kexec = directory.path().join("kexec");
+    let script = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../linker/kdump/kdump-tools/kexec");
+    script("kexec", &fs::read_to_string(here).unwrap());
+    script("kexec.distrib", "#!/bin/sh\necho \"kexec $*\"; exit 3\n");
+    let works = script("cdbitmap", "#!/bin/sh\necho \"cdbitmap $*\"\n");
+    let broken = script("broken", "#!/bin/sh\nexit 127\n");
+    let run = |cdbitmap: &Path| {
+        let mut command = Command::new(&kexec);
+        command.args(["-p", "--append=a b", "vmlinuz"]).env("CDBITMAP", cdbitmap);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr.len())
+    };
+    let loaded = format!("stage exec -d 31 -- {}.distrib -p --append=a b vmlinuz\n", kexec.display());
+    let (_, said, _) = run(&works);
+    assert_eq!(said.trim_start_matches("cdbitmap --version\n"), format!("cdbitmap {loaded}"));
+    for missing in [broken, directory.path().join("none")] {
+        let (code, said, warned) = run(&missing);
+        assert_eq!((code, &said[..]), (Some(3), "kexec -p --append=a b vmlinuz\n"));
+        assert!(warned > 0);
+    }
+}

@@ -2,6 +2,7 @@
 
 use memmap2::{Advice, MmapMut};
 use std::ops::{Deref, DerefMut};
+use zerocopy::FromBytes;
 
 /// Bytes of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
@@ -39,9 +40,9 @@ impl Deref for Words {
     fn deref(&self) -> &[u64] {
         match self {
             Self::Few(words) => words,
-            // SAFETY: Any 8 bytes are a `u64`. The mapping is ours alone, of memory that no file stands behind, and is
-            // borrowed as long as the words are.
-            Self::Many(map, count) => unsafe { &map.align_to::<u64>().1[..*count] },
+            Self::Many(map, count) => {
+                <[u64]>::ref_from_prefix_with_elems(map, *count).map_or(&[], |(words, _)| words)
+            }
         }
     }
 }
@@ -50,8 +51,9 @@ impl DerefMut for Words {
     fn deref_mut(&mut self) -> &mut [u64] {
         match self {
             Self::Few(words) => words,
-            // SAFETY: As above; any `u64` is 8 bytes, and the mapping is borrowed for this alone.
-            Self::Many(map, count) => unsafe { &mut map.align_to_mut::<u64>().1[..*count] },
+            Self::Many(map, count) => {
+                <[u64]>::mut_from_prefix_with_elems(map, *count).map_or(&mut [], |(words, _)| words)
+            }
         }
     }
 }

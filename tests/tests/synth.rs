@@ -54,7 +54,7 @@ fn every_memory_model_leads_to_the_struct_pages() {
 #[test]
 fn every_profile_on_machines_with_nodes_and_five_levels() {
     for name in ["4.18", "6.1", "6.6", "7.2"] {
-        for profile in [Profile::Idle, Profile::Busy, Profile::Crowded, Profile::Mixed] {
+        for profile in [Profile::Idle, Profile::Booted, Profile::Busy, Profile::Crowded, Profile::Mixed] {
             let spec =
                 Spec { profile, five_level: true, nodes: 2, ..small(Generation::named(name).unwrap()) };
             check(&spec);

@@ -95,7 +95,7 @@ fn every_memory_model_with_and_without_values_given_by_hand() {
 fn profiles_nodes_and_five_levels() {
     let Some(makedumpfile) = makedumpfile() else { return };
     for name in ["4.18", "6.1", "7.2"] {
-        for profile in [Profile::Idle, Profile::Busy, Profile::Crowded] {
+        for profile in [Profile::Idle, Profile::Booted, Profile::Busy, Profile::Crowded] {
             let spec = Spec {
                 profile,
                 memory: 5 << 30,

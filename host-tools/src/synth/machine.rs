@@ -35,8 +35,10 @@ const LOWEST: (u64, u64) = (0x1000, 0x9_fc00);
 /// What the machine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// Nearly all memory free, in the largest blocks.
+    /// Nearly all memory free, in the largest blocks; the larger the machine, the more is in use.
     Idle,
+    /// A server just after boot: 2 GiB in use besides its array of struct page, all else free in the largest blocks.
+    Booted,
     /// Every page in use: anonymous, cache, slab, page tables, kernel, huge pages.
     Busy,
     /// Every page in use by itself: no huge page that a scan could jump over, and neighbours of different kinds.

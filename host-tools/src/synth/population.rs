@@ -5,7 +5,7 @@ use super::edge::{self, Edge};
 use super::generation::{Generation, Keys};
 use super::machine::{Machine, Profile, REGION_FRAMES};
 use super::rng::Rng;
-use scanner_core::{Pfn, PfnRange};
+use scanner_core::{PAGE_SHIFT, Pfn, PfnRange};
 
 /// Frames of a 2 MiB and of a 1 GiB page, as orders.
 const ORDER_2M: u8 = 9;
@@ -138,10 +138,16 @@ const BROKEN: &[Use] = &[
 ];
 const UNACCEPTED: &[Use] = &[(1, State::Unaccepted, 10, 10)];
 
+/// Frames of the regions that are not free just after boot, besides the kernel's own data: kernel, slab, page cache, the
+/// first processes. They don't grow with the machine, but a small one has no more than a sixteenth of its memory in use so.
+const FRAMES_AFTER_BOOT: u64 = 2 << (30 - PAGE_SHIFT);
+
 /// How a profile divides its regions.
 fn regions_of(profile: Profile) -> &'static [(u64, &'static [Use])] {
     match profile {
         Profile::Idle => &[(252, FREE), (2, KERNEL), (1, CACHE), (1, FREE_PIECES)],
+        // What is not free of a machine just after boot; see `FRAMES_AFTER_BOOT`.
+        Profile::Booted => &[(6, KERNEL), (6, CACHE), (3, ANON), (1, FREE_PIECES)],
         Profile::Busy => {
             &[(35, ANON), (15, HUGE_ANON), (25, CACHE), (5, CACHE_PRIVATE), (12, KERNEL), (8, HUGETLB)]
         }
@@ -184,8 +190,18 @@ pub(super) fn region(machine: &Machine, region: u64, sink: &mut impl FnMut(Exten
         return;
     }
     let mut rng = Rng::new(machine.spec.seed, 1, region);
-    let uses = pick(&mut rng, regions_of(machine.spec.profile).iter().map(|&(weight, uses)| (weight, uses)));
+    let uses = if is_free_after_boot(machine, &mut rng) {
+        FREE
+    } else {
+        pick(&mut rng, regions_of(machine.spec.profile).iter().map(|&(weight, uses)| (weight, uses)))
+    };
     fill(machine.generation, start, REGION_FRAMES, uses, &mut rng, sink);
+}
+
+/// Whether a region is one that nobody has used since boot, if that is what the machine is like.
+fn is_free_after_boot(machine: &Machine, rng: &mut Rng) -> bool {
+    let frames = machine.spec.memory >> PAGE_SHIFT;
+    machine.spec.profile == Profile::Booted && rng.below(frames) >= FRAMES_AFTER_BOOT.min(frames / 16)
 }
 
 /// Fills `count` frames from `start` on.
@@ -240,7 +256,7 @@ fn exists(state: State, generation: &Generation) -> bool {
 fn is_gigantic(machine: &Machine, gigabyte: u64) -> bool {
     let frames = PfnRange::from_start(Pfn::new(gigabyte << ORDER_1G), 1 << ORDER_1G);
     let wanted = match machine.spec.profile {
-        Profile::Idle | Profile::Crowded => false,
+        Profile::Idle | Profile::Booted | Profile::Crowded => false,
         Profile::Busy | Profile::Mixed => Rng::new(machine.spec.seed, 2, gigabyte).below(6) == 0,
     };
     wanted

@@ -105,7 +105,8 @@ struct crash_scan_setup {
 	const void *(*view)(void *context, uint64_t addr, size_t len);
 	/*
 	 * Called every 4096 frames with the next one: the place to look at a
-	 * deadline and to touch watchdogs. 0 ends the scan. Then it is called
+	 * deadline and to touch watchdogs. Free blocks side by side count once
+	 * for each memory section. 0 ends the scan. Then it is called
 	 * with the frame behind the last one before each 64 KiB of the bitmap
 	 * are sealed; 0 leaves the rest without checksums. May be null.
 	 */

@@ -1,8 +1,9 @@
 //! The scan: walks every `struct page` once, and tells a sink what can be left out.
 //!
 //! A scan is resumable and bounded. It holds its place between calls of [`Scan::run`], asks its caller every
-//! [`PACE_FRAMES`] frames whether to go on, and only ever reports pages that it has finished deciding about: the
-//! sink's bitmap, filled with ones at the start, is a valid superset at every instant.
+//! [`PACE_FRAMES`] frames whether to go on (free blocks side by side, which take no time, it goes over at once, up to the
+//! end of their memory section), and only ever reports pages that it has finished deciding about: the sink's bitmap, filled
+//! with ones at the start, is a valid superset at every instant.
 
 use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::bitmap::Bitmap;
@@ -13,7 +14,7 @@ use crate::level::{Counters, PageClass};
 use crate::memory::PhysicalMemory;
 use crate::sections::{Lookup, MemorySections, Section, SectionError};
 
-/// Frames between two questions to the caller whether to go on.
+/// Frames between two questions to the caller whether to go on: more only if they went in blocks that are alike.
 pub const PACE_FRAMES: u64 = 4096;
 
 /// Bytes of scratch memory that a scan needs for struct pages that can't be viewed in place: one block of frames.
@@ -207,10 +208,10 @@ impl<'a> Scan<'a> {
                     if self.is_stopped(pfn, pace) {
                         return Outcome::Interrupted;
                     }
-                    let end = seen.end.min(block_end_or_self(pfn.saturating_add(self.frames_to_pace)));
+                    let pause = block_end_or_self(pfn.saturating_add(self.frames_to_pace));
                     let rest = (pfn.frames_since(seen.start) as usize).saturating_mul(size);
-                    let reached =
-                        self.decide_run(PfnRange::new(pfn, end), pages.get(rest..).unwrap_or(&[]), sink);
+                    let pages = pages.get(rest..).unwrap_or(&[]);
+                    let reached = self.decide_run(PfnRange::new(pfn, seen.end), pause, pages, sink);
                     self.went_to(pfn, reached);
                     pfn = reached;
                 }
@@ -296,14 +297,15 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Decides about `frames`, whose struct pages `pages` starts with, and returns the frame to go on with. Not inlined:
+    /// Decides about `frames`, whose struct pages `pages` starts with, up to `pause` at least, and returns the frame to
+    /// go on with. What is behind `pause` is decided about only if it went at once with what is before. Not inlined:
     /// what it remembers would stand on the stack while page tables are walked.
     #[inline(never)]
-    fn decide_run<S: Sink + ?Sized>(&self, frames: PfnRange, pages: &[u8], sink: &mut S) -> Pfn {
+    fn decide_run<S: Sink + ?Sized>(&self, frames: PfnRange, pause: Pfn, pages: &[u8], sink: &mut S) -> Pfn {
         let size = self.rules.page_size();
         let (mut run, mut batch) = (ExcludedRun::default(), Batch::default());
         let mut pfn = frames.start;
-        while pfn < frames.end {
+        while pfn < frames.end.min(pause) {
             // Behind the last one there are none.
             let at = (pfn.frames_since(frames.start) as usize).wrapping_mul(size);
             let rest = pages.get(at..).unwrap_or(&[]);

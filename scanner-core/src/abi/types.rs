@@ -9,8 +9,9 @@ pub type ReadFn =
     unsafe extern "C" fn(context: *mut c_void, addr: u64, buf: *mut c_void, len: usize) -> c_int;
 /// Where the `len` bytes of physical memory from `addr` on can be read in place; null if they can't.
 pub type ViewFn = unsafe extern "C" fn(context: *mut c_void, addr: u64, len: usize) -> *const c_void;
-/// Called every 4096 frames with the next one, and with the frame behind the last one before each 64 KiB of the bitmap
-/// are sealed: the place to look at a deadline and to touch watchdogs. 0 ends the scan, or the sealing.
+/// Called every 4096 frames with the next one (free blocks side by side count once for each memory section), and with the
+/// frame behind the last one before each 64 KiB of the bitmap are sealed: the place to look at a deadline and to touch
+/// watchdogs. 0 ends the scan, or the sealing.
 pub type PaceFn = unsafe extern "C" fn(context: *mut c_void, next_frame: u64) -> c_int;
 /// Nanoseconds since any instant.
 pub type NowFn = unsafe extern "C" fn(context: *mut c_void) -> u64;

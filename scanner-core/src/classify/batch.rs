@@ -26,10 +26,6 @@ const MAPCOUNT: usize = 48;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batchable {
     flags: FlagTable,
-    /// The smallest value that marks a type of page.
-    first_type: u32,
-    /// The largest is so much more.
-    types: u32,
 }
 
 impl Batchable {
@@ -45,16 +41,13 @@ impl Batchable {
         if !usual || rules.buddy_flag != 0 {
             return None;
         }
-        // By default one that can't be: of an address space that is full of pages.
-        let (mut first, mut last) = (u32::MAX, 0);
-        for test in [rules.slab, rules.buddy, rules.unaccepted, rules.offline, rules.hugetlb] {
-            if test != Test::NEVER {
-                first = first.min(test.value as u32);
-                last = last.max((test.value | !test.mask) as u32);
-            }
-        }
-        if first > last {
-            (first, last) = (1 << 31, 1 << 31);
+        let types = [rules.slab, rules.buddy, rules.unaccepted, rules.offline, rules.hugetlb];
+        let told = |test: Test| {
+            let (first, last) = (test.value as u32, (test.value | !test.mask) as u32);
+            test == Test::NEVER || may_be_type(first) && may_be_type(last)
+        };
+        if !types.into_iter().all(told) {
+            return None;
         }
         let used = &rules.used;
         let rare = rules.hwpoison | rules.slab_flag;
@@ -65,14 +58,20 @@ impl Batchable {
             head: flags & rules.head != 0,
             rare: flags & rare != 0,
         })?;
-        Some(Self { flags, first_type: first, types: last.wrapping_sub(first) })
+        Some(Self { flags })
     }
+}
 
-    /// Whether the page may have a type that a rule asks for.
-    #[inline(always)]
-    fn is_typed(&self, page: &[u8; SIZE]) -> bool {
-        (word::<MAPCOUNT>(page) as u32).wrapping_sub(self.first_type) <= self.types
-    }
+/// Whether a number in place of the count of mappings may mark a type of page. The count is never below -1.
+const fn may_be_type(mapcount: u32) -> bool {
+    mapcount.wrapping_add(1) >> 31 != 0
+}
+
+/// [`may_be_type`] of a page, at the lowest bit. It is found in the upper half of a word, so that it takes no more than
+/// an addition and a shift.
+#[inline(always)]
+fn type_sign(page: &[u8; SIZE]) -> u64 {
+    word::<{ MAPCOUNT - 4 }>(page).wrapping_add(1 << 32) >> 63
 }
 
 /// What the flags of a page say.
@@ -225,7 +224,7 @@ impl Rules {
         };
         let (pages, _) = pages.as_chunks::<SIZE>();
         // What follows a large block most often is another one, of whose struct pages only the first is to be touched.
-        if (batchable.is_typed(first) || batchable.flags.signs(first) >> 16 != 0)
+        if (type_sign(first) != 0 || batchable.flags.signs(first) >> 16 != 0)
             && let Verdict::Exclude { class, frames } = self.decide_other(pfn, pages, 0)
             && frames >= room
         {
@@ -255,12 +254,17 @@ impl Rules {
         let ahead = (frames as usize).wrapping_mul(SIZE * PREFETCH_BLOCKS);
         let mut alike = 0;
         while let Some([page, behind @ ..]) = pages.get(alike as usize..).filter(|_| alike < count) {
-            prefetch::far(page.as_ptr().wrapping_add(ahead));
+            prefetch::far::<0>(page.as_ptr().wrapping_add(ahead));
             let next = behind.first().map(|page| &page[..]);
             if alike > 0 && self.decide(pfn.saturating_add(alike), page, next) != first {
                 break;
             }
             alike = alike.saturating_add(frames);
+        }
+        // Of pages that are in use every line is needed, and nobody has asked for the first ones behind a block.
+        let behind = pages.get(alike as usize..).unwrap_or(&[]);
+        if behind.first().is_some_and(|page| type_sign(page) == 0) {
+            behind.iter().take(PREFETCH_FAR / SIZE).for_each(|page| prefetch::far::<0>(page.as_ptr()));
         }
         alike.max(frames)
     }
@@ -320,13 +324,13 @@ impl Batchable {
         for eight in pages {
             let mut flags = 0_u32;
             for page in eight {
-                prefetch::far(page.as_ptr().wrapping_add(PREFETCH_FAR));
-                prefetch::near(page.as_ptr().wrapping_add(PREFETCH_NEAR));
+                prefetch::far::<PREFETCH_FAR>(page.as_ptr());
+                prefetch::near::<PREFETCH_NEAR>(page.as_ptr());
                 // What comes later stands higher.
                 flags = flags >> 1 | self.flags.signs(page);
                 signs.anon = signs.anon >> 1 | word::<MAPPING>(page) << 63;
                 signs.tail = signs.tail >> 1 | word::<COMPOUND_HEAD>(page) << 63;
-                typed = typed >> 1 | u64::from(self.is_typed(page)) << 63;
+                typed = typed << 1 | type_sign(page);
             }
             let [cache, private, head, rare] = flags.to_le_bytes().map(u64::from);
             let all = [&mut signs.cache, &mut signs.private, &mut signs.head, &mut signs.special];
@@ -335,7 +339,8 @@ impl Batchable {
                 *sign = (*sign | bits).rotate_right(8);
             }
         }
-        signs.special |= typed;
+        // Of these the last page stands at the lowest bit.
+        signs.special |= typed.reverse_bits();
         // The last page stands at the highest bit: from there to its place.
         let last = first_bit.wrapping_add(pages.as_flattened().len() as u32);
         let place = |bits: u64| bits >> (64_u32.wrapping_sub(last) & 63);
@@ -389,8 +394,8 @@ fn word<const AT: usize>(page: &[u8; SIZE]) -> u64 {
 }
 
 /// How far ahead of the page that is looked at, in bytes: into the second cache, which takes as long as memory does.
-const PREFETCH_FAR: usize = 16 << 10;
+const PREFETCH_FAR: usize = 8 << 10;
 /// From there into the first cache, so that nothing has to wait for it.
 const PREFETCH_NEAR: usize = 2 << 10;
 /// How many blocks ahead, if they are all as large as the one that was just found.
-const PREFETCH_BLOCKS: usize = 8;
+const PREFETCH_BLOCKS: usize = 12;

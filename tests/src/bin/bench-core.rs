@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(long, default_value_t = 64)]
     memory: u64,
     /// What the machines do
-    #[arg(long, value_enum, default_values = ["crowded", "busy", "mixed", "idle"])]
+    #[arg(long, value_enum, default_values = ["crowded", "busy", "mixed", "idle", "booted"])]
     profile: Vec<Profile>,
     /// The kernel's generation
     #[arg(long, default_value = "6.12")]
@@ -125,15 +125,27 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
     Scan::new(rules, &machine.sections, ranges).run(memory, all.end, &mut scratch, &mut sink, &mut Unhurried);
     let frames = blocks.iter().map(|r| r.len()).sum::<u64>();
     if frames > machine.frames / 2 {
-        let alone = (0..rounds)
-            .map(|_| {
-                // So that what was just read is not in the caches.
-                black_box(read_lines(memory.array()));
-                scan(&blocks).0
-            })
-            .collect();
+        let (mut alone, mut strides) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            // So that what was just read is not in the caches.
+            black_box(read_lines(memory.array()));
+            alone.push(scan(&blocks).0);
+            black_box(read_lines(memory.array()));
+            strides.push(read_first_lines(memory.array()));
+        }
         line("  free", frames, median(alone), 0.0);
+        // Per page of all memory, since all of it is read: one word of each line that a scan of free memory needs.
+        line("  stride", memory.array().len() as u64 / 64, median(strides), 0.0);
     }
+}
+
+/// Seconds that one core takes to touch one word for each block of the largest order, and nothing else.
+fn read_first_lines(array: &[u8]) -> f64 {
+    seconds(|| {
+        let blocks = array.chunks_exact(1024 * 64);
+        let word = |block: &[u8]| block.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        black_box(blocks.fold(0_u64, |sum, block| sum.wrapping_add(word(block))));
+    })
 }
 
 /// Takes note of free memory, as far as it comes in blocks of the largest order.
@@ -177,20 +189,33 @@ fn loops(rounds: usize) {
     bytes.iter_mut().step_by(64).for_each(|byte| *black_box(byte) = 0);
     let mut one = FrameBitmap::ones(LOOP_BYTES as u64 * 4);
     let other = FrameBitmap::ones(LOOP_BYTES as u64 * 4);
-    let mut times: [Vec<f64>; 4] = Default::default();
+    let mut times: [Vec<f64>; 5] = Default::default();
     for _ in 0..rounds {
         times[0].push(read_lines(&bytes));
         times[1].push(seconds(|| assert!(bytes.as_chunks::<PAGE_SIZE>().0.iter().all(is_zero))));
         times[2].push(seconds(|| {
             black_box(crc32c(black_box(&bytes)));
         }));
-        times[3].push(seconds(|| one.intersect(black_box(&other))));
+        times[3].push(seconds(|| read_two_write_one(black_box(one.words_mut()), black_box(other.words()))));
+        times[4].push(seconds(|| one.intersect(black_box(&other))));
     }
     let times = times.map(median);
     println!("{LOOP_BYTES} bytes, one core, medians of {rounds}");
-    println!("{:<28} {:>9} {:>9} {:>9}", "loop", "s", "GB/s", "of read");
-    for (name, time) in ["read", "zero-page-test", "checksum", "AND-of-two-bitmaps"].iter().zip(times) {
-        println!("{name:<28} {time:>9.4} {:>9.1} {:>9.2}", LOOP_BYTES as f64 / time / 1e9, times[0] / time);
+    println!("{:<28} {:>9} {:>9} {:>9}", "loop", "s", "GB/s", "of limit");
+    let names = ["read", "zero-page-test", "checksum", "read-two-write-one", "AND-of-two-bitmaps"];
+    for ((name, time), limit) in names.iter().zip(times).zip([0, 0, 0, 3, 3]) {
+        println!(
+            "{name:<28} {time:>9.4} {:>9.1} {:>9.2}",
+            LOOP_BYTES as f64 / time / 1e9,
+            times[limit] / time
+        );
+    }
+}
+
+/// Reads one word of each line of both, and writes one: what memory allows a loop that puts one into the other.
+fn read_two_write_one(one: &mut [u64], other: &[u64]) {
+    for (one, other) in one.as_chunks_mut::<8>().0.iter_mut().zip(other.as_chunks::<8>().0) {
+        one[0] &= other[0];
     }
 }
 

@@ -21,13 +21,17 @@ const LONG_MATCH: usize = 0x20;
 const LONG_LENGTH: usize = 33;
 /// Most literals that fit one instruction.
 const FEW_LITERALS: usize = 18;
+/// The last bytes of a page are not looked at.
+const END_OF_SEARCH: usize = PAGE_SIZE - 10;
 /// Ends a stream: a match of the longest kind at no distance.
 const END: [u8; 3] = [0x11, 0, 0];
+
+type Seen = LastSeen<MIN_MATCH, 0x1000, 1>;
 
 /// Compresses pages.
 pub struct Encoder {
     page: PaddedPage,
-    seen: LastSeen<MIN_MATCH, 0x1000, 1>,
+    seen: Seen,
 }
 
 impl Encoder {
@@ -45,32 +49,44 @@ impl Encoder {
         let mut out = Stream { out: ByteWriter::new(out), last_match: 0 };
         // Literals are pending from `start` on. The page's first bytes count as seen.
         let (mut start, mut at) = (0, 1);
-        while at < PAGE_SIZE - 9 {
+        'page: while at < END_OF_SEARCH {
             // Two places in one go: whether there is a match can't be foretold, and so costs less often.
-            let (here, next) = (page.eight(at), page.eight(at + 1));
-            let before = usize::from(self.seen.push(here, at)[0]);
-            let (found, before, length) = if self.seen.is_match(page.eight(before) ^ here) {
-                (at, before, page.common(before, at, here))
-            } else {
-                let before = usize::from(self.seen.push(next, at + 1)[0]);
-                if !self.seen.is_match(page.eight(before) ^ next) {
+            let mut look = Look::at(page, &mut self.seen, at);
+            if !look.is_match() {
+                at += 1;
+                look = Look::at(page, &mut self.seen, at);
+                if !look.is_match() {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
-                    at += 2 + ((at - start) >> 4);
+                    at += 1 + ((at - start) >> 4);
                     continue;
                 }
-                (at + 1, before, page.common(before, at + 1, next))
-            };
-            if start == 0 {
-                out.first_literals(page, found);
-            } else {
-                out.literals(page, start, found - start);
             }
-            out.copy(found - before, length);
-            at = found + length;
-            start = at;
-            self.seen.push(page.eight(at - 1), at - 1);
-            if out.out.len() >= PAGE_SIZE {
-                return None;
+            // What was passed over may belong to the match.
+            let mut passed = page.common_in_front(look.before, at).min(at - start);
+            if start == 0 {
+                out.first_literals(page, at - passed);
+            } else {
+                out.literals(page, start, at - start - passed);
+            }
+            // One match after the other, as long as there are no literals between them.
+            loop {
+                let length = page.common_behind(look.before, at, look.difference);
+                out.copy(at - look.before, length + passed);
+                passed = 0;
+                at += length;
+                start = at;
+                if out.out.len() >= PAGE_SIZE {
+                    return None;
+                }
+                if at >= END_OF_SEARCH {
+                    break 'page;
+                }
+                self.seen.push(page.eight(at - 1), at - 1);
+                look = Look::at(page, &mut self.seen, at);
+                if !look.is_match() {
+                    at += 1;
+                    continue 'page;
+                }
             }
         }
         if start == 0 {
@@ -80,6 +96,28 @@ impl Encoder {
         let Stream { mut out, .. } = out;
         out.put_piece(&END, END.len());
         (out.len() < PAGE_SIZE).then_some(out.len())
+    }
+}
+
+/// A look at a place in a page.
+struct Look {
+    /// Where the bytes there may have been before.
+    before: usize,
+    /// By what the eight bytes there differ from those.
+    difference: u64,
+}
+
+impl Look {
+    #[inline(always)]
+    fn at(page: &PaddedPage, seen: &mut Seen, at: usize) -> Self {
+        let here = page.eight(at);
+        let before = usize::from(seen.push(here, at)[0]);
+        Self { before, difference: page.eight(before) ^ here }
+    }
+
+    #[inline(always)]
+    fn is_match(&self) -> bool {
+        Seen::is_match(self.difference)
     }
 }
 

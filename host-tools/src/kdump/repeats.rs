@@ -5,48 +5,54 @@
 
 use scanner_core::PAGE_SIZE;
 
-/// Bytes behind a page, so that a piece can be taken at each of its bytes.
-const PADDING: usize = 32;
+/// Bytes in front of a page and behind it, so that there are eight in front of each of its bytes, and a piece at it.
+const IN_FRONT: usize = 8;
+const BEHIND: usize = 32;
 /// Bytes that are copied in one go where it does no harm to copy too many.
 pub const PIECE: usize = 32;
 
 /// A page with room behind it.
-pub struct PaddedPage(Box<[u8; PAGE_SIZE + PADDING]>);
+pub struct PaddedPage(Box<[u8; IN_FRONT + PAGE_SIZE + BEHIND]>);
 
 impl PaddedPage {
     /// A page of zeros.
     pub fn new() -> Self {
-        Self(Box::new([0; PAGE_SIZE + PADDING]))
+        Self(Box::new([0; IN_FRONT + PAGE_SIZE + BEHIND]))
     }
 
     /// Makes it a copy of `page`.
     pub fn set(&mut self, page: &[u8; PAGE_SIZE]) {
-        self.0[..PAGE_SIZE].copy_from_slice(page);
+        self.0[IN_FRONT..][..PAGE_SIZE].copy_from_slice(page);
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0[..PAGE_SIZE]
+        &self.0[IN_FRONT..][..PAGE_SIZE]
     }
 
     /// The eight bytes at `at`, which lies in the page; the first is the lowest.
     #[inline(always)]
     pub fn eight(&self, at: usize) -> u64 {
         // The remainder costs less than a check.
-        self.0[at % PAGE_SIZE..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        self.0[IN_FRONT + at % PAGE_SIZE..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
     /// The bytes at `at`, which lies in the page.
     #[inline(always)]
     pub fn piece(&self, at: usize) -> &[u8; PIECE] {
-        self.0[at % PAGE_SIZE..].first_chunk().unwrap_or(&[0; PIECE])
+        self.0[IN_FRONT + at % PAGE_SIZE..].first_chunk().unwrap_or(&[0; PIECE])
     }
 
     /// How many bytes from `before` on are the same as those from `at` on, up to the page's end; `here` are the eight
     /// bytes at `at`.
     #[inline(always)]
     pub fn common(&self, before: usize, at: usize, here: u64) -> usize {
-        let difference = self.eight(before) ^ here;
+        self.common_behind(before, at, self.eight(before) ^ here)
+    }
+
+    /// The same, if the first eight bytes differ by `difference`.
+    #[inline(always)]
+    pub fn common_behind(&self, before: usize, at: usize, difference: u64) -> usize {
         if difference != 0 {
             return same_bytes(difference);
         }
@@ -61,6 +67,16 @@ impl PaddedPage {
         }
         // The padding may go on like the page.
         length.min(PAGE_SIZE - at)
+    }
+
+    /// How many bytes in front of `before` are the same as those in front of `at`, up to eight.
+    #[inline(always)]
+    pub fn common_in_front(&self, before: usize, at: usize) -> usize {
+        let in_front = |place: usize| {
+            self.0[place % PAGE_SIZE..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        // What is in front of the page's first byte does not count.
+        ((in_front(before) ^ in_front(at)).leading_zeros() as usize / 8).min(before)
     }
 }
 
@@ -104,7 +120,7 @@ impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, S
 
     /// Whether two places whose words differ by `difference` have the same sequence.
     #[inline(always)]
-    pub fn is_match(&self, difference: u64) -> bool {
+    pub fn is_match(difference: u64) -> bool {
         difference << (64 - 8 * BYTES) == 0
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The library is made for files: of the time that it takes for a page most goes to setting up. This encoder does the
 //! same work, one block with a Huffman code for the literals and tables of its own for the sequences, on tables as
-//! small as a page. It takes matches from four bytes on, where the library's level 1, which makedumpfile uses, takes
-//! five, and so gets a little smaller. The format is that of RFC 8878.
+//! small as a page. It takes matches from four bytes on, and from three on with the last offset, where the library's level
+//! 1, which makedumpfile uses, takes five and four, and so gets a little smaller. The format is that of RFC 8878.
 
 mod literals;
 mod sequences;
@@ -17,16 +17,21 @@ use sequences::Sequences;
 /// Bytes that have to be equal to count as a match.
 const MIN_MATCH: u32 = 4;
 
+/// Bytes that have to be equal at the last offset, which takes next to no bits.
+const MIN_REPEAT: u32 = 3;
+
 /// What a frame of one page begins with: the magic number, and that its size follows, in two bytes that count from 256.
 const FRAME_HEADER: [u8; 7] = [0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f];
 /// Bytes in front of a block: that it is the last one, its kind, its size.
 const BLOCK_HEADER: usize = 3;
 const LAST_COMPRESSED_BLOCK: u32 = 1 | 2 << 1;
 
+type Seen = LastSeen<MIN_MATCH, 0x1000, 1>;
+
 /// Compresses pages.
 pub struct Encoder {
     page: PaddedPage,
-    seen: LastSeen<MIN_MATCH, 0x1000, 1>,
+    seen: Seen,
     literals: Literals,
     sequences: Sequences,
 }
@@ -101,15 +106,15 @@ impl Encoder {
             let (here, next) = (page.eight(at), page.eight(at + 1));
             let before = usize::from(seen.push(here, at)[0]);
             let again = (at + 1).saturating_sub(sequences.last_offset());
-            let (mut here_at, mut before, mut length) = if seen.is_match(page.eight(again) ^ next) {
+            let (mut here_at, mut before, mut length) = if is_repeat(page.eight(again) ^ next) {
                 (at + 1, again, page.common(again, at + 1, next))
-            } else if seen.is_match(page.eight(before) ^ here) {
+            } else if Seen::is_match(page.eight(before) ^ here) {
                 (at, before, page.common(before, at, here))
             } else {
                 let before = usize::from(seen.push(next, at + 1)[0]);
-                if !seen.is_match(page.eight(before) ^ next) {
+                if !Seen::is_match(page.eight(before) ^ next) {
                     // The longer nothing was found, the larger the steps: noise is passed over quickly.
-                    at += 2 + ((at - start) >> 6);
+                    at += 2 + ((at - start) >> 4);
                     continue;
                 }
                 (at + 1, before, page.common(before, at + 1, next))
@@ -125,6 +130,12 @@ impl Encoder {
         }
         literals.add(page, start, PAGE_SIZE);
     }
+}
+
+/// Whether two places whose words differ by `difference` are the same for as long as a match with the last offset needs.
+#[inline(always)]
+fn is_repeat(difference: u64) -> bool {
+    difference << (64 - 8 * MIN_REPEAT) == 0
 }
 
 #[cfg(test)]

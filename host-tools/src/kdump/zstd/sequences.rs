@@ -7,8 +7,8 @@ use scanner_core::PAGE_SIZE;
 
 /// Shortest match of the format, from which lengths count.
 const FIRST_LENGTH: usize = 3;
-/// Most sequences of a page, whose matches have four bytes at least.
-const MOST: usize = PAGE_SIZE / 4;
+/// Most sequences of a page.
+const MOST: usize = PAGE_SIZE / FIRST_LENGTH;
 
 /// Numbers are in classes: a symbol for the class, and some bits for which of it. Small ones are a class each; these are
 /// the classes up to 63 and 127. From there on, each class is a power of two.
@@ -136,7 +136,7 @@ impl Sequences {
         self.recent[0]
     }
 
-    /// Adds so many literals, and behind them a match of `length` bytes, four at least, that were there `distance` bytes
+    /// Adds so many literals, and behind them a match of `length` bytes, three at least, that were there `distance` bytes
     /// before.
     #[inline(always)]
     pub fn add(&mut self, literals: usize, length: usize, distance: usize) {
@@ -246,7 +246,7 @@ enum Kind {
 }
 
 /// So many sequences pay for tables of their own.
-const WORTH_TABLES: usize = 24;
+const WORTH_TABLES: usize = 48;
 
 impl Kind {
     /// The best kind for `count` sequences whose classes occur so often.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Bytes of a window; they start at multiples of it in the file.
 pub const WINDOW_BYTES: u64 = 4 << 20;
 /// How many windows stay mapped.
-pub const WINDOWS: usize = 8;
+pub const WINDOWS: usize = 5;
 /// Reads of at least so many bytes are worth a window at once, smaller ones when the window is asked for again.
 const WORTH_A_WINDOW: usize = 64 << 10;
 /// Windows that were asked for lately, and are not mapped.

@@ -34,7 +34,7 @@ impl PaddedPage {
     #[inline(always)]
     pub fn eight(&self, at: usize) -> u64 {
         // The remainder costs less than a check.
-        self.0[IN_FRONT + at % PAGE_SIZE..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        self.word(IN_FRONT + at % PAGE_SIZE)
     }
 
     /// The bytes at `at`, which lies in the page.
@@ -72,12 +72,22 @@ impl PaddedPage {
     /// How many bytes in front of `before` are the same as those in front of `at`, up to eight.
     #[inline(always)]
     pub fn common_in_front(&self, before: usize, at: usize) -> usize {
-        let in_front = |place: usize| {
-            self.0[place % PAGE_SIZE..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-        };
+        let in_front = |place: usize| self.word(place % PAGE_SIZE);
         // What is in front of the page's first byte does not count.
         ((in_front(before) ^ in_front(at)).leading_zeros() as usize / 8).min(before)
     }
+
+    /// The eight bytes at `index` of the page with what is around it.
+    #[inline(always)]
+    fn word(&self, index: usize) -> u64 {
+        self.0[index..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+/// Whether the first `BYTES` bytes are the same in two words whose bits differ in `difference`.
+#[inline(always)]
+pub fn are_same<const BYTES: u32>(difference: u64) -> bool {
+    difference << (64 - 8 * BYTES) == 0
 }
 
 /// How many of the first bytes are the same in two words whose bits differ in `difference`.
@@ -121,7 +131,7 @@ impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, S
     /// Whether two places whose words differ by `difference` have the same sequence.
     #[inline(always)]
     pub fn is_match(difference: u64) -> bool {
-        difference << (64 - 8 * BYTES) == 0
+        are_same::<BYTES>(difference)
     }
 
     #[inline(always)]

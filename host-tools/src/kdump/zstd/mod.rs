@@ -9,7 +9,7 @@ mod literals;
 mod sequences;
 
 use super::codec::Compressor;
-use super::repeats::{LastSeen, PaddedPage};
+use super::repeats::{LastSeen, PaddedPage, are_same};
 use literals::Literals;
 use scanner_core::PAGE_SIZE;
 use sequences::Sequences;
@@ -106,7 +106,7 @@ impl Encoder {
             let (here, next) = (page.eight(at), page.eight(at + 1));
             let before = usize::from(seen.push(here, at)[0]);
             let again = (at + 1).saturating_sub(sequences.last_offset());
-            let (mut here_at, mut before, mut length) = if is_repeat(page.eight(again) ^ next) {
+            let (mut here_at, mut before, mut length) = if are_same::<MIN_REPEAT>(page.eight(again) ^ next) {
                 (at + 1, again, page.common(again, at + 1, next))
             } else if Seen::is_match(page.eight(before) ^ here) {
                 (at, before, page.common(before, at, here))
@@ -130,12 +130,6 @@ impl Encoder {
         }
         literals.add(page, start, PAGE_SIZE);
     }
-}
-
-/// Whether two places whose words differ by `difference` are the same for as long as a match with the last offset needs.
-#[inline(always)]
-fn is_repeat(difference: u64) -> bool {
-    difference << (64 - 8 * MIN_REPEAT) == 0
 }
 
 #[cfg(test)]

@@ -3,9 +3,13 @@
 /// Touches one word of each cache line, and does nothing else with it: as fast as one core can read memory.
 pub fn touch(bytes: &[u8]) -> u64 {
     let (lines, _) = bytes.as_chunks::<64>();
-    lines.iter().fold(0, |sum, line| {
-        line.first_chunk().map_or(sum, |word| sum.wrapping_add(u64::from_le_bytes(*word)))
-    })
+    lines.iter().fold(0, |sum, line| sum.wrapping_add(first_word(line)))
+}
+
+/// The first word of `bytes`; 0 if they are fewer than it has.
+#[inline(always)]
+pub fn first_word(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The value in the middle; the larger one of two.

@@ -8,7 +8,7 @@ use cdbitmap::image::MemoryImage;
 use cdbitmap::machine::Machine;
 use cdbitmap::synth::{Generation, Profile, Spec};
 use clap::Parser;
-use cross_tests::measure::{median, touch};
+use cross_tests::measure::{first_word, median, touch};
 use cross_tests::memmap::{MachineInMemory, Room};
 use scanner_core::info::crc32c;
 use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Sink, Unhurried};
@@ -143,8 +143,7 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
 fn read_first_lines(array: &[u8]) -> f64 {
     seconds(|| {
         let blocks = array.chunks_exact(1024 * 64);
-        let word = |block: &[u8]| block.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-        black_box(blocks.fold(0_u64, |sum, block| sum.wrapping_add(word(block))));
+        black_box(blocks.fold(0_u64, |sum, block| sum.wrapping_add(first_word(block))));
     })
 }
 
@@ -169,12 +168,11 @@ fn read_lines(bytes: &[u8]) -> f64 {
         black_box(touch(bytes));
     });
     let (lines, _) = bytes.as_chunks::<64>();
-    let word = |line: &[u8; 64]| line.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let eight = seconds(|| {
         let mut sums = [0_u64; 8];
         for lines in lines.as_chunks::<8>().0 {
             for (sum, line) in sums.iter_mut().zip(lines) {
-                *sum = sum.wrapping_add(word(line));
+                *sum = sum.wrapping_add(first_word(line));
             }
         }
         black_box(sums);

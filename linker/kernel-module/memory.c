@@ -164,7 +164,7 @@ void cdb_bitmap_free(struct cdb_bitmap *bitmap)
 
 /*
  * Memory for the info of so many frames, and of twice as many, for memory that is added later. At least 16 KiB, which
- * has room for 650 chunks: in chunks of 4 MiB for 80 TiB.
+ * has room for 661 chunks: in chunks of 4 MiB for 41 TiB, and as many again.
  */
 int cdb_area_alloc(struct cdb_area *area, u64 frames, bool v1)
 {

@@ -1,0 +1,58 @@
+//! What the documentation names is there: what its links lead to, and the files of this project that it speaks of.
+
+use std::path::{Path, PathBuf};
+
+/// The texts that are read by themselves.
+fn texts() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = root.join("Documentation").read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let mut texts: Vec<_> = pages.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
+    texts.extend([root.join("README.md"), root.join("tests/fixtures/README.md")]);
+    texts
+}
+
+/// The anchors that a page's headings have where Markdown is shown as HTML: words joined by hyphens, without punctuation.
+fn anchors(page: &str) -> Vec<String> {
+    let headings =
+        page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: char| c.is_alphanumeric() || "-_ ".contains(c);
+    headings.map(|heading| heading.to_lowercase().replace(|c| !kept(c), "").replace(' ', "-")).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for text in texts() {
+        let page = std::fs::read_to_string(&text).unwrap();
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) =
+                link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { text.clone() } else { text.with_file_name(path) };
+            assert!(target.exists(), "{}: {link}: there is no such file", text.display());
+            if let Some(anchor) = anchor {
+                let there = anchors(&std::fs::read_to_string(target).unwrap());
+                assert!(
+                    there.iter().any(|it| it == anchor),
+                    "{}: {link}: no heading of {there:?}",
+                    text.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    const ROOMS: [&str; 5] = ["scanner-core/", "host-tools/", "linker/", "tests/", "Documentation/"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for text in texts() {
+        let page = std::fs::read_to_string(&text).unwrap();
+        let words = page.split(|c: char| c.is_whitespace() || "`()[],;:'\"#".contains(c));
+        for word in words.map(|word| word.trim_end_matches('.')) {
+            let named = ROOMS.iter().any(|room| word.starts_with(room)) && word != "tests/machines/*";
+            assert!(!named || root.join(word).exists(), "{}: there is no {word}", text.display());
+        }
+    }
+}

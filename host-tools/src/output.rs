@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use rustix::fs::Access;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -40,9 +40,15 @@ impl OutputFile {
     /// Begins to write `target`; `-` is standard output.
     ///
     /// # Errors
-    /// If `target` is a file that exists and `force` is not set, if it is a directory, or if it can't be created.
+    /// If `target` is a file that exists and `force` is not set, if it is a directory or a terminal's standard output, or
+    /// if it can't be created.
     pub fn create(target: &Path, force: bool) -> Result<Self> {
         if target == Path::new("-") {
+            if io::stdout().is_terminal() {
+                return Err(Error::unusable("standard output is a terminal")
+                    .at(target)
+                    .hint("Send it to a file or through a pipe."));
+            }
             let stdout = io::stdout().as_fd().try_clone_to_owned();
             let file = stdout.map_err(|e| Error::io(target, "standard output can't be written", e))?;
             // Even if it is a file, others may write there too: it counts as a pipe.
@@ -60,6 +66,8 @@ impl OutputFile {
                 Ok(Self::new(target, Kind::Direct { file, readable }, seekable))
             }
             Ok(_) if !force => Err(exists(target)),
+            // A link that leads nowhere would otherwise show only when the finished file gets its name.
+            Err(_) if !force && target.is_symlink() => Err(exists(target)),
             _ => {
                 let name = target.file_name().ok_or_else(|| Error::unusable("is no file name").at(target))?;
                 let directory = match target.parent() {

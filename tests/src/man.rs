@@ -181,6 +181,9 @@ fn exit_status(name: &str) -> Roff {
             "status: a crash would run the stage. exec ends with kexec's own exit status.",
             "status: a crash would not run the stage. exec: kexec could not be run.",
         ),
+        "demo" => {
+            ("Done; all bitmaps are makedumpfile's.", "A bit differs, or the job could not be finished.")
+        }
         "diff" => ("There is no difference.", "They differ, or the job could not be finished."),
         "" => (
             "Done; all checks hold; there is no difference.",
@@ -210,7 +213,7 @@ fn files() -> Roff {
         (
             ".NAME.XXXXXX.partial",
             "An output NAME while it is written. It gets its name when it is whole, and is \
-          removed when the job fails; one that is left behind, by a power failure, can be deleted.",
+          removed when the job fails; one that is left behind, by a signal or a power failure, can be deleted.",
         ),
     ] {
         roff.control("TP", []);

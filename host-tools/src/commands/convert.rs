@@ -2,6 +2,7 @@
 
 use super::format::Format;
 use crate::bitmap_file::BitmapFile;
+use crate::output::OutputFile;
 use crate::{Error, Result};
 use clap::Args;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ pub struct Convert {
     #[arg(long)]
     pub format: Format,
     /// Replace OUT if it exists
-    #[arg(long)]
+    #[arg(short, long)]
     pub force: bool,
 }
 
@@ -35,7 +36,7 @@ impl Convert {
         let conversion = BitmapFile::read(&self.input)?
             .convert(self.format.into())
             .map_err(|error| error.at(&self.input))?;
-        conversion.file.write(&self.output, self.force)?;
+        conversion.file.write_to(OutputFile::create_beside(&self.output, self.force, &[&self.input])?)?;
         let mut note = String::new();
         for (what, phrases) in [("lost", &conversion.lost), ("not recorded", &conversion.unknown)] {
             for phrase in phrases {

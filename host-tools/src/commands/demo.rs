@@ -63,6 +63,11 @@ impl Demo {
 
     fn directory(&self) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
         if let Some(keep) = &self.keep {
+            if keep.exists() {
+                return Err(Error::unusable("exists already")
+                    .at(keep)
+                    .hint("Name a directory that does not; it is made."));
+            }
             std::fs::create_dir(keep).map_err(|error| Error::io(keep, "can't be made", error))?;
             return Ok((keep.clone(), None));
         }

@@ -1,6 +1,6 @@
 //! `cdbitmap extract`: the bitmap in a crashed machine's memory, as a file.
 
-use super::{ImageArgs, parse_physical, print, print_json};
+use super::{ImageArgs, json, parse_physical, print_about};
 use crate::Result;
 use crate::found::{Clues, find};
 use crate::machine::Machine;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct Extract {
     #[command(flatten)]
     image: ImageArgs,
-    /// The bitmap file to write
+    /// The bitmap file to write; - is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Where in physical memory the bitmap is, if nothing else says so
@@ -44,6 +44,7 @@ impl Extract {
         let report = found.describe().map_err(|error| error.at(path))?;
         let out = OutputFile::create_beside(&self.output, self.force, &[path])?;
         found.reader.copy_to(out)?;
-        if self.json { print_json(&report) } else { print(format_args!("{report}\n")) }
+        let text = if self.json { json(&report)? } else { format!("{report}\n") };
+        print_about(Some(&self.output), text)
     }
 }

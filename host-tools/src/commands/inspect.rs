@@ -35,8 +35,10 @@ impl Inspect {
         if self.vmcoreinfo_text {
             let text = image.facts().vmcoreinfo.as_deref();
             let text = text.ok_or_else(|| Error::unusable("the image has no VMCOREINFO").at(path))?;
-            return std::io::stdout()
+            let mut out = std::io::stdout().lock();
+            return out
                 .write_all(text)
+                .and_then(|()| out.flush())
                 .map_err(|error| Error::failure("standard output can't be written").because(error));
         }
         let report = ImageReport::new(&*image).map_err(|e| e.at(path))?;

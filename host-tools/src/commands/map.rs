@@ -7,7 +7,6 @@ use crate::picture::{COLUMNS, ClassRuns, Look, MAX_LINES, MemoryMap, RunsReport,
 use crate::{Error, Result, progress};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Draws a machine's memory by class.
@@ -16,7 +15,8 @@ pub struct Map {
     #[command(flatten)]
     image: ImageArgs,
     /// The classes of pages to tell apart: the sum of 2 cache, 4 private cache, 8 user, 16 free; 1 says nothing here
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", allow_hyphen_values = true,
+        value_parser = parse_level)]
     level: DumpLevel,
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
@@ -51,6 +51,12 @@ impl Map {
         };
         let image = self.image.open()?;
         let machine = Machine::new(&*image, self.rules).map_err(|e| e.at(&self.image.image))?;
+        let output = match output {
+            Some((path, kind)) => {
+                Some((OutputFile::create_beside(path, self.force, &[&self.image.image])?, kind))
+            }
+            None => None,
+        };
         let progress = progress::for_stderr();
         let mut pace = ProgressPace::start(&*progress, "Excluding unnecessary pages", machine.frames);
         if self.json {
@@ -63,18 +69,13 @@ impl Map {
         let shape = if output.is_some() { (COLUMNS, MAX_LINES) } else { MemoryMap::terminal_shape() };
         let map = MemoryMap::of(&machine, self.level, shape, &mut pace);
         pace.finish();
-        let Some((path, kind)) = output else {
-            let text = map.to_terminal(Look::for_stdout());
-            return std::io::stdout()
-                .write_all(text.as_bytes())
-                .map_err(|error| Error::failure("standard output can't be written").because(error));
-        };
+        let Some((mut file, kind)) = output else { return print(map.to_terminal(Look::for_stdout())) };
         let drawing = map.draw();
         let bytes = match kind {
             Kind::Png => to_png(&drawing)?,
             Kind::Svg => to_svg(&drawing).into_bytes(),
         };
-        let mut file = OutputFile::create(path, self.force)?;
+        let path = file.path().to_owned();
         file.append(&bytes)?;
         file.finish()?;
         print(format_args!("The picture is in {}.\n", path.display()))

@@ -225,9 +225,29 @@ impl Pace for ProgressPace<'_> {
 /// # Errors
 /// If it can't be written.
 pub fn print_json(report: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(report)
-        .map_err(|error| Error::failure("the report can't be written as JSON").because(error))?;
-    print(format_args!("{text}\n"))
+    print(json(report)?)
+}
+
+/// A report as JSON.
+///
+/// # Errors
+/// If it can't be written so.
+pub fn json(report: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(report)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::failure("the report can't be written as JSON").because(error))
+}
+
+/// Prints a report about `output`: on standard output, or on standard error if the output itself has gone there.
+///
+/// # Errors
+/// If it can't be written.
+pub fn print_about(output: Option<&Path>, report: impl Display) -> Result<()> {
+    if output == Some(Path::new("-")) {
+        return write!(std::io::stderr(), "{report}")
+            .map_err(|error| Error::failure("standard error can't be written").because(error));
+    }
+    print(report)
 }
 
 /// Says `text` on standard error. If that can't be written, the job goes on all the same.

@@ -1,7 +1,7 @@
 //! `cdbitmap scan`: counts per class, times, sizes of dumps; the bitmap.
 
 use super::format::Format;
-use super::{ImageArgs, ProgressPace, parse_level, parse_rules, print, print_json};
+use super::{ImageArgs, ProgressPace, json, parse_level, parse_rules, print, print_about};
 use crate::Result;
 use crate::bitmap_file::BitmapFile;
 use crate::frames::FrameBitmap;
@@ -12,7 +12,7 @@ use crate::scan::scan_in_threads;
 use crate::scan_report::{ScanReport, Step};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Scans an image.
@@ -30,7 +30,7 @@ pub struct Scan {
     /// Scan with this many threads
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     num_threads: u16,
-    /// Write the bitmap to this file
+    /// Write the bitmap to this file; - is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The version of the bitmap file's format
@@ -89,13 +89,16 @@ impl Scan {
             pace.finish();
             report.steps.push(Step::new("Looking for zero pages", start.elapsed()));
         }
+        let output = self.output.as_deref();
         if self.json {
-            return print_json(&report);
+            return print_about(output, json(&report)?);
         }
-        print(&report)?;
-        match &self.output {
-            Some(path) => print(format_args!("\nThe bitmap is in {}.\n", path.display())),
-            None => Ok(()),
+        print_about(output, &report)?;
+        match output {
+            Some(path) if path != Path::new("-") => {
+                print(format_args!("\nThe bitmap is in {}.\n", path.display()))
+            }
+            _ => Ok(()),
         }
     }
 }

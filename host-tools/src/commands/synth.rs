@@ -1,8 +1,8 @@
 //! `cdbitmap synth`: write a simulated machine as an ELF vmcore.
 
-use crate::Result;
 use crate::output::OutputFile;
 use crate::synth::{EDGE_CASES, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec, Summary, write};
+use crate::{Error, Result};
 use clap::Args;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 /// VMCOREINFO of any kernel generation.
 #[derive(Args, Debug)]
 pub struct Synth {
-    /// The file to write; it is replaced if it exists.
+    /// The file to write.
     #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
     pub output: Option<PathBuf>,
+    /// Replace the file if it exists.
+    #[arg(short, long)]
+    pub force: bool,
     /// Memory of the machine, with a suffix: 512M, 64G, 4T.
     #[arg(short, long, value_name = "SIZE", value_parser = size, default_value = "512M")]
     pub memory: u64,
@@ -84,7 +87,12 @@ impl Synth {
             faults: self.fault.clone(),
             seed: self.seed,
         };
-        let out = OutputFile::create(path, true)?;
+        let out = OutputFile::create(path, self.force)?;
+        if !out.can_seek() {
+            return Err(Error::unusable("a machine is written to a file with holes, not to a pipe")
+                .at(path)
+                .hint("Give the name of a file."));
+        }
         let summary = write(&spec, out.file()).map_err(|error| error.at(path))?;
         out.finish()?;
         super::print(Done { path, kernel: self.kernel, summary: &summary })

@@ -70,13 +70,13 @@ fn of_another_machine() {
     bench.put("bitmap_v1", &HEALTHY.bitmap_v1);
     HEALTHY.core.write(&bench.path("core"));
     for other in ["--kernel 6.1", "--five-level", "-m 512M --kernel 5.10"] {
-        bench.done(&format!("synth -o other {other}"));
+        bench.done(&format!("synth -o other --force {other}"));
         bench.done("scan other -o bitmap --force");
         bench.refused("dump core out --bitmap bitmap");
         let verdict = bench.survived("verify bitmap --image core");
         bench.say(&verdict.lines().filter(|line| line.contains("another machine")).collect::<String>());
     }
-    bench.done("synth -o other -m 16G");
+    bench.done("synth -o other -m 16G --force");
     bench.refused("dump other out --bitmap bitmap_v1");
     insta::assert_snapshot!(bench.transcript());
 }

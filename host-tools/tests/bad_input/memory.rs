@@ -18,7 +18,7 @@ fn every_fault_is_survived_or_named() {
         "table-ones",
         "section-root-unmapped",
     ] {
-        bench.done(&format!("synth -o core -m 256M --profile idle --fault {fault}"));
+        bench.done(&format!("synth -o core --force -m 256M --profile idle --fault {fault}"));
         bench.survived("dump core out --force");
     }
     insta::assert_snapshot!(bench.transcript());
@@ -30,7 +30,7 @@ fn free_lists_that_lead_nowhere() {
     let mut bench = Bench::new();
     for fault in ["free-list-loop", "free-list-broken"] {
         bench.done(&format!(
-            "synth -o core -m 256M --profile mixed --kernel 2.6.32 --no-hand-keys --fault {fault}"
+            "synth -o core --force -m 256M --profile mixed --kernel 2.6.32 --no-hand-keys --fault {fault}"
         ));
         let report = bench.done("scan core -d 31");
         bench.say(&report.lines().filter(|line| line.contains("free")).collect::<Vec<_>>().join("\n"));

@@ -253,20 +253,26 @@ impl Dump {
             Error::unusable("the kernel is not known, so that no bitmap can be known to be of it")
         })?;
         let clues = Clues::for_image(&self.image.image, self.bitmap_address);
-        Found::new(machine, &clues, Job { level: self.level, rules: self.rules })
+        Found::new(machine, &clues, self.job())
     }
 
-    /// The bitmap in `path`, if it is whole and of this machine.
+    /// What a bitmap is wanted for.
+    fn job(&self) -> Job {
+        Job { level: self.level, rules: self.rules }
+    }
+
+    /// The bitmap in `path`, if it can be used for this dump.
     fn checked_bitmap(
         &self,
         path: &Path,
         machine: Option<&Machine<'_>>,
     ) -> Result<BitmapReader<FileAsMemory>> {
         let bitmap = BitmapReader::open(path)?;
-        bitmap.survey()?.intact().map_err(|error| error.at(path))?;
-        if let Some(machine) = machine {
-            bitmap.belongs_to(machine).map_err(|error| error.at(path))?;
-        }
+        let checked = match machine {
+            Some(machine) => self.job().check(&bitmap, machine).map(drop),
+            None => self.job().suits(bitmap.info()).and_then(|()| bitmap.survey()?.intact()),
+        };
+        checked.map_err(|error| error.at(path))?;
         Ok(bitmap)
     }
 
@@ -314,16 +320,18 @@ impl Dump {
                 bitmap: in_memory,
             });
         }
+        let compressed = match codec {
+            Codec::Raw => "none compressed".to_owned(),
+            codec => format!("{} compressed by {}", report.compressed, codec.name()),
+        };
         let text = format!(
-            "{}: {} of {} pages at dump level {}, {} ({} pages of zeros, {} compressed by {})",
+            "{}: {} of {} pages at dump level {}, {} ({} pages of zeros, {compressed})",
             self.output.display(),
             report.kept,
             report.existing,
             self.level.bits(),
             human_bytes(report.written),
             report.zero,
-            report.compressed,
-            codec.name(),
         );
         if to_stdout {
             warn(text);

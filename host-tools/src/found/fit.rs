@@ -11,9 +11,9 @@ use scanner_core::info::v1;
 use scanner_core::info::v2::{Header, NOT_COUNTED, RecordedRules, State};
 use scanner_core::scan::Unhurried;
 use scanner_core::sections::Lookup;
-use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, RuleSet};
+use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet};
 
-/// What a bitmap is wanted for.
+/// What a bitmap is wanted for: one in memory, or in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     /// The dump level.
@@ -54,14 +54,11 @@ impl<'m> Found<'m> {
         let FoundAt { place, at, reader } = find(machine.image, Some(&machine.layout.space), clues)?;
         let here =
             |error: Error| Error::unusable(format!("{}: at {at}: {}", place.name(), error.in_one_line()));
-        reader.belongs_to(machine).map_err(here)?;
-        check_purpose(reader.info(), job).map_err(here)?;
+        let survey = job.check(&reader, machine).map_err(here)?;
+        if survey.unsealed > 0 {
+            keeps_itself(&reader, at).map_err(here)?;
+        }
         let decided = decided(reader.info());
-        check_progress(reader.info(), decided).map_err(here)?;
-        check_size(reader.info(), machine).map_err(here)?;
-        let survey = reader.survey().map_err(here)?;
-        survey.intact().map_err(here)?;
-        check_bits(&reader, &survey, at, machine).map_err(here)?;
         let report = FoundReport::new(place, at, reader.report(&survey), decided);
         let frames = reader.info().frames();
         Ok(Self { bitmap: reader, frames, decided, rest: None, report })
@@ -103,28 +100,53 @@ impl FrameFilter for Found<'_> {
     }
 }
 
-/// Refuses a bitmap that is not at the level, or not by the rules, that are asked for. Pages of zeros are found while a
-/// dump is written, whatever the bitmap's level says of them.
-fn check_purpose(info: &Info, job: Job) -> Result<()> {
-    let recorded = match info {
-        Info::V1(_) => None,
-        Info::V2(header) => {
-            check_rules(header, job.rules)?;
-            header.level()
-        }
-    };
-    let Some(level) = recorded else { return check_counts(info, job.level) };
-    let asked = u32::from(job.level.bits());
-    if (level ^ asked) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
-        return Err(Error::unusable(format!("its dump level is {level}, not {asked}")));
+impl Job {
+    /// Reads all of a bitmap, and refuses one that can't be used for this job on `machine`.
+    ///
+    /// # Errors
+    /// Names the first thing that doesn't hold.
+    pub fn check<M: PhysicalMemory>(self, reader: &BitmapReader<M>, machine: &Machine<'_>) -> Result<Survey> {
+        reader.belongs_to(machine)?;
+        self.suits(reader.info())?;
+        check_progress(reader.info())?;
+        check_size(reader.info(), machine)?;
+        let survey = reader.survey()?;
+        survey.intact()?;
+        check_bits(reader, &survey, machine)?;
+        Ok(survey)
     }
-    Ok(())
+
+    /// Refuses a bitmap that is not at this level, or not by these rules. Pages of zeros are found while a dump is
+    /// written, whatever the bitmap's level says of them.
+    ///
+    /// # Errors
+    /// Names the level, the rules, or the class of pages that the bitmap leaves out.
+    pub fn suits(self, info: &Info) -> Result<()> {
+        let recorded = match info {
+            Info::V1(_) => None,
+            Info::V2(header) => {
+                check_rules(header, self.rules)?;
+                header.level()
+            }
+        };
+        let Some(level) = recorded else { return check_counts(info, self.level) };
+        let asked = u32::from(self.level.bits());
+        if (level ^ asked) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
+            return Err(Error::unusable(format!("its dump level is {level}, not {asked}"))
+                .hint(format!("Ask for its level with -d {level}, or make a bitmap at level {asked}.")));
+        }
+        Ok(())
+    }
 }
 
 fn check_rules(header: &Header, asked: RuleSet) -> Result<()> {
     let recorded = header.rules;
     if recorded != RecordedRules::NotRecorded && recorded != asked.into() {
-        return Err(Error::unusable(format!("its rules are those of {recorded}, not of {}", asked.name())));
+        return Err(Error::unusable(format!("its rules are those of {recorded}, not of {}", asked.name()))
+            .hint(format!(
+                "Ask for its rules with --rules {recorded}, or make a bitmap by those of {}.",
+                asked.name()
+            )));
     }
     Ok(())
 }
@@ -160,9 +182,9 @@ fn check_counts(info: &Info, asked: DumpLevel) -> Result<()> {
 }
 
 /// Refuses a bitmap whose producer has decided about nothing.
-fn check_progress(info: &Info, decided: PfnRange) -> Result<()> {
+fn check_progress(info: &Info) -> Result<()> {
     let Info::V2(header) = info else { return Ok(()) };
-    if !decided.is_empty() {
+    if !decided(info).is_empty() {
         return Ok(());
     }
     Err(Error::unusable(match header.state {
@@ -199,10 +221,9 @@ fn check_size(info: &Info, machine: &Machine<'_>) -> Result<()> {
 
 /// Holds the bits against what the producer counted. What no checksum protects (version 1, a scan without the time to
 /// seal) is also held against pages that no bitmap leaves out, so that other memory is not taken for one.
-fn check_bits(
-    reader: &BitmapReader<&dyn MemoryImage>,
+fn check_bits<M: PhysicalMemory>(
+    reader: &BitmapReader<M>,
     survey: &Survey,
-    at: PhysAddr,
     machine: &Machine<'_>,
 ) -> Result<()> {
     let cleared = reader.info().frames().len() - survey.kept;
@@ -217,12 +238,6 @@ fn check_bits(
     if survey.unsealed == 0 {
         return Ok(());
     }
-    let own = std::iter::once((at, 1))
-        .chain(reader.chunks().iter().map(|(_, chunk)| (PhysAddr::new(chunk.address), chunk.size)));
-    for (start, size) in own {
-        let end = PhysAddr::new(start.as_u64().saturating_add(size)).pfn_ceil();
-        must_keep(reader, PfnRange::new(start.pfn(), end), "the bitmap itself")?;
-    }
     for lookup in machine.sections.iter(machine.image) {
         if let Lookup::Present(section) = lookup
             && let Ok(piece) = machine.layout.space.translate(machine.image, section.mem_map)
@@ -233,8 +248,19 @@ fn check_bits(
     Ok(())
 }
 
+/// Refuses a bitmap in memory, its structure at `at`, that leaves out the pages that it lies in.
+fn keeps_itself(reader: &BitmapReader<&dyn MemoryImage>, at: PhysAddr) -> Result<()> {
+    let own = std::iter::once((at, 1))
+        .chain(reader.chunks().iter().map(|(_, chunk)| (PhysAddr::new(chunk.address), chunk.size)));
+    for (start, size) in own {
+        let end = PhysAddr::new(start.as_u64().saturating_add(size)).pfn_ceil();
+        must_keep(reader, PfnRange::new(start.pfn(), end), "the bitmap itself")?;
+    }
+    Ok(())
+}
+
 /// Refuses a bitmap that leaves out one of `frames`, where `what` is.
-fn must_keep(reader: &BitmapReader<&dyn MemoryImage>, frames: PfnRange, what: &str) -> Result<()> {
+fn must_keep<M: PhysicalMemory>(reader: &BitmapReader<M>, frames: PfnRange, what: &str) -> Result<()> {
     let first = Pfn::new(frames.start.as_u64() / 64 * 64);
     for start in (first.as_u64()..frames.end.as_u64()).step_by(64) {
         let word = PfnRange::from_start(Pfn::new(start), 64);

@@ -80,3 +80,18 @@ fn of_another_machine() {
     bench.refused("dump other out --bitmap bitmap_v1");
     insta::assert_snapshot!(bench.transcript());
 }
+
+/// A dump records its level: the bitmap must be of that one, or the dump says what isn't so.
+#[test]
+fn of_another_level() {
+    let mut bench = Bench::new();
+    HEALTHY.core.write(&bench.path("core"));
+    bench.put("bitmap", &HEALTHY.bitmap);
+    bench.put("bitmap_v1", &HEALTHY.bitmap_v1);
+    bench.refused("dump core out --bitmap bitmap -d 1");
+    bench.refused("dump core out --bitmap bitmap_v1 -d 1");
+    bench.refused("dump core out --bitmap bitmap --rules kernel");
+    // Pages of zeros are found while the dump is written.
+    bench.done("dump core out --bitmap bitmap -d 30");
+    insta::assert_snapshot!(bench.transcript());
+}

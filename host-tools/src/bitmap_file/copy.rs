@@ -1,12 +1,12 @@
 //! A bitmap from memory as a file, with whatever may be wrong with it.
 
-use super::writer::ALIGNMENT;
+use super::writer::{ALIGNMENT, start_v1};
 use super::{BitmapReader, Info};
 use crate::output::OutputFile;
 use crate::{Error, Result};
 use scanner_core::PhysicalMemory;
+use scanner_core::info::InfoError;
 use scanner_core::info::v2::{Chunk, Header};
-use scanner_core::info::{InfoError, v1};
 
 impl<M: PhysicalMemory> BitmapReader<M> {
     /// Writes the bitmap to `file` as a bitmap file, and finishes it. Addresses become offsets; all else stays as the
@@ -26,12 +26,6 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         self.each_piece(|bytes| file.append(bytes))?;
         file.finish()
     }
-}
-
-fn start_v1(info: &v1::Info) -> Result<Vec<u8>, InfoError> {
-    let mut start = vec![0; ALIGNMENT as usize];
-    v1::Info { bitmap: ALIGNMENT, ..*info }.encode(&mut start)?;
-    Ok(start)
 }
 
 /// The area and its padding. The chunks follow each other without a gap: each but the last has a multiple of 8 bytes.

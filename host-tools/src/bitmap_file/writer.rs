@@ -66,7 +66,8 @@ impl BitmapFile {
     }
 }
 
-fn start_v1(info: &v1::Info) -> Result<Vec<u8>, InfoError> {
+/// All of a file of version 1 that stands before the bits.
+pub(super) fn start_v1(info: &v1::Info) -> Result<Vec<u8>, InfoError> {
     let mut start = vec![0; ALIGNMENT as usize];
     v1::Info { bitmap: ALIGNMENT, ..*info }.encode(&mut start)?;
     Ok(start)

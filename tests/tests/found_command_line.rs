@@ -3,11 +3,12 @@
 use cdbitmap::commands::{Answer, CommandLine};
 use cdbitmap::error::ExitCode;
 use cdbitmap::image::MemoryImage;
+use cdbitmap::machine::Machine;
 use cdbitmap::verdict::{Asked, Subject, Verdict, verify};
 use clap::Parser;
 use cross_tests::planted::{MACHINE, pieces};
-use scanner_core::DumpLevel;
 use scanner_core::info::Version;
+use scanner_core::{DumpLevel, RuleSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,8 @@ fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
 
         // The place that was made for the bitmap in a free block is kept: more than need be, and nothing is missing.
         let asked = Asked { level: Some(DumpLevel::all()), ..Asked::default() };
-        let report = verify(&Subject::open(&bitmap).unwrap(), Some(&*MACHINE.image), asked).unwrap();
+        let machine = Machine::new(&*MACHINE.image, RuleSet::Makedumpfile).unwrap();
+        let report = verify(&Subject::open(&bitmap).unwrap(), Some(&machine), asked).unwrap();
         assert_eq!(report.verdict, Verdict::KeepsMore);
     }
 }

@@ -54,7 +54,9 @@ impl Setting {
     }
 
     fn verify(&self, bytes: &[u8], asked: Asked) -> VerifyReport {
-        verify(&self.open("verified", bytes), Some(&*self.image), asked).unwrap()
+        let subject = self.open("verified", bytes);
+        let machine = Machine::new(&*self.image, asked.rules_for(&subject)).unwrap();
+        verify(&subject, Some(&machine), asked).unwrap()
     }
 
     fn verdict(&self, file: &BitmapFile) -> VerifyReport {
@@ -189,7 +191,8 @@ fn version_1_needs_a_level_and_holds() {
     let setting = Setting::new("6.12", 1);
     let bytes = setting.full().convert(Version::V1).unwrap().file.to_bytes().unwrap();
     let subject = setting.open("version 1", &bytes);
-    let error = verify(&subject, Some(&*setting.image), Asked::default()).err().unwrap().to_string();
+    let machine = Machine::new(&*setting.image, RuleSet::Makedumpfile).unwrap();
+    let error = verify(&subject, Some(&machine), Asked::default()).err().unwrap().to_string();
     assert!(error.contains("--dump-level"), "{error}");
     let report = setting.verify(&bytes, Asked { level: Some(ALL_BUT_ZERO), rules: None });
     assert_eq!(report.verdict, Verdict::Holds, "{report}");

@@ -34,7 +34,8 @@ const MAX_IN_MEMORY: u64 = 2 << 30;
 /// If it can't be read.
 pub fn is_bitmap_file(path: &Path) -> Result<bool> {
     let mut start = [0; 8];
-    let mut file = File::open(path).map_err(|error| Error::io(path, "can't be opened", error))?;
+    let mut file =
+        File::open(path).map_err(|error| Error::unusable("can't be opened").at(path).because(error))?;
     let found = match file.read(&mut start) {
         Ok(found) => found,
         // A directory, which is for others to refuse.

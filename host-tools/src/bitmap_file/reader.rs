@@ -88,6 +88,9 @@ impl BitmapReader<FileAsMemory> {
     /// # Errors
     /// If it can't be read, or is not a valid bitmap file.
     pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::unusable("is a directory").at(path).hint("Give the bitmap file inside it."));
+        }
         let file = PlainFile::open_unmapped(path)?;
         let size = file.size();
         let mut reader =

@@ -45,7 +45,10 @@ impl Diff {
         };
         let (a, b) = (open(&self.a)?, open(&self.b)?);
         let image = self.image.as_ref().map(|path| self.options.open(path)).transpose()?;
-        let machine = image.as_deref().map(|image| Machine::new(image, self.rules)).transpose()?;
+        let machine = match (&image, &self.image) {
+            (Some(image), Some(path)) => Some(Machine::new(&**image, self.rules).map_err(|e| e.at(path))?),
+            _ => None,
+        };
         let report = diff(&a, &b, machine.as_ref().map(|machine| (machine, self.level)), self.contents)?;
         if self.json {
             print_json(&report)?;

@@ -115,10 +115,10 @@ pub struct ImageArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct ImageOptions {
     /// Use this VMCOREINFO text instead of the image's own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "image")]
     pub vmcoreinfo: Option<PathBuf>,
     /// The map of a raw image: lines of START-END and maybe OFFSET, or /proc/iomem
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "image")]
     pub map: Option<PathBuf>,
 }
 

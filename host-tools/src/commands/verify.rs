@@ -2,6 +2,7 @@
 
 use super::{Answer, ImageOptions, parse_level, parse_rules, print, print_json};
 use crate::Result;
+use crate::machine::Machine;
 use crate::verdict::{Asked, Subject, Verdict, verify};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
@@ -18,10 +19,11 @@ pub struct Verify {
     #[command(flatten)]
     options: ImageOptions,
     /// The dump level, if the bitmap doesn't say (version 1), or another one
-    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, value_parser = parse_level)]
+    #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, requires = "image",
+        value_parser = parse_level)]
     level: Option<DumpLevel>,
     /// The rule set, if the bitmap doesn't say, or another one
-    #[arg(long, value_name = "RULES", value_parser = parse_rules)]
+    #[arg(long, value_name = "RULES", requires = "image", value_parser = parse_rules)]
     rules: Option<RuleSet>,
     /// Print the report as JSON
     #[arg(long)]
@@ -37,7 +39,13 @@ impl Verify {
         let subject = Subject::open_filtered(&self.bitmap)?;
         let image = self.image.as_ref().map(|path| self.options.open(path)).transpose()?;
         let asked = Asked { level: self.level, rules: self.rules };
-        let report = verify(&subject, image.as_deref(), asked).map_err(|e| e.at(&self.bitmap))?;
+        let machine = match (&image, &self.image) {
+            (Some(image), Some(path)) => {
+                Some(Machine::new(&**image, asked.rules_for(&subject)).map_err(|e| e.at(path))?)
+            }
+            _ => None,
+        };
+        let report = verify(&subject, machine.as_ref(), asked).map_err(|e| e.at(&self.bitmap))?;
         if self.json {
             print_json(&report)?;
         } else {

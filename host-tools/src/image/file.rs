@@ -176,12 +176,15 @@ fn is_of_proc(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
+/// What to do about a file without a size.
+const NO_PIPE: &str = "Copy it to a file first: it is read in no particular order.";
+
 /// Opens `path` and finds out its size in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {
     let mut file = File::open(path).map_err(|e| Error::unusable("can't be opened").at(path).because(e))?;
     // A block device has no size in its metadata, but it can be sought.
     let size = file
         .seek(SeekFrom::End(0))
-        .map_err(|e| Error::unusable("has no size, as a pipe has none").at(path).because(e))?;
+        .map_err(|e| Error::unusable("has no size, as a pipe has none").at(path).because(e).hint(NO_PIPE))?;
     Ok((file, size))
 }

@@ -108,6 +108,11 @@ pub fn diff(
     } else if contents {
         report.notes.push("contents can't be compared: a bitmap file has none".to_owned());
     }
+    for (name, subject) in [("A", a), ("B", b)] {
+        if let Some(reason) = machine.and_then(|(machine, _)| subject.stranger_to(machine)) {
+            report.notes.push(format!("{name} is not of the image's crash: {reason}"));
+        }
+    }
     if !matches!(a, Subject::Memory(_)) && !matches!(b, Subject::Memory(_)) {
         compare_bits(&mut report, a, b, [in_a, in_b], machine);
     }

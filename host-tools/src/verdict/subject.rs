@@ -3,6 +3,7 @@
 use crate::bitmap_file::{BitmapReader, FileAsMemory, is_bitmap_file};
 use crate::frames::{FrameBitmap, FrameRanges};
 use crate::image::{MemoryImage, OpenOptions, open};
+use crate::machine::Machine;
 use crate::{Error, Result};
 use scanner_core::{Pfn, PfnRange};
 use std::path::Path;
@@ -70,6 +71,16 @@ impl Subject {
         match self {
             Self::Bitmap(_) => None,
             Self::Dump(image) | Self::Memory(image) => Some(&**image),
+        }
+    }
+
+    /// What tells that it is not of `machine`, or of another boot; `None` if nothing does.
+    pub fn stranger_to(&self, machine: &Machine<'_>) -> Option<String> {
+        match self {
+            // Without its hint, which is about making dumps.
+            Self::Bitmap(reader) => reader.belongs_to(machine).err().map(|error| error.in_one_line()),
+            Self::Dump(image) | Self::Memory(image) => differing_line(&**image, machine.image)
+                .map(|(own, other)| format!("VMCOREINFO has {own} in the dump, {other} in the image")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whether a bitmap file or a dump holds: by itself, and for a machine.
 
 use super::subject::Subject;
-use super::{Frames, MAX_RANGES, because, differing_line};
+use super::{Frames, MAX_RANGES, because};
 use crate::bitmap_file::{BitmapReader, Counted, FileAsMemory, Info};
 use crate::dump::candidates::Candidates;
 use crate::dump::zero::is_zero;
@@ -64,6 +64,13 @@ pub struct Asked {
     pub rules: Option<RuleSet>,
 }
 
+impl Asked {
+    /// The rule set to hold `subject` against: what the user says, else what the file records.
+    pub fn rules_for(&self, subject: &Subject) -> RuleSet {
+        self.rules.or(recorded(subject).1).unwrap_or_default()
+    }
+}
+
 /// The verdict and what led to it.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
@@ -122,12 +129,12 @@ impl VerifyReport {
     }
 }
 
-/// Checks the structure, the checksums and the counts of `subject`; with an `image`, also that it is of the same
-/// machine, and every bit by the rules.
+/// Checks the structure, the checksums and the counts of `subject`; with a `machine`, also that it is of that one, and
+/// every bit by its rule set ([`Asked::rules_for`]).
 ///
 /// # Errors
-/// If something can't be read, if the image can't be understood, or if neither the file nor the user says the level.
-pub fn verify(subject: &Subject, image: Option<&dyn MemoryImage>, asked: Asked) -> Result<VerifyReport> {
+/// If something can't be read, or if neither the file nor the user says the level.
+pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) -> Result<VerifyReport> {
     let mut report = VerifyReport {
         kind: subject.kind(),
         verdict: Verdict::Holds,
@@ -140,17 +147,14 @@ pub fn verify(subject: &Subject, image: Option<&dyn MemoryImage>, asked: Asked) 
         Subject::Dump(dump) => check_dump(&mut report, &**dump),
         Subject::Memory(_) => return Err(Error::unusable("memory that was not filtered has no 2nd bitmap")),
     }
-    let Some(image) = image else {
+    let Some(machine) = machine else {
         report.note("not compared with a machine: no image was given");
         return Ok(report);
     };
-    let (level, rules) = recorded(subject);
-    let level = asked.level.or(level).ok_or_else(|| {
+    let level = asked.level.or(recorded(subject).0).ok_or_else(|| {
         Error::unusable("the file doesn't say its dump level").hint("Give it with --dump-level LEVEL.")
     })?;
-    let rules = asked.rules.or(rules).unwrap_or_default();
-    let machine = Machine::new(image, rules)?;
-    if !is_same_machine(&mut report, subject, &machine)? {
+    if !is_same_machine(&mut report, subject, machine)? {
         report.note("bits were not compared: those of another machine say nothing");
         return Ok(report);
     }
@@ -158,11 +162,11 @@ pub fn verify(subject: &Subject, image: Option<&dyn MemoryImage>, asked: Asked) 
         report.note(rule.reason());
     }
     let kept = subject.kept(machine.frames)?;
-    let comparison = compare(subject, &kept, &machine, level);
+    let comparison = compare(subject, &kept, machine, level);
     judge(&mut report, subject, &comparison);
     if comparison.keeps_more + comparison.loses > 0 {
-        let other = if rules == RuleSet::Kernel { RuleSet::Makedumpfile } else { RuleSet::Kernel };
-        let other_machine = Machine::new(image, other)?;
+        let other = if machine.rule_set == RuleSet::Kernel { RuleSet::Makedumpfile } else { RuleSet::Kernel };
+        let other_machine = Machine::new(machine.image, other)?;
         let by_other = compare(subject, &kept, &other_machine, level);
         if by_other.keeps_more + by_other.loses == 0 {
             report.note(format!("by the rule set {} all bits would be right", other.name()));
@@ -280,13 +284,9 @@ fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
 
 /// Whether the file is of `machine`; if not, what differs is found.
 fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machine<'_>) -> Result<bool> {
-    let mut other = Vec::new();
+    let mut other: Vec<String> = subject.stranger_to(machine).into_iter().collect();
     match subject {
         Subject::Bitmap(reader) => {
-            if let Err(error) = reader.belongs_to(machine) {
-                // Without its hint, which is about making dumps.
-                other.push(error.in_one_line());
-            }
             let behind = PfnRange::new(Pfn::new(machine.frames), reader.info().frames().end);
             let excluded = behind.len() - count_in(&subject.kept(subject.end())?, behind);
             if excluded > 0 {
@@ -298,9 +298,6 @@ fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machi
             }
         }
         Subject::Dump(dump) | Subject::Memory(dump) => {
-            if let Some((line, image_line)) = differing_line(&**dump, machine.image) {
-                other.push(format!("VMCOREINFO has {line} in the dump, {image_line} in the image"));
-            }
             // makedumpfile's dumps end where the image's memory sections do; others may go on.
             let frames = dump.facts().max_pfn;
             if frames < machine.frames {

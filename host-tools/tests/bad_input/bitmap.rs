@@ -20,6 +20,7 @@ fn cut_off_anywhere() {
         bench.refused(&format!("convert {name} out --format 2"));
         bench.refused(&format!("dump core out --bitmap {name}"));
     }
+    bench.refused("dump core out --bitmap .");
     bench.put("cut", &bitmap[..bitmap.len() / 2]);
     bench.refused("verify cut");
     bench.refused("verify cut --image core");
@@ -78,6 +79,10 @@ fn of_another_machine() {
     }
     bench.done("synth -o other -m 16G --force");
     bench.refused("dump other out --bitmap bitmap_v1");
+    // What is wrong with the image is said of the image.
+    HEALTHY.core.cut(1 << 20).write(&bench.path("cut"));
+    bench.refused("verify bitmap_v1 --image cut -d 31");
+    bench.refused("diff bitmap_v1 bitmap_v1 --image cut");
     insta::assert_snapshot!(bench.transcript());
 }
 

@@ -20,6 +20,8 @@ fn wrong_arguments() {
         "convert in out",
         "convert in out --format 3",
         "verify bitmap -d 32",
+        "verify bitmap -d 31",
+        "verify bitmap --vmcoreinfo text",
         "diff a",
         "diff a b -d -1",
         "explain core",

@@ -55,6 +55,15 @@ fn every_verb_says_the_same() {
         "verify empty",
         "diff empty empty",
         "explain empty 1",
+        "scan missing",
+        "dump missing out",
+        "inspect missing",
+        "verify missing",
+        "diff missing bitmap",
+        "explain missing 1",
+        "convert missing out --format 1",
+        "verify bitmap --image missing",
+        "diff bitmap bitmap --image missing",
     ] {
         bench.refused(arguments);
     }

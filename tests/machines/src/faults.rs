@@ -9,6 +9,7 @@ use crate::crash::Dumps;
 use crate::kit::remove_files;
 use crate::report::Outcome;
 use cdbitmap::image::{OpenOptions, open};
+use cdbitmap::machine::Machine;
 use cdbitmap::verdict::{Asked, Subject, Verdict, verify};
 use cdbitmap::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -229,7 +230,9 @@ impl Frozen {
     /// What `cdbitmap verify` says of it.
     fn verdict(&self, bitmap: &Path) -> Result<(Verdict, String)> {
         let image = open(&self.memory, &OpenOptions::default())?;
-        let report = verify(&Subject::open_filtered(bitmap)?, Some(&*image), Asked::default())?;
+        let (subject, asked) = (Subject::open_filtered(bitmap)?, Asked::default());
+        let machine = Machine::new(&*image, asked.rules_for(&subject))?;
+        let report = verify(&subject, Some(&machine), asked)?;
         let findings: Vec<_> = report.findings.iter().map(|finding| finding.what.as_str()).collect();
         Ok((report.verdict, if findings.is_empty() { "holds".to_owned() } else { findings.join(", ") }))
     }

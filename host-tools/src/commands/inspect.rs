@@ -27,7 +27,13 @@ impl Inspect {
     /// If the file is none of these, or damaged.
     pub fn run(&self) -> Result<()> {
         let path = &self.file.image;
-        if bitmap_file::is_bitmap_file(path)? {
+        // Raw memory may start with anything: whoever gives a map says what the file is.
+        if self.file.options.map.is_none() && bitmap_file::is_bitmap_file(path)? {
+            if self.vmcoreinfo_text {
+                return Err(Error::unusable("is a bitmap file, which has no VMCOREINFO")
+                    .at(path)
+                    .hint("Give the vmcore that it belongs to."));
+            }
             let report = BitmapReader::open(path)?.describe().map_err(|e| e.at(path))?;
             return if self.json { print_json(&report) } else { print(report) };
         }

@@ -58,6 +58,7 @@ fn every_verb_says_the_same() {
         "scan missing",
         "dump missing out",
         "inspect missing",
+        "inspect bitmap --vmcoreinfo-text",
         "verify missing",
         "diff missing bitmap",
         "explain missing 1",

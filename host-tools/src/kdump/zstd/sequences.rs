@@ -136,6 +136,12 @@ impl Sequences {
         self.recent[0]
     }
 
+    /// The offset before that: right behind a match it takes the fewest bits.
+    #[inline(always)]
+    pub fn second_last_offset(&self) -> usize {
+        self.recent[1]
+    }
+
     /// Adds so many literals, and behind them a match of `length` bytes, three at least, that were there `distance` bytes
     /// before.
     #[inline(always)]

@@ -45,7 +45,7 @@ pub mod level;
 pub mod memory;
 pub mod nodes;
 pub mod paging;
-mod prefetch;
+pub mod prefetch;
 pub mod scan;
 pub mod sections;
 pub mod vmcoreinfo;

@@ -3,7 +3,7 @@
 
 /// Asks for the cache line that is `AHEAD` bytes behind `at`, wherever that is, into the second cache: from far ahead.
 #[inline(always)]
-pub(crate) fn far<const AHEAD: usize>(at: *const u8) {
+pub fn far<const AHEAD: usize>(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint: it takes any address, and touches neither memory nor registers that anyone sees.
     unsafe {
@@ -13,7 +13,7 @@ pub(crate) fn far<const AHEAD: usize>(at: *const u8) {
 
 /// The same, into the first cache: a line that is needed soon.
 #[inline(always)]
-pub(crate) fn near<const AHEAD: usize>(at: *const u8) {
+pub fn near<const AHEAD: usize>(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as above.
     unsafe {

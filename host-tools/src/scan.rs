@@ -9,7 +9,8 @@ use crate::frames::{FrameBitmap, FrameRanges};
 use crate::machine::Machine;
 use scanner_core::free_list::{FreeListError, FreeLists, exclude_free_blocks};
 use scanner_core::layout::FreePages;
-use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried, runs_of};
+use scanner_core::level::FramesByClass;
+use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried, runs_by_class, runs_of};
 use scanner_core::sections::{Lookup, SectionError};
 use scanner_core::{Bitmap, Counters, DumpLevel, PageClass, Pfn, PfnRange, Rules, Scan};
 use std::time::{Duration, Instant};
@@ -278,12 +279,14 @@ impl Sink for WindowSink<'_> {
         }
     }
 
-    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
+    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
         let window_end = self.target.window().end;
         if window_end.frames_since(first) < 64 {
-            return runs_of(first, which).for_each(|frames| self.exclude(frames, class));
+            return runs_by_class(first, which).for_each(|(frames, class)| self.exclude(frames, class));
         }
-        self.findings.counters.add(class, self.target.exclude_some(first, which, class));
+        for (class, which) in PageClass::ALL.iter().zip(which).filter(|(_, which)| **which != 0) {
+            self.findings.counters.add(*class, self.target.exclude_some(first, *which, *class));
+        }
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

@@ -92,22 +92,26 @@ impl<'a, 'c> Bitmap<'a, 'c> {
         cleared
     }
 
+    /// The word of the 64 frames from `first` on, if it has a bit for each of them.
+    #[inline]
+    pub fn word_mut(&mut self, first: Pfn) -> Option<&mut u64> {
+        let index = first.frames_since(self.frames.start);
+        // Words behind the last frame have no bits that count.
+        if index & 63 != 0 || first < self.frames.start || self.frames.end.frames_since(first) < 64 {
+            return None;
+        }
+        let in_chunk = index & (1_u64 << self.chunk_shift).wrapping_sub(1);
+        self.chunks.get_mut((index >> self.chunk_shift) as usize)?.get_mut((in_chunk >> 6) as usize)
+    }
+
     /// Clears the bits of those of the 64 frames from `first` on whose bit of `which` is set. Returns how many were
     /// set.
     #[inline]
     pub fn clear_some(&mut self, first: Pfn, which: u64) -> u64 {
-        let index = first.frames_since(self.frames.start);
-        let in_chunk = index & (1_u64 << self.chunk_shift).wrapping_sub(1);
-        let whole_word = index & 63 == 0 && first >= self.frames.start;
-        // Words behind the last frame have no bits that count.
-        if whole_word
-            && self.frames.end.frames_since(first) >= 64
-            && let Some(chunk) = self.chunks.get_mut((index >> self.chunk_shift) as usize)
-            && let Some(word) = chunk.get_mut((in_chunk >> 6) as usize)
-        {
-            return clear_bits(word, which);
+        match self.word_mut(first) {
+            Some(word) => clear_bits(word, which),
+            None => runs_of(first, which).fold(0, |sum, frames| self.clear(frames).wrapping_add(sum)),
         }
-        runs_of(first, which).fold(0, |sum, frames| self.clear(frames).wrapping_add(sum))
     }
 }
 

@@ -110,6 +110,9 @@ impl fmt::Display for PageClass {
     }
 }
 
+/// Some of 64 frames, class by class: one in each bit of the class's word.
+pub type FramesByClass = [u64; PageClass::ALL.len()];
+
 /// Pages left out, per class. Each counts once, when its bit goes from 1 to 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters([u64; PageClass::ALL.len()]);
@@ -124,6 +127,16 @@ impl Counters {
     pub fn add(&mut self, class: PageClass, pages: u64) {
         if let Some(counter) = self.0.get_mut(class as usize) {
             *counter = counter.saturating_add(pages);
+        }
+    }
+
+    /// Clears the bits of `which` in `word`, class by class, and counts those that were set.
+    #[inline]
+    pub fn clear(&mut self, word: &mut u64, which: &FramesByClass) {
+        for (counter, which) in self.0.iter_mut().zip(which).filter(|(_, which)| **which != 0) {
+            let cleared = *word & which;
+            *word ^= cleared;
+            *counter = counter.saturating_add(cleared.count_ones().into());
         }
     }
 

@@ -10,7 +10,7 @@ use crate::bitmap::Bitmap;
 use crate::classify::{BLOCK_FRAMES, Batch, Rules};
 use crate::free_list::{FreeListError, FreeLists};
 use crate::layout::MAX_STRUCT_PAGE;
-use crate::level::{Counters, PageClass};
+use crate::level::{Counters, FramesByClass, PageClass};
 use crate::memory::PhysicalMemory;
 use crate::sections::{Lookup, MemorySections, Section, SectionError};
 
@@ -29,9 +29,9 @@ pub trait Sink {
     /// `frames` can be left out. They may reach behind the frames scanned, and over frames that don't exist.
     fn exclude(&mut self, frames: PfnRange, class: PageClass);
 
-    /// Of the 64 frames from `first` on those can be left out whose bit of `which` is set.
-    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
-        for frames in runs_of(first, which) {
+    /// Of the 64 frames from `first` on those can be left out whose bit of `which` is set, class by class.
+    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
+        for (frames, class) in runs_by_class(first, which) {
             self.exclude(frames, class);
         }
     }
@@ -66,6 +66,12 @@ pub fn runs_of(first: Pfn, which: u64) -> impl Iterator<Item = PfnRange> {
         at = start.saturating_add(len.into());
         Some(PfnRange::new(start, at))
     })
+}
+
+/// The frames whose bits of `which` are set, class by class, as ranges; the lowest bit stands for `first`.
+pub fn runs_by_class(first: Pfn, which: &FramesByClass) -> impl Iterator<Item = (PfnRange, PageClass)> {
+    let classes = PageClass::ALL.iter().zip(which);
+    classes.flat_map(move |(class, which)| runs_of(first, *which).map(|frames| (frames, *class)))
 }
 
 /// Lets a caller stop a scan, touch watchdogs, and show progress.
@@ -311,11 +317,7 @@ impl<'a> Scan<'a> {
             let rest = pages.get(at..).unwrap_or(&[]);
             self.rules.decide_batch(pfn, frames.end.frames_since(pfn), rest, &mut batch);
             let word = Pfn::new(pfn.as_u64() & !63);
-            for (class, which) in PageClass::ALL.iter().zip(&batch.out) {
-                if *which != 0 {
-                    sink.exclude_some(word, *which, *class);
-                }
-            }
+            sink.exclude_some(word, &batch.out);
             let mut bad_orders = batch.bad_orders;
             while bad_orders != 0 {
                 sink.bad_order(word.saturating_add(bad_orders.trailing_zeros().into()));
@@ -405,8 +407,11 @@ impl Sink for BitmapSink<'_, '_, '_> {
     }
 
     #[inline]
-    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
-        self.counters.add(class, self.bitmap.clear_some(first, which));
+    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
+        match self.bitmap.word_mut(first) {
+            Some(word) => self.counters.clear(word, which),
+            None => runs_by_class(first, which).for_each(|(frames, class)| self.exclude(frames, class)),
+        }
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

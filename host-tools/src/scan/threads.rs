@@ -3,7 +3,8 @@
 
 use super::{Findings, WindowScan, note_unreadable, scan_from};
 use crate::machine::Machine;
-use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
+use scanner_core::level::FramesByClass;
+use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried, runs_by_class};
 use scanner_core::sections::{Lookup, SectionError};
 use scanner_core::{Bitmap, PageClass, Pfn, PfnRange, Rules, Scan};
 use std::panic::resume_unwind;
@@ -279,8 +280,11 @@ impl Sink for PieceSink<'_, '_, '_> {
     }
 
     #[inline]
-    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
-        self.findings.counters.add(class, self.bitmap.clear_some(first, which));
+    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
+        match self.bitmap.word_mut(first) {
+            Some(word) => self.findings.counters.clear(word, which),
+            None => runs_by_class(first, which).for_each(|(frames, class)| self.exclude(frames, class)),
+        }
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

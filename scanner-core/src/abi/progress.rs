@@ -4,10 +4,10 @@ use super::Fixed;
 use super::status::{Failure, Status};
 use super::types::{Chunk, Findings, Setup};
 use crate::addr::{PAGE_SIZE, Pfn, PfnRange, PhysAddr};
-use crate::bitmap::{clear_bits, clear_in_chunk};
+use crate::bitmap::clear_in_chunk;
 use crate::info::v2::{self, Header};
 use crate::info::{Crc32c, InfoError, v1};
-use crate::level::{Counters, PageClass};
+use crate::level::{Counters, FramesByClass, PageClass};
 use crate::memory::ReadError;
 use crate::scan::{Outcome, Pace, SCRATCH_BYTES, Scan, Sink};
 use crate::sections::SectionError;
@@ -99,7 +99,8 @@ impl Progress {
         while let Some(scan) = self.scan.as_mut().filter(|scan| scan.next() < setup.frames().end) {
             let next_record = (scan.next().as_u64() | RECORD_FRAMES.wrapping_sub(1)).saturating_add(1);
             let limit = Pfn::new(next_record).min(setup.frames().end);
-            let mut sink = ChunkSink { setup, header: &self.header, tally: &mut self.tally };
+            let mut sink =
+                ChunkSink { chunks: Chunks { setup, header: &self.header }, tally: &mut self.tally };
             if scan.run(&fixed.memory, limit, &mut self.scratch, &mut sink, &mut Paced(setup))
                 == Outcome::Interrupted
             {
@@ -264,12 +265,17 @@ unsafe fn words<'a>(chunk: &Chunk, header: &Header, index: u32) -> &'a mut [u64]
 
 /// Clears bits in the caller's chunks, if there are any, and counts.
 struct ChunkSink<'s> {
-    setup: &'s Setup,
-    header: &'s Header,
+    chunks: Chunks<'s>,
     tally: &'s mut Tally,
 }
 
-impl ChunkSink<'_> {
+/// The caller's chunks, and what frames they are for.
+struct Chunks<'s> {
+    setup: &'s Setup,
+    header: &'s Header,
+}
+
+impl Chunks<'_> {
     /// The frames of the chunk that `frame` is in, and the words that hold their bits.
     #[inline(never)]
     fn chunk_of(&mut self, frame: Pfn) -> Option<(PfnRange, &mut [u64])> {
@@ -286,8 +292,8 @@ impl ChunkSink<'_> {
 impl Sink for ChunkSink<'_> {
     #[inline(never)]
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
-        let mut left = frames.intersection(self.header.frames());
-        if !self.setup.has_bitmap() {
+        let mut left = frames.intersection(self.chunks.header.frames());
+        if !self.chunks.setup.has_bitmap() {
             left.start = left.start.max(self.tally.counted_to);
             if !left.is_empty() {
                 self.tally.counters.add(class, left.len());
@@ -295,7 +301,7 @@ impl Sink for ChunkSink<'_> {
             }
             return;
         }
-        while let Some((own, words)) = self.chunk_of(left.start).filter(|_| !left.is_empty()) {
+        while let Some((own, words)) = self.chunks.chunk_of(left.start).filter(|_| !left.is_empty()) {
             let here = left.intersection(own);
             let cleared = clear_in_chunk(words, here.start.frames_since(own.start), here.len());
             self.tally.counters.add(class, cleared);
@@ -304,27 +310,32 @@ impl Sink for ChunkSink<'_> {
     }
 
     #[inline(never)]
-    fn exclude_some(&mut self, first: Pfn, which: u64, class: PageClass) {
-        let header = self.header;
+    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
+        let header = self.chunks.header;
         let at = first.as_u64().wrapping_sub(header.first_frame);
         if first < header.frames().start || at & 63 != 0 || header.frames().end.frames_since(first) < 64 {
-            let mut left = which;
-            while left != 0 {
-                let frame = first.saturating_add(left.trailing_zeros().into());
-                self.exclude(PfnRange::from_start(frame, 1), class);
-                left &= left.wrapping_sub(1);
+            for (class, which) in PageClass::ALL.iter().zip(which) {
+                let mut left = *which;
+                while left != 0 {
+                    let frame = first.saturating_add(left.trailing_zeros().into());
+                    self.exclude(PfnRange::from_start(frame, 1), *class);
+                    left &= left.wrapping_sub(1);
+                }
             }
             return;
         }
-        let cleared = if !self.setup.has_bitmap() {
-            let counted = self.tally.counted_to.frames_since(first).min(64) as u32;
-            (u64::MAX.checked_shl(counted).unwrap_or(0) & which).count_ones().into()
+        let counted = self.tally.counted_to.frames_since(first).min(64) as u32;
+        let mut uncounted = u64::MAX.checked_shl(counted).unwrap_or(0);
+        let word = if !self.chunks.setup.has_bitmap() {
+            Some(&mut uncounted)
         } else {
-            let Some((own, words)) = self.chunk_of(first) else { return };
-            let Some(word) = words.get_mut((first.frames_since(own.start) >> 6) as usize) else { return };
-            clear_bits(word, which)
+            self.chunks
+                .chunk_of(first)
+                .and_then(|(own, words)| words.get_mut((first.frames_since(own.start) >> 6) as usize))
         };
-        self.tally.counters.add(class, cleared);
+        if let Some(word) = word {
+            self.tally.counters.clear(word, which);
+        }
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

@@ -6,7 +6,7 @@
 use super::{Rules, Test, Verdict};
 use crate::addr::Pfn;
 use crate::layout::KernelLayout;
-use crate::level::PageClass;
+use crate::level::{FramesByClass, PageClass};
 use crate::prefetch;
 
 #[cfg(test)]
@@ -26,6 +26,7 @@ const MAPCOUNT: usize = 48;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batchable {
     flags: FlagTable,
+    types: TypeSet,
 }
 
 impl Batchable {
@@ -58,7 +59,37 @@ impl Batchable {
             head: flags & rules.head != 0,
             rare: flags & rare != 0,
         })?;
-        Some(Self { flags })
+        let types = TypeSet::of([rules.buddy, rules.unaccepted, rules.offline, rules.hugetlb]);
+        Some(Self { flags, types })
+    }
+}
+
+/// Types of pages that rules ask for. Of the others a few look like one of them, since each has one of 64 places.
+#[derive(Clone, Copy, Debug)]
+struct TypeSet {
+    /// The bits that count in all of them.
+    mask: u64,
+    places: u64,
+}
+
+impl TypeSet {
+    fn of(types: [Test; 4]) -> Self {
+        let types = types.into_iter().filter(|test| *test != Test::NEVER);
+        let mask = types.clone().fold(u64::from(u32::MAX), |mask, test| mask & test.mask);
+        let places = types.fold(0, |places, test| places | 1 << Self::place(test.value & mask));
+        Self { mask, places }
+    }
+
+    /// Knuth's multiplicative hash.
+    #[inline(always)]
+    fn place(mapcount: u64) -> u32 {
+        (mapcount as u32).wrapping_mul(0x9e37_79b1) >> 26
+    }
+
+    /// 1 if a page may be of one of these types.
+    #[inline(always)]
+    fn may_have(&self, page: &[u8; SIZE]) -> u64 {
+        self.places >> Self::place(word::<MAPCOUNT>(page) & self.mask) & 1
     }
 }
 
@@ -183,7 +214,7 @@ pub struct Batch {
     /// How many pages have been decided about.
     pub pages: u32,
     /// Which of them are left out, class by class; the lowest bit stands for a frame that is a multiple of 64.
-    pub out: [u64; PageClass::ALL.len()],
+    pub out: FramesByClass,
     /// Which of them are kept as marked free, but of an order that no free block has.
     pub bad_orders: u64,
     /// What is left out from the page behind these on, if that is more than one word of the bitmap has.
@@ -224,7 +255,7 @@ impl Rules {
         };
         let (pages, _) = pages.as_chunks::<SIZE>();
         // What follows a large block most often is another one, of whose struct pages only the first is to be touched.
-        if (type_sign(first) != 0 || batchable.flags.signs(first) >> 16 != 0)
+        if self.may_be_block(batchable, first)
             && let Verdict::Exclude { class, frames } = self.decide_other(pfn, pages, 0)
             && frames >= room
         {
@@ -233,16 +264,28 @@ impl Rules {
         }
         batch.pages = eights.as_flattened().len() as u32;
         let signs = batchable.signs(eights, first_bit);
-        let (slab, single) = self.special(eights.as_flattened(), signs.special & !signs.tail, first_bit);
-        let used = |among: u64| self.used.out(signs.cache & among, signs.private, signs.anon & !slab & among);
+        let special = signs.special & !signs.tail;
+        // An anonymous page that is special may be none, since slab uses the place for something else.
+        let asked_for =
+            self.asked_for(batchable, eights.as_flattened(), special, first_bit) | special & signs.anon;
+        let used = |among: u64| self.used.out(signs.cache & among, signs.private, signs.anon & among);
         // Of a compound page that goes, its head tells how many frames it has.
         let heads = signs.head & if self.heads_tell_hugetlb() { used(u64::MAX).any() } else { u64::MAX };
-        let single = (single | heads) & !signs.tail;
+        let single = (asked_for | heads) & !signs.tail;
         let left = self.decide_others(pfn, pages, single, batch) & !single & !signs.tail;
         let used = used(left);
         batch.add(PageClass::Cache, used.cache);
         batch.add(PageClass::CachePrivate, used.private);
         batch.add(PageClass::User, used.user);
+    }
+
+    /// Whether a page may be the first of a large block that goes.
+    #[inline(always)]
+    fn may_be_block(&self, batchable: &Batchable, page: &[u8; SIZE]) -> bool {
+        let flags = batchable.flags.signs(page);
+        // Of heads those that go, as long as they tell: the kernel's own are many, and small.
+        let used = if self.heads_tell_hugetlb() { flags >> 7 | word::<MAPPING>(page) as u32 } else { 1 };
+        batchable.types.may_have(page) | u64::from(flags >> 23 & used & 1) != 0
     }
 
     /// How many frames the blocks have that start `pages` and are all as the first is, of `class` and of so many `frames`;
@@ -269,26 +312,20 @@ impl Rules {
         alike.max(frames)
     }
 
-    /// Of those of `pages` whose bits are set in `which`, the first at `first_bit`: which are slab, and which have to be
-    /// decided one by one.
+    /// Those of `pages`, the first at `first_bit`, whose bits are set in `which` and that may have a type, or a flag, that
+    /// some rule asks for.
     #[inline(never)]
-    fn special(&self, pages: &[[u8; SIZE]], mut which: u64, first_bit: u32) -> (u64, u64) {
-        let (mut slab, mut single) = (0, 0);
+    fn asked_for(&self, batchable: &Batchable, pages: &[[u8; SIZE]], mut which: u64, first_bit: u32) -> u64 {
+        let mut found = 0;
         while which != 0 {
             let bit = which.trailing_zeros();
             if let Some(page) = pages.get(bit.wrapping_sub(first_bit) as usize) {
-                let (flags, mapcount) = (word::<FLAGS>(page), word::<MAPCOUNT>(page) & u64::from(u32::MAX));
-                let is_single = (flags & self.hwpoison != 0)
-                    | self.buddy.holds(mapcount)
-                    | self.unaccepted.holds(mapcount)
-                    | self.offline.holds(mapcount)
-                    | self.hugetlb.holds(mapcount);
-                slab |= u64::from(self.is_slab(flags, mapcount)) << bit;
-                single |= u64::from(is_single) << bit;
+                let is_poisoned = u64::from(word::<FLAGS>(page) & self.hwpoison != 0);
+                found |= (batchable.types.may_have(page) | is_poisoned) << bit;
             }
             which &= which.wrapping_sub(1);
         }
-        (slab, single)
+        found
     }
 
     /// Decides about those of `pages`, the first of which is `pfn`'s, whose bit is set in `others`, one by one. Returns

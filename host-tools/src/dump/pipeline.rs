@@ -292,6 +292,7 @@ mod tests {
     use crate::image::file::PlainFile;
     use crate::image::raw::{MapRange, RawImage};
     use crate::image::testing::ElfBuilder;
+    use crate::image::windows::{Backing, Windows};
     use crate::kdump::codec::Decompressor;
     use scanner_core::{PhysicalMemory, Unreadable};
     use std::os::unix::fs::FileExt;
@@ -448,12 +449,15 @@ mod tests {
             file.as_file().write_all_at(&[7; PAGE_SIZE], at).unwrap();
         }
         let range = MapRange { start: 0, size, offset: 0 };
-        let image = RawImage::from_bytes(PlainFile::open_unmapped(file.path()).unwrap(), &[range]);
-        let stretch = image.stretch(PhysAddr::new(0x10_0000));
-        assert!(stretch.zeros, "the file system does not know of holes");
-        for share_zero in [false, true] {
+        let read = PlainFile::open_unmapped(file.path()).unwrap();
+        let windows = Windows::new(file.reopen().unwrap(), size, Backing::Disk);
+        let images =
+            [read, PlainFile::Windowed(Box::new(windows))].map(|f| RawImage::from_bytes(f, &[range]));
+        for (image, share_zero) in images.iter().flat_map(|image| [(image, false), (image, true)]) {
+            let stretch = image.stretch(PhysAddr::new(0x10_0000));
+            assert!(stretch.zeros, "the file system does not know of holes");
             let mut batch = Batch::new();
-            let mut worker = Worker::new(&image, Recipe { codec: Codec::Lzo, share_zero });
+            let mut worker = Worker::new(image, Recipe { codec: Codec::Lzo, share_zero });
             let mut data = Vec::new();
             for frames in (0..size / PAGE_SIZE as u64).collect::<Vec<_>>().chunks(BATCH) {
                 batch.frames.clear();

@@ -1,12 +1,12 @@
 //! The bytes of a file, mapped where that is possible.
 
-use super::windows::{LentWindow, Windows};
+use super::windows::{Backing, LentWindow, Windows};
 use crate::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Deref;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// How a file is looked at, unless it is of `/proc`: those are seen through [`Windows`].
@@ -15,15 +15,19 @@ pub enum Access {
     /// All of it is mapped: fastest for looks at many places, and what was looked at counts as memory of this process.
     #[default]
     Whole,
-    /// It is read, piece by piece: little memory, whatever the file's size, and just as fast if the pieces are large.
+    /// It is seen through [`Windows`] too, or read if it is hardly more than holes: little memory, whatever the file's
+    /// size, and just as fast if the pieces are large.
     Pieces,
+    /// It is seen through [`Windows`] as `/proc/vmcore` is, whatever it is.
+    Windows,
 }
 
 /// The bytes of a file as they are on disk. They are only read.
 ///
 /// A mapping of the whole file is the rule: nothing is copied, and a scan is fastest. `/proc/vmcore` is seen through
-/// [`Windows`] instead: reading it is slow, and mapping all of it takes page tables. Files of which a job is to take
-/// little memory, or that can't be mapped (some network file systems), are read with `pread`.
+/// [`Windows`] instead: reading it is slow, and mapping all of it takes page tables. So are files of which a job is to
+/// take little memory. What can't be mapped (on some network file systems) is read with `pread`, and so are files that
+/// are hardly more than holes: the kernel brings in what is around a touched place too, and would make pages of them.
 ///
 /// **Hazard:** if someone cuts the file off while it is mapped, a touch of what is gone ends the process with
 /// SIGBUS; there is no way to turn that into an error without a signal handler. A vmcore that is still being
@@ -67,11 +71,14 @@ impl PlainFile {
     /// The file can't be opened, or has no size that can be found out.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let (file, size) = open(path)?;
-        if is_of_proc(&file) {
-            return Ok(Self::Windowed(Box::new(Windows::new(file, size))));
+        if is_of_proc(&file) || access == Access::Windows {
+            return Ok(Self::Windowed(Box::new(Windows::new(file, size, Backing::Memory))));
         }
         if access == Access::Pieces {
-            return Ok(Self::Unmapped(file, size));
+            return Ok(match is_hollow(&file) {
+                true => Self::Unmapped(file, size),
+                false => Self::Windowed(Box::new(Windows::new(file, size, Backing::Disk))),
+            });
         }
         // SAFETY: The mapping is read-only and private to this value, which hands out its bytes only as long as it
         // lives. That nobody else changes the file meanwhile can't be enforced: other processes' writes show up as
@@ -126,14 +133,18 @@ impl PlainFile {
     }
 
     /// Whether the bytes from `offset` on are known to be zeros, since the file has a hole there, and up to where that
-    /// holds. Only a file that is read knows: that saves the reading.
+    /// holds. Only a file that is read or seen through windows knows: that saves the reading.
     pub fn stretch(&self, offset: u64) -> (bool, u64) {
-        let Self::Unmapped(file, size) = self else { return (false, u64::MAX) };
+        let (file, size) = match self {
+            Self::Unmapped(file, size) => (file, *size),
+            Self::Windowed(windows) if windows.backing() == Backing::Disk => (windows.file(), windows.size()),
+            _ => return (false, u64::MAX),
+        };
         match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(data) if data > offset => (true, data.min(*size)),
+            Ok(data) if data > offset => (true, data.min(size)),
             Ok(_) => (false, rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(offset)).unwrap_or(u64::MAX)),
             // There are no data behind.
-            Err(rustix::io::Errno::NXIO) if offset < *size => (true, *size),
+            Err(rustix::io::Errno::NXIO) if offset < size => (true, size),
             // A block device, or a file system that does not know.
             Err(_) => (false, u64::MAX),
         }
@@ -178,6 +189,11 @@ fn is_of_proc(file: &File) -> bool {
 
 /// What to do about a file without a size.
 const NO_PIPE: &str = "Copy it to a file first: it is read in no particular order.";
+
+/// Whether less than a sixteenth of `file` is on its disk.
+fn is_hollow(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.blocks() * 512 < meta.size() / 16)
+}
 
 /// Opens `path` and finds out its size in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {

@@ -1,7 +1,7 @@
 //! ELF vmcores built in memory, for the tests of the images.
 
 use super::file::{Access, PlainFile};
-use super::windows::Windows;
+use super::windows::{Backing, Windows};
 use std::io::Write;
 
 /// An ELF note, padded to 4 bytes.
@@ -38,7 +38,7 @@ pub fn mapped(bytes: &[u8]) -> PlainFile {
 
 /// A file of these contents that is seen through windows.
 pub fn windowed(bytes: &[u8]) -> PlainFile {
-    let windows = Windows::new(file(bytes).reopen().unwrap(), bytes.len() as u64);
+    let windows = Windows::new(file(bytes).reopen().unwrap(), bytes.len() as u64, Backing::Disk);
     PlainFile::Windowed(Box::new(windows))
 }
 

@@ -4,23 +4,37 @@
 //! TiB, in a capture kernel that may have 64 MiB. Mapping another file as a whole costs nothing at first, but every
 //! page that was looked at counts as ours.
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a window; they start at multiples of it in the file.
 pub const WINDOW_BYTES: u64 = 4 << 20;
 /// How many windows stay mapped.
 pub const WINDOWS: usize = 5;
+/// Bytes of a file of a disk that are brought into a window at once; a window has as many of them as a word has bits. The
+/// kernel maps no less at a page fault.
+const PIECE_BYTES: u64 = WINDOW_BYTES / u64::BITS as u64;
 /// Reads of at least so many bytes are worth a window at once, smaller ones when the window is asked for again.
 const WORTH_A_WINDOW: usize = 64 << 10;
 /// Windows that were asked for lately, and are not mapped.
 const REMEMBERED: usize = 32;
 /// After so many windows in a row that could not be mapped no further one is tried.
 const PATIENCE: u32 = 8;
+
+/// What a file's bytes are when they are mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Memory, mapped at once, as that of `/proc/vmcore`.
+    Memory,
+    /// A disk, of which the kernel brings into its page cache what is looked at. That can fail: windows are asked for
+    /// what is needed before it is touched, and what can't be brought is left to `pread`, which names the error.
+    Disk,
+}
 
 /// A file and the windows of it that are mapped. Any number of threads may read.
 ///
@@ -29,6 +43,7 @@ const PATIENCE: u32 = 8;
 pub struct Windows {
     file: File,
     size: u64,
+    backing: Backing,
     state: Mutex<State>,
 }
 
@@ -46,6 +61,25 @@ struct State {
 struct Window {
     number: u64,
     bytes: Mmap,
+    /// A bit for each piece of [`PIECE_BYTES`] that can be touched.
+    there: AtomicU64,
+}
+
+impl Window {
+    /// The bytes of `range`, if the window has them all and they can be touched.
+    fn get(&self, range: Range<usize>) -> Option<&[u8]> {
+        let bytes = self.bytes.get(range.clone())?;
+        let (first, last) = (range.start as u64 / PIECE_BYTES, (range.end.max(1) as u64 - 1) / PIECE_BYTES);
+        let wanted = (u64::MAX << first) & (u64::MAX >> (u64::from(u64::BITS) - 1 - last));
+        // The bit says nothing of other memory: no order is needed.
+        if self.there.load(Ordering::Relaxed) & wanted != wanted {
+            let start = (first * PIECE_BYTES) as usize;
+            let end = self.bytes.len().min(((last + 1) * PIECE_BYTES) as usize);
+            self.bytes.advise_range(Advice::PopulateRead, start, end - start).ok()?;
+            self.there.fetch_or(wanted, Ordering::Relaxed);
+        }
+        Some(bytes)
+    }
 }
 
 /// Bytes in a window, which stays mapped as long as this is there.
@@ -66,13 +100,18 @@ impl Deref for LentWindow {
 
 impl Windows {
     /// Windows of `file`, which has `size` bytes.
-    pub fn new(file: File, size: u64) -> Self {
-        Self { file, size, state: Mutex::default() }
+    pub fn new(file: File, size: u64, backing: Backing) -> Self {
+        Self { file, size, backing, state: Mutex::default() }
     }
 
     /// The file.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// What the file's bytes are.
+    pub fn backing(&self) -> Backing {
+        self.backing
     }
 
     /// The file's size in bytes.
@@ -97,7 +136,8 @@ impl Windows {
             let len = rest.len().min((WINDOW_BYTES - in_window) as usize);
             let (now, later) = rest.split_at_mut(len);
             let window = self.window(at / WINDOW_BYTES, whole);
-            match window.as_ref().and_then(|window| window.bytes.get(in_window as usize..)?.get(..len)) {
+            let range = in_window as usize..in_window as usize + len;
+            match window.as_ref().and_then(|window| window.get(range)) {
                 Some(bytes) => now.copy_from_slice(bytes),
                 None => self.file.read_exact_at(now, at)?,
             }
@@ -113,7 +153,7 @@ impl Windows {
         let start = (offset % WINDOW_BYTES) as usize;
         let range = start..(start + len).min(WINDOW_BYTES as usize);
         let window = self.window(offset / WINDOW_BYTES, len)?;
-        window.bytes.get(range.clone())?;
+        window.get(range.clone())?;
         Some(LentWindow { window, range })
     }
 
@@ -143,7 +183,11 @@ impl Windows {
             return None;
         };
         state.failed_in_a_row = 0;
-        let window = Arc::new(Window { number, bytes });
+        let there = match self.backing {
+            Backing::Memory => u64::MAX,
+            Backing::Disk => 0,
+        };
+        let window = Arc::new(Window { number, bytes, there: there.into() });
         let dropped = if state.mapped.len() >= WINDOWS { state.mapped.pop() } else { None };
         state.mapped.insert(0, Arc::clone(&window));
         // Whoever still reads from the dropped one unmaps it.
@@ -187,7 +231,7 @@ mod tests {
     #[test]
     fn a_window_is_mapped_when_it_is_worth_it() {
         let file = file(&contents());
-        let windows = Windows::new(file.reopen().unwrap(), SIZE as u64);
+        let windows = Windows::new(file.reopen().unwrap(), SIZE as u64, Backing::Disk);
         let mut page = [0; 4096];
         windows.read(0, &mut page).unwrap();
         assert_eq!(mapped_windows(&windows), 0, "one look at a place");
@@ -200,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_lent_stays_although_its_window_is_dropped() {
         let contents = contents();
-        let windows = Windows::new(file(&contents).reopen().unwrap(), SIZE as u64);
+        let windows = Windows::new(file(&contents).reopen().unwrap(), SIZE as u64, Backing::Disk);
         let lent = windows.lend(WINDOW_BYTES - WORTH_A_WINDOW as u64, WORTH_A_WINDOW).unwrap();
         windows.state().mapped.clear();
         let start = WINDOW_BYTES as usize - WORTH_A_WINDOW;
@@ -214,7 +258,7 @@ mod tests {
     #[test]
     fn what_can_not_be_mapped_is_read() {
         // A pipe's end can't be mapped, nor sought; a file of /proc can only be read.
-        let windows = Windows::new(File::open("/proc/self/maps").unwrap(), 1 << 20);
+        let windows = Windows::new(File::open("/proc/self/maps").unwrap(), 1 << 20, Backing::Disk);
         let mut start = [0; 16];
         for _ in 0..2 * PATIENCE {
             windows.read(0, &mut start).unwrap();
@@ -225,11 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_does_not_give_is_an_error_and_no_signal() {
+        let file = file(&contents());
+        let windows = Windows::new(file.reopen().unwrap(), SIZE as u64, Backing::Disk);
+        assert!(windows.lend(0, WORTH_A_WINDOW).is_some());
+        // As a sector that can't be read: the window is mapped, and has no bytes there.
+        file.as_file().set_len(WORTH_A_WINDOW as u64).unwrap();
+        assert!(windows.lend(2 * WORTH_A_WINDOW as u64, WORTH_A_WINDOW).is_none());
+        assert!(windows.read(2 * WORTH_A_WINDOW as u64, &mut [0; 4096]).is_err());
+        assert!(windows.read(0, &mut [0; 4096]).is_ok());
+    }
+
+    #[test]
     fn there_are_never_more_windows_than_the_limit() {
         let file = tempfile::tempfile().unwrap();
         let size = WINDOW_BYTES * 3 * WINDOWS as u64;
         file.set_len(size).unwrap();
-        let windows = Windows::new(file, size);
+        let windows = Windows::new(file, size, Backing::Disk);
         let mut buffer = vec![1; WORTH_A_WINDOW];
         for number in (0..3 * WINDOWS as u64).rev() {
             windows.read(number * WINDOW_BYTES, &mut buffer).unwrap();
@@ -241,10 +297,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_show_the_file(reads in proptest::collection::vec((0..SIZE + 9, 0..WORTH_A_WINDOW * 2), 1..40)) {
+        fn windows_show_the_file(
+            reads in proptest::collection::vec((0..SIZE + 9, 0..WORTH_A_WINDOW * 2), 1..40),
+            on_disk: bool,
+        ) {
             let contents = contents();
             let file = file(&contents);
-            let windows = Windows::new(file.reopen().unwrap(), SIZE as u64);
+            let backing = if on_disk { Backing::Disk } else { Backing::Memory };
+            let windows = Windows::new(file.reopen().unwrap(), SIZE as u64, backing);
             for (offset, len) in reads {
                 let mut buffer = vec![0xaa; len];
                 let read = windows.read(offset as u64, &mut buffer);

@@ -8,9 +8,9 @@ use super::zero::is_zero;
 use crate::image::{MemoryImage, Stretch};
 use crate::kdump::codec::{Codec, Compressor};
 use crate::{Error, Result};
-use crossbeam_channel::{Receiver, Sender, bounded};
 use scanner_core::{PAGE_SIZE, Pfn, PhysAddr};
 use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Frames per batch: a megabyte of page data at most, so that a write is large even if pages compress well.
 pub const BATCH: usize = 256;
@@ -104,9 +104,6 @@ fn inline(image: &dyn MemoryImage, recipe: Recipe, feed: &mut dyn Feed) -> Resul
     }
 }
 
-/// A batch to be compressed, and where it goes when that is done.
-type Job = (Batch, Sender<Batch>);
-
 /// Batches for so many threads: one for each to work on, one to be next, and one that is being written.
 fn batches(threads: usize) -> usize {
     2 * threads + 1
@@ -114,15 +111,17 @@ fn batches(threads: usize) -> usize {
 
 fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut dyn Feed) -> Result<()> {
     let batches = batches(threads);
+    let line = Line::new(batches);
     std::thread::scope(|scope| {
-        let (jobs, queue) = bounded::<Job>(batches);
+        // Whatever ends this thread's part ends that of the others.
+        let _closing = Closing(&line);
         for number in 0..threads {
-            let (queue, mut worker) = (queue.clone(), Worker::new(image, recipe));
+            let (line, mut worker) = (&line, Worker::new(image, recipe));
             let work = move || {
-                for (mut batch, done) in queue {
+                let _closing = Closing(line);
+                while let Some((number, mut batch)) = line.job() {
                     worker.store(&mut batch);
-                    // Nobody waits any more after an error; the queue then ends, too.
-                    let _ = done.send(batch);
+                    line.put_done(number, batch);
                 }
             };
             std::thread::Builder::new()
@@ -132,10 +131,8 @@ fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut 
                     Error::failure("a thread can't be started").because(e).hint("Use fewer threads.")
                 })?;
         }
-        drop(queue);
 
         let mut spare: Vec<Batch> = (0..batches).map(|_| Batch::new()).collect();
-        let mut under_way: VecDeque<Receiver<Batch>> = VecDeque::with_capacity(batches);
         loop {
             while let Some(mut batch) = spare.pop() {
                 batch.frames.clear();
@@ -143,20 +140,107 @@ fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut 
                 if batch.frames.is_empty() {
                     break;
                 }
-                let (done, result) = bounded(1);
-                jobs.send((batch, done)).map_err(|_| thread_died())?;
-                under_way.push_back(result);
+                line.put_job(batch);
             }
-            let Some(next) = under_way.pop_front() else { return Ok(()) };
-            let batch = next.recv().map_err(|_| thread_died())?;
-            feed.take(&batch)?;
-            spare.push(batch);
+            match line.next_done() {
+                Next::Done(batch) => {
+                    feed.take(&batch)?;
+                    spare.push(batch);
+                }
+                Next::Nothing => return Ok(()),
+                Next::Died => return Err(Error::failure("a thread that compresses pages died")),
+            }
         }
     })
 }
 
-fn thread_died() -> Error {
-    Error::failure("a thread that compresses pages died")
+/// Batches on their way to the threads that compress, and back in order. Who waits here sleeps at once: to look again and
+/// again, as channels do at first, would take the processor from those that compress.
+struct Line {
+    state: Mutex<LineState>,
+    /// There is a job, or the end.
+    job: Condvar,
+    /// The batch that is next is done, or a thread has ended.
+    done: Condvar,
+}
+
+struct LineState {
+    jobs: VecDeque<(u64, Batch)>,
+    /// What is under way; the first one is number `first`.
+    under_way: VecDeque<Option<Batch>>,
+    first: u64,
+    closed: bool,
+}
+
+/// What comes back from a [`Line`].
+enum Next {
+    Done(Batch),
+    /// Nothing is under way.
+    Nothing,
+    /// Nothing will come any more, although something is under way.
+    Died,
+}
+
+impl Line {
+    fn new(batches: usize) -> Self {
+        let (jobs, under_way) = (VecDeque::with_capacity(batches), VecDeque::with_capacity(batches));
+        let state = LineState { jobs, under_way, first: 0, closed: false };
+        Self { state: Mutex::new(state), job: Condvar::new(), done: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        // The state is whole at any time, even if a thread gave up while it held it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_job(&self, batch: Batch) {
+        let mut state = self.state();
+        let number = state.first + state.under_way.len() as u64;
+        state.under_way.push_back(None);
+        state.jobs.push_back((number, batch));
+        self.job.notify_one();
+    }
+
+    /// The next job, and its number; waits for it. None if it's all over.
+    fn job(&self) -> Option<(u64, Batch)> {
+        let nothing = |state: &mut LineState| state.jobs.is_empty() && !state.closed;
+        let mut state = self.job.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
+        if state.closed { None } else { state.jobs.pop_front() }
+    }
+
+    fn put_done(&self, number: u64, batch: Batch) {
+        let mut state = self.state();
+        let place = (number - state.first) as usize;
+        state.under_way[place] = Some(batch);
+        if place == 0 {
+            self.done.notify_one();
+        }
+    }
+
+    /// The first batch that is under way; waits until it is done.
+    fn next_done(&self) -> Next {
+        let nothing = |state: &mut LineState| matches!(state.under_way.front(), Some(None)) && !state.closed;
+        let mut state = self.done.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
+        match state.under_way.pop_front() {
+            Some(Some(batch)) => {
+                state.first += 1;
+                Next::Done(batch)
+            }
+            Some(None) => Next::Died,
+            None => Next::Nothing,
+        }
+    }
+}
+
+/// Ends a [`Line`] when it is dropped, also by a panic.
+struct Closing<'l>(&'l Line);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.job.notify_all();
+        self.0.done.notify_all();
+    }
 }
 
 /// Pages that are read in one go, if they follow one another: what a system call or a window costs is then nothing

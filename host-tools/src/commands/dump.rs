@@ -5,6 +5,7 @@ use crate::bitmap_file::{BitmapReader, FileAsMemory};
 use crate::dump::FrameFilter;
 use crate::dump::kdump::{DumpOptions, DumpReport, write};
 use crate::found::{Clues, Found, FoundReport, Job};
+use crate::image::file::Access;
 use crate::kdump::Codec;
 use crate::machine::Machine;
 use crate::output::OutputFile;
@@ -46,6 +47,9 @@ pub struct Dump {
     /// Decide about this many KiB of bitmap at a time; the dump is the same
     #[arg(long, value_name = "KIB", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
     cyclic_buffer: u32,
+    /// See the image through a few windows, as /proc/vmcore always is: what a dump of that takes
+    #[arg(long)]
+    windows: bool,
     /// Write a flattened stream, which needs no seeking
     #[arg(short = 'F', long)]
     flattened: bool,
@@ -172,7 +176,7 @@ impl Dump {
     /// # Errors
     /// If the image can't be scanned, the bitmap not be used, or the dump not be written.
     pub fn run(&self) -> Result<()> {
-        let image = self.image.open_in_pieces()?;
+        let image = self.image.open_by(if self.windows { Access::Windows } else { Access::Pieces })?;
         let here = |error: Error| error.at(&self.image.image);
         let to_stdout = self.output == Path::new("-");
         let mut options = DumpOptions {

@@ -3,6 +3,7 @@
 use super::{ImageArgs, json, parse_physical, print_about};
 use crate::Result;
 use crate::found::{Clues, find};
+use crate::image::file::Access;
 use crate::machine::Machine;
 use crate::output::OutputFile;
 use clap::Args;
@@ -35,7 +36,7 @@ impl Extract {
     /// If there is no valid bitmap, or it can't be written.
     pub fn run(&self) -> Result<()> {
         let path = &self.image.image;
-        let image = self.image.open_in_pieces()?;
+        let image = self.image.open_by(Access::Pieces)?;
         // Only a virtual address needs to know the kernel.
         let machine = Machine::new(&*image, RuleSet::Makedumpfile).ok();
         let space = machine.as_ref().map(|machine| &machine.layout.space);

@@ -131,12 +131,12 @@ impl ImageArgs {
         self.options.open(&self.image)
     }
 
-    /// The same in little memory, whatever the image's size.
+    /// The same, looked at as `access` says.
     ///
     /// # Errors
     /// See [`open()`].
-    pub fn open_in_pieces(&self) -> Result<Box<dyn MemoryImage>> {
-        self.options.open_by(&self.image, Access::Pieces)
+    pub fn open_by(&self, access: Access) -> Result<Box<dyn MemoryImage>> {
+        self.options.open_by(&self.image, access)
     }
 }
 

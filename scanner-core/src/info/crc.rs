@@ -23,6 +23,8 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 const PART: usize = 1360;
 /// How far ahead memory is asked for, in bytes: that is the next three parts.
 const AHEAD: usize = 3 * PART * 8;
+/// From there into the first cache, so that nothing has to wait for it.
+const NEAR: usize = 1024;
 const _: () = assert!(PART.is_multiple_of(8), "a part has whole cache lines");
 /// What moves a checksum behind the bytes of a part.
 const BEHIND_PART: u32 = power_of_x(PART as u64 * 64);
@@ -124,6 +126,7 @@ fn by_instruction(remainder: u32, bytes: &[u8]) -> u32 {
         for ((first, second), third) in lines(first).zip(lines(second)).zip(lines(third)) {
             for part in [first, second, third] {
                 prefetch::far::<AHEAD>(part.as_ptr().cast());
+                prefetch::near::<NEAR>(part.as_ptr().cast());
             }
             for ((first, second), third) in first.iter().zip(second).zip(third) {
                 remainder = take_word(remainder, u64::from_le_bytes(*first));

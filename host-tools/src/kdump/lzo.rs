@@ -63,15 +63,22 @@ impl Encoder {
             }
             // What was passed over may belong to the match.
             let mut passed = page.common_in_front(look.before, at).min(at - start);
+            let literals = at - start - passed;
             if start == 0 {
-                out.first_literals(page, at - passed);
+                out = out.first_literals(page, literals);
+            } else if literals <= FEW_LITERALS {
+                out.literals(page, start, literals);
             } else {
-                out.literals(page, start, at - start - passed);
+                out = out.many_literals(page, start, literals);
             }
             // One match after the other, as long as there are no literals between them.
             loop {
                 let length = page.common_behind(look.before, at, look.difference);
-                out.copy(at - look.before, length + passed);
+                if length + passed <= LONG_LENGTH {
+                    out.copy(at - look.before, length + passed);
+                } else {
+                    out = out.long_copy(at - look.before, length + passed);
+                }
                 passed = 0;
                 at += length;
                 start = at;
@@ -92,7 +99,11 @@ impl Encoder {
         if start == 0 {
             return None;
         }
-        out.literals(page, start, PAGE_SIZE - start);
+        if PAGE_SIZE - start <= FEW_LITERALS {
+            out.literals(page, start, PAGE_SIZE - start);
+        } else {
+            out = out.many_literals(page, start, PAGE_SIZE - start);
+        }
         let Stream { mut out, .. } = out;
         out.put_piece(&END, END.len());
         (out.len() < PAGE_SIZE).then_some(out.len())
@@ -121,7 +132,8 @@ impl Look {
     }
 }
 
-/// The stream that is being written.
+/// The stream that is being written. What is seldom done, and so is called, takes it and gives it back: it stays in
+/// registers otherwise.
 struct Stream<'a> {
     out: ByteWriter<'a>,
     /// The byte of the last match whose low two bits count up to three literals behind it.
@@ -130,7 +142,6 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     /// A length that did not fit its instruction: 255 for each zero byte, and the last byte.
-    #[inline(never)]
     fn rest(&mut self, mut length: usize) {
         while length > 255 {
             self.out.put(0);
@@ -141,7 +152,7 @@ impl Stream<'_> {
 
     /// The literals in front of the first match, at least one.
     #[inline(never)]
-    fn first_literals(&mut self, page: &PaddedPage, length: usize) {
+    fn first_literals(mut self, page: &PaddedPage, length: usize) -> Self {
         if length <= 238 {
             self.out.put(17 + length as u8);
         } else {
@@ -149,42 +160,50 @@ impl Stream<'_> {
             self.rest(length - FEW_LITERALS);
         }
         page.bytes()[..length].iter().for_each(|byte| self.out.put(*byte));
+        self
     }
 
-    /// The `length` bytes at `start` behind a match, if there are any.
+    /// The few literals at `start` behind a match, if there are any.
     #[inline(always)]
     fn literals(&mut self, page: &PaddedPage, start: usize, length: usize) {
-        if length <= FEW_LITERALS {
-            // Up to three go with the match. Both are written, and one of them counts: no branch to get wrong.
-            let with_match = length <= 3;
-            self.out.set_bits(self.last_match, if with_match { length as u8 } else { 0 });
-            self.out.put_piece(&[(length as u8).wrapping_sub(3)], usize::from(!with_match));
-            self.out.put_piece(page.piece(start), length);
-        } else {
-            self.out.put(0);
-            self.rest(length - FEW_LITERALS);
-            for at in (0..length).step_by(PIECE) {
-                self.out.put_piece(page.piece(start + at), (length - at).min(PIECE));
-            }
-        }
+        // Up to three go with the match. Both are written, and one of them counts: no branch to get wrong.
+        let with_match = length <= 3;
+        self.out.set_bits(self.last_match, if with_match { length as u8 } else { 0 });
+        self.out.put_piece(&[(length as u8).wrapping_sub(3)], usize::from(!with_match));
+        self.out.put_piece(page.piece(start), length);
     }
 
-    /// Copies `length` bytes from `distance` back.
+    /// The literals at `start` behind a match, too many for one instruction.
+    #[inline(never)]
+    fn many_literals(mut self, page: &PaddedPage, start: usize, length: usize) -> Self {
+        self.out.put(0);
+        self.rest(length - FEW_LITERALS);
+        for at in (0..length).step_by(PIECE) {
+            self.out.put_piece(page.piece(start + at), (length - at).min(PIECE));
+        }
+        self
+    }
+
+    /// Copies `length` bytes, which fit beside the mark, from `distance` back.
     #[inline(always)]
     fn copy(&mut self, distance: usize, length: usize) {
         let back = distance - 1;
-        if length <= LONG_LENGTH {
-            // Which of the two kinds it is can't be foretold: no branch to get wrong.
-            let short = (length.wrapping_sub(1) << 5 | (back & 7) << 2 | (back >> 3) << 8) as u32;
-            let long = (LONG_MATCH | (length - 2) | back << 10) as u32;
-            let is_short = length <= SHORT_LENGTH && distance <= SHORT_DISTANCE;
-            let instruction = select_unpredictable(is_short, short, long);
-            self.out.put_piece(&instruction.to_le_bytes(), 3 - usize::from(is_short));
-        } else {
-            self.out.put(LONG_MATCH as u8);
-            self.rest(length - LONG_LENGTH);
-            self.out.put_piece(&((back << 2) as u16).to_le_bytes(), 2);
-        }
+        // Which of the two kinds it is can't be foretold: no branch to get wrong.
+        let short = (length.wrapping_sub(1) << 5 | (back & 7) << 2 | (back >> 3) << 8) as u32;
+        let long = (LONG_MATCH | (length - 2) | back << 10) as u32;
+        let is_short = length <= SHORT_LENGTH && distance <= SHORT_DISTANCE;
+        let instruction = select_unpredictable(is_short, short, long);
+        self.out.put_piece(&instruction.to_le_bytes(), 3 - usize::from(is_short));
         self.last_match = self.out.len() - 2;
+    }
+
+    /// Copies more bytes.
+    #[inline(never)]
+    fn long_copy(mut self, distance: usize, length: usize) -> Self {
+        self.out.put(LONG_MATCH as u8);
+        self.rest(length - LONG_LENGTH);
+        self.out.put_piece(&(((distance - 1) << 2) as u16).to_le_bytes(), 2);
+        self.last_match = self.out.len() - 2;
+        self
     }
 }

@@ -8,16 +8,19 @@ use scanner_core::PAGE_SIZE;
 /// Bytes in front of a page and behind it, so that there are eight in front of each of its bytes, and a piece at it.
 const IN_FRONT: usize = 8;
 const BEHIND: usize = 32;
+/// Any position of 16 bits has bytes, though only those of a page are ever looked at: one that comes out of a table needs
+/// neither a check nor a remainder, on a way that every match waits for.
+const POSITIONS: usize = 1 << 16;
 /// Bytes that are copied in one go where it does no harm to copy too many.
 pub const PIECE: usize = 32;
 
 /// A page with room behind it.
-pub struct PaddedPage(Box<[u8; IN_FRONT + PAGE_SIZE + BEHIND]>);
+pub struct PaddedPage(Box<[u8; IN_FRONT + POSITIONS + BEHIND]>);
 
 impl PaddedPage {
     /// A page of zeros.
     pub fn new() -> Self {
-        Self(Box::new([0; IN_FRONT + PAGE_SIZE + BEHIND]))
+        Self(Box::new([0; IN_FRONT + POSITIONS + BEHIND]))
     }
 
     /// Makes it a copy of `page`.
@@ -34,13 +37,13 @@ impl PaddedPage {
     #[inline(always)]
     pub fn eight(&self, at: usize) -> u64 {
         // The remainder costs less than a check.
-        self.word(IN_FRONT + at % PAGE_SIZE)
+        self.word(IN_FRONT + at % POSITIONS)
     }
 
     /// The bytes at `at`, which lies in the page.
     #[inline(always)]
     pub fn piece(&self, at: usize) -> &[u8; PIECE] {
-        self.0[IN_FRONT + at % PAGE_SIZE..].first_chunk().unwrap_or(&[0; PIECE])
+        self.0[IN_FRONT + at % POSITIONS..].first_chunk().unwrap_or(&[0; PIECE])
     }
 
     /// How many bytes from `before` on are the same as those from `at` on, up to the page's end; `here` are the eight
@@ -72,7 +75,7 @@ impl PaddedPage {
     /// How many bytes in front of `before` are the same as those in front of `at`, up to eight.
     #[inline(always)]
     pub fn common_in_front(&self, before: usize, at: usize) -> usize {
-        let in_front = |place: usize| self.word(place % PAGE_SIZE);
+        let in_front = |place: usize| self.word(place % POSITIONS);
         // What is in front of the page's first byte does not count.
         ((in_front(before) ^ in_front(at)).leading_zeros() as usize / 8).min(before)
     }
@@ -136,8 +139,9 @@ impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, S
 
     #[inline(always)]
     fn slot(here: u64) -> usize {
-        let hash = (here << (64 - 8 * BYTES)).wrapping_mul(0x9e37_79b1_7f4a_7c15);
+        // Half a word: four bytes need no shift.
+        let hash = ((here as u32) << (32 - 8 * BYTES)).wrapping_mul(0x9e37_79b1);
         // The remainder only saves a check.
-        (hash >> (64 - SLOTS.trailing_zeros())) as usize % SLOTS
+        (hash >> (32 - SLOTS.trailing_zeros())) as usize % SLOTS
     }
 }

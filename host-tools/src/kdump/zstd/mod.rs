@@ -230,7 +230,7 @@ mod tests {
         let mut library = ::zstd::bulk::Compressor::new(1).expect("a compressor");
         let (mut ours, mut its) = (0, 0);
         for number in 0..64 {
-            let page = objects(192 + number % 8 * 128, 0xff38_3088_89fb_3000 + (number as u64) << 12);
+            let page = objects(192 + number % 8 * 128, 0xff38_3088_89fb_3000 + ((number as u64) << 12));
             ours += encoder.compress(&page, &mut [0; Compressor::ROOM]).expect("a smaller page");
             its += library.compress(&page).expect("a page").len();
             assert!(there_and_back(&mut encoder, &page).expect("a smaller page") == page);

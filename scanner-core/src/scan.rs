@@ -30,10 +30,19 @@ pub trait Sink {
     fn exclude(&mut self, frames: PfnRange, class: PageClass);
 
     /// Of the 64 frames from `first` on those can be left out whose bit of `which` is set, class by class.
+    #[inline]
     fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
-        for (frames, class) in runs_by_class(first, which) {
-            self.exclude(frames, class);
+        match self.word_mut(first) {
+            Some((word, counters)) => counters.clear(word, which),
+            None => runs_by_class(first, which).for_each(|(frames, class)| self.exclude(frames, class)),
         }
+    }
+
+    /// The word that has a bit for each of the 64 frames from `first` on, and where those that get cleared are counted, if
+    /// that is all that is to be done for these frames.
+    fn word_mut(&mut self, first: Pfn) -> Option<(&mut u64, &mut Counters)> {
+        let _ = first;
+        None
     }
 
     /// The `struct page`s of `frames` can't be read, so they are kept.
@@ -407,11 +416,8 @@ impl Sink for BitmapSink<'_, '_, '_> {
     }
 
     #[inline]
-    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
-        match self.bitmap.word_mut(first) {
-            Some(word) => self.counters.clear(word, which),
-            None => runs_by_class(first, which).for_each(|(frames, class)| self.exclude(frames, class)),
-        }
+    fn word_mut(&mut self, first: Pfn) -> Option<(&mut u64, &mut Counters)> {
+        Some((self.bitmap.word_mut(first)?, &mut self.counters))
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

@@ -3,10 +3,9 @@
 
 use super::{Findings, WindowScan, note_unreadable, scan_from};
 use crate::machine::Machine;
-use scanner_core::level::FramesByClass;
-use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried, runs_by_class};
+use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
 use scanner_core::sections::{Lookup, SectionError};
-use scanner_core::{Bitmap, PageClass, Pfn, PfnRange, Rules, Scan};
+use scanner_core::{Bitmap, Counters, PageClass, Pfn, PfnRange, Rules, Scan};
 use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -280,11 +279,8 @@ impl Sink for PieceSink<'_, '_, '_> {
     }
 
     #[inline]
-    fn exclude_some(&mut self, first: Pfn, which: &FramesByClass) {
-        match self.bitmap.word_mut(first) {
-            Some(word) => self.findings.counters.clear(word, which),
-            None => runs_by_class(first, which).for_each(|(frames, class)| self.exclude(frames, class)),
-        }
+    fn word_mut(&mut self, first: Pfn) -> Option<(&mut u64, &mut Counters)> {
+        Some((self.bitmap.word_mut(first)?, &mut self.findings.counters))
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {

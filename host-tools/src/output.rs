@@ -36,6 +36,11 @@ enum Kind {
     Direct { file: File, readable: bool },
 }
 
+/// Whether `target` stands for standard output.
+pub fn is_stdout(target: &Path) -> bool {
+    target == Path::new("-")
+}
+
 impl OutputFile {
     /// Begins to write `target`; `-` is standard output.
     ///
@@ -43,7 +48,7 @@ impl OutputFile {
     /// If `target` is a file that exists and `force` is not set, if it is a directory or a terminal's standard output, or
     /// if it can't be created.
     pub fn create(target: &Path, force: bool) -> Result<Self> {
-        if target == Path::new("-") {
+        if is_stdout(target) {
             if io::stdout().is_terminal() {
                 return Err(Error::unusable("standard output is a terminal")
                     .at(target)
@@ -96,7 +101,7 @@ impl OutputFile {
     pub fn create_beside(target: &Path, force: bool, inputs: &[&Path]) -> Result<Self> {
         let identity = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
         let own = identity(target);
-        if own.is_some() && inputs.iter().any(|input| identity(input) == own) && target != Path::new("-") {
+        if own.is_some() && inputs.iter().any(|input| identity(input) == own) && !is_stdout(target) {
             return Err(Error::unusable("is an input of this very command, and would be lost")
                 .at(target)
                 .hint("Choose another name for the output."));

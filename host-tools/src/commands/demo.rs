@@ -11,6 +11,7 @@ use clap::{Args, Parser};
 use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, RuleSet};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A machine of 768 MiB with two nodes that ran Debian's 6.1 kernel, crashed on purpose; trimmed to what says which
@@ -63,12 +64,12 @@ impl Demo {
 
     fn directory(&self) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
         if let Some(keep) = &self.keep {
-            if keep.exists() {
-                return Err(Error::unusable("exists already")
+            std::fs::create_dir(keep).map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => Error::unusable("exists already")
                     .at(keep)
-                    .hint("Name a directory that does not; it is made."));
-            }
-            std::fs::create_dir(keep).map_err(|error| Error::io(keep, "can't be made", error))?;
+                    .hint("Name a directory that does not; it is made."),
+                _ => Error::io(keep, "can't be made", error),
+            })?;
             return Ok((keep.clone(), None));
         }
         let temporary = tempfile::TempDir::new()

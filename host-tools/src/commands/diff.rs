@@ -1,8 +1,7 @@
 //! `cdbitmap diff`: how two bitmaps, or two dumps, differ.
 
-use super::{Answer, ImageOptions, parse_level, parse_rules, print, print_json};
+use super::{Answer, ImageOptions, machine_of, parse_level, parse_rules, print, print_json};
 use crate::Result;
-use crate::machine::Machine;
 use crate::verdict::{Subject, diff};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
@@ -45,10 +44,7 @@ impl Diff {
         };
         let (a, b) = (open(&self.a)?, open(&self.b)?);
         let image = self.image.as_ref().map(|path| self.options.open(path)).transpose()?;
-        let machine = match (&image, &self.image) {
-            (Some(image), Some(path)) => Some(Machine::new(&**image, self.rules).map_err(|e| e.at(path))?),
-            _ => None,
-        };
+        let machine = machine_of(image.as_deref(), self.image.as_deref(), self.rules)?;
         let report = diff(&a, &b, machine.as_ref().map(|machine| (machine, self.level)), self.contents)?;
         if self.json {
             print_json(&report)?;

@@ -8,7 +8,7 @@ use crate::found::{Clues, Found, FoundReport, Job};
 use crate::image::file::Access;
 use crate::kdump::Codec;
 use crate::machine::Machine;
-use crate::output::OutputFile;
+use crate::output::{OutputFile, is_stdout};
 use crate::scan::{Findings, WindowScan};
 use crate::scan_report::human_bytes;
 use crate::{Error, Result, progress};
@@ -178,7 +178,7 @@ impl Dump {
     pub fn run(&self) -> Result<()> {
         let image = self.image.open_by(if self.windows { Access::Windows } else { Access::Pieces })?;
         let here = |error: Error| error.at(&self.image.image);
-        let to_stdout = self.output == Path::new("-");
+        let to_stdout = is_stdout(&self.output);
         let mut options = DumpOptions {
             level: u32::from(self.level.bits()),
             codec: self.codec.codec(),

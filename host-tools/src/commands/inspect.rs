@@ -1,6 +1,6 @@
 //! `cdbitmap inspect`: everything that a file says about itself.
 
-use super::{ImageArgs, print, print_json};
+use super::{ImageArgs, print, print_by, print_json};
 use crate::bitmap_file::{self, BitmapReader};
 use crate::inspect::ImageReport;
 use crate::{Error, Result};
@@ -41,11 +41,7 @@ impl Inspect {
         if self.vmcoreinfo_text {
             let text = image.facts().vmcoreinfo.as_deref();
             let text = text.ok_or_else(|| Error::unusable("the image has no VMCOREINFO").at(path))?;
-            let mut out = std::io::stdout().lock();
-            return out
-                .write_all(text)
-                .and_then(|()| out.flush())
-                .map_err(|error| Error::failure("standard output can't be written").because(error));
+            return print_by(|out| out.write_all(text));
         }
         let report = ImageReport::new(&*image).map_err(|e| e.at(path))?;
         if self.json {

@@ -3,13 +3,15 @@
 use crate::found::parse_address;
 use crate::image::file::Access;
 use crate::image::{MemoryImage, OpenOptions, open};
+use crate::machine::Machine;
+use crate::output::is_stdout;
 use crate::progress::Progress;
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use scanner_core::scan::Pace;
 use scanner_core::{DumpLevel, Pfn, PhysAddr, RuleSet};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 pub mod convert;
@@ -159,6 +161,19 @@ impl ImageOptions {
     }
 }
 
+/// The machine of `image`, which is in `path`, if there is one.
+///
+/// # Errors
+/// If the image can't be understood.
+fn machine_of<'i>(
+    image: Option<&'i dyn MemoryImage>,
+    path: Option<&Path>,
+    rules: RuleSet,
+) -> Result<Option<Machine<'i>>> {
+    let named = image.zip(path);
+    named.map(|(image, path)| Machine::new(image, rules).map_err(|e| e.at(path))).transpose()
+}
+
 /// Parses a dump level.
 ///
 /// # Errors
@@ -243,7 +258,7 @@ pub fn json(report: &impl serde::Serialize) -> Result<String> {
 /// # Errors
 /// If it can't be written.
 pub fn print_about(output: Option<&Path>, report: impl Display) -> Result<()> {
-    if output == Some(Path::new("-")) {
+    if output.is_some_and(is_stdout) {
         return write!(std::io::stderr(), "{report}")
             .map_err(|error| Error::failure("standard error can't be written").because(error));
     }
@@ -260,8 +275,16 @@ pub fn warn(text: impl Display) {
 /// # Errors
 /// If it can't be written: a full disk, a pipe that nobody reads.
 pub fn print(text: impl Display) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    write!(out, "{text}")
+    print_by(|out| write!(out, "{text}"))
+}
+
+/// Prints what `write` writes on standard output.
+///
+/// # Errors
+/// See [`print`].
+pub fn print_by(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> Result<()> {
+    let mut out = io::stdout().lock();
+    write(&mut out)
         .and_then(|()| out.flush())
         .map_err(|error| Error::failure("standard output can't be written").because(error))
 }

@@ -6,13 +6,13 @@ use crate::Result;
 use crate::bitmap_file::BitmapFile;
 use crate::frames::FrameBitmap;
 use crate::machine::Machine;
-use crate::output::OutputFile;
+use crate::output::{OutputFile, is_stdout};
 use crate::progress;
 use crate::scan::scan_in_threads;
 use crate::scan_report::{ScanReport, Step};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Scans an image.
@@ -95,9 +95,7 @@ impl Scan {
         }
         print_about(output, &report)?;
         match output {
-            Some(path) if path != Path::new("-") => {
-                print(format_args!("\nThe bitmap is in {}.\n", path.display()))
-            }
+            Some(path) if !is_stdout(path) => print(format_args!("\nThe bitmap is in {}.\n", path.display())),
             _ => Ok(()),
         }
     }

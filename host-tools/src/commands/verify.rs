@@ -1,8 +1,7 @@
 //! `cdbitmap verify`: does a bitmap hold.
 
-use super::{Answer, ImageOptions, parse_level, parse_rules, print, print_json};
+use super::{Answer, ImageOptions, machine_of, parse_level, parse_rules, print, print_json};
 use crate::Result;
-use crate::machine::Machine;
 use crate::verdict::{Asked, Subject, Verdict, verify};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
@@ -39,12 +38,7 @@ impl Verify {
         let subject = Subject::open_filtered(&self.bitmap)?;
         let image = self.image.as_ref().map(|path| self.options.open(path)).transpose()?;
         let asked = Asked { level: self.level, rules: self.rules };
-        let machine = match (&image, &self.image) {
-            (Some(image), Some(path)) => {
-                Some(Machine::new(&**image, asked.rules_for(&subject)).map_err(|e| e.at(path))?)
-            }
-            _ => None,
-        };
+        let machine = machine_of(image.as_deref(), self.image.as_deref(), asked.rules_for(&subject))?;
         let report = verify(&subject, machine.as_ref(), asked).map_err(|e| e.at(&self.bitmap))?;
         if self.json {
             print_json(&report)?;

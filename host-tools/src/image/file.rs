@@ -75,9 +75,10 @@ impl PlainFile {
             return Ok(Self::Windowed(Box::new(Windows::new(file, size, Backing::Memory))));
         }
         if access == Access::Pieces {
-            return Ok(match is_hollow(&file) {
-                true => Self::Unmapped(file, size),
-                false => Self::Windowed(Box::new(Windows::new(file, size, Backing::Disk))),
+            return Ok(if is_hollow(&file) {
+                Self::Unmapped(file, size)
+            } else {
+                Self::Windowed(Box::new(Windows::new(file, size, Backing::Disk)))
             });
         }
         // SAFETY: The mapping is read-only and private to this value, which hands out its bytes only as long as it

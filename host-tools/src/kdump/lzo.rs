@@ -133,7 +133,7 @@ impl Look {
 }
 
 /// The stream that is being written. What is seldom done, and so is called, takes it and gives it back: it stays in
-/// registers otherwise.
+/// registers otherwise. Who calls chooses between the two: with the choice in here, a dump takes 2 % longer.
 struct Stream<'a> {
     out: ByteWriter<'a>,
     /// The byte of the last match whose low two bits count up to three literals behind it.

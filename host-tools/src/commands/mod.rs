@@ -281,7 +281,7 @@ pub fn print(text: impl Display) -> Result<()> {
 /// Prints what `write` writes on standard output.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_by(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> Result<()> {
     let mut out = io::stdout().lock();
     write(&mut out)

@@ -11,6 +11,8 @@ pub const SYMBOLS: usize = 64;
 /// Most states of a table, and their logarithm.
 const STATES: usize = 1 << MAX_LOG;
 const MAX_LOG: u32 = 7;
+/// Symbols are listed so many at once.
+const PIECE: usize = 16;
 /// The smallest logarithm that the format can write.
 pub const MIN_LOG: u32 = 5;
 
@@ -33,8 +35,79 @@ struct Symbol {
     first: u16,
 }
 
+/// How often each symbol occurs.
+#[derive(Clone, Copy)]
+pub struct Frequencies {
+    counts: [u16; SYMBOLS],
+    used: Used,
+}
+
+impl Frequencies {
+    /// No symbol yet.
+    pub const NONE: Self = Self { counts: [0; SYMBOLS], used: Used(0) };
+
+    /// Of symbols that occur so often, 64 at most.
+    pub fn of(counts: &[u16]) -> Self {
+        let mut frequencies = Self::NONE;
+        for (symbol, count) in counts.iter().enumerate().take(SYMBOLS) {
+            frequencies.counts[symbol] = *count;
+            frequencies.used.0 |= u64::from(*count > 0) << symbol;
+        }
+        frequencies
+    }
+
+    /// One more of `symbol`.
+    #[inline(always)]
+    pub fn add(&mut self, symbol: u8) {
+        self.counts[usize::from(symbol) % SYMBOLS] += 1;
+        self.used.0 |= 1 << (symbol % 64);
+    }
+
+    /// Symbols that occur.
+    pub fn symbols(&self) -> usize {
+        self.used.0.count_ones() as usize
+    }
+
+    /// The only symbol that occurs.
+    pub fn only(&self) -> Option<usize> {
+        (self.symbols() == 1).then(|| self.used.0.trailing_zeros() as usize)
+    }
+}
+
+/// A set of symbols. Whether one is in it can't be foretold: going over those that are costs less than looking at all.
+#[derive(Clone, Copy)]
+struct Used(u64);
+
+impl Iterator for Used {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let symbol = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (symbol < SYMBOLS).then_some(symbol)
+    }
+}
+
 /// How many states each symbol has; -1 says that it is so rare that it has hardly one, which makes it the last one.
-pub type Shares = [i8; SYMBOLS];
+pub struct Shares {
+    of: [i8; SYMBOLS],
+    used: Used,
+}
+
+impl Shares {
+    /// Of so many states each.
+    pub const fn new(shares: &[i8]) -> Self {
+        let mut made = Self { of: [0; SYMBOLS], used: Used(0) };
+        let mut symbol = 0;
+        while symbol < shares.len() {
+            made.of[symbol] = shares[symbol];
+            made.used.0 |= ((shares[symbol] != 0) as u64) << symbol;
+            symbol += 1;
+        }
+        made
+    }
+}
 
 impl Table {
     /// A table that is to be [`set`](Self::set).
@@ -43,36 +116,43 @@ impl Table {
     }
 
     /// Makes it the table of `1 << log` states in which the symbols have these `shares`.
-    pub fn set(&mut self, shares: &[i8], log: u32) {
+    pub fn set(&mut self, shares: &Shares, log: u32) {
         let size = 1usize << log;
-        let mut symbol_of = [0u8; STATES];
-        // The rare ones are at the end; the others are scattered over the rest.
-        let rare = shares.iter().enumerate().filter(|(_, share)| **share < 0);
-        let mut end = size;
-        for (symbol, _) in rare {
-            end -= 1;
-            symbol_of[end % STATES] = symbol as u8;
-        }
+        // The symbols, each as often as its share says, but for the rare ones, which are at the end of the table.
+        let mut listed = [0u8; STATES + PIECE];
+        let (mut place, mut end, mut len) = (0u16, size, 0);
         let mut places = [0u8; SYMBOLS];
-        let step = size / 2 + size / 8 + 3;
-        let (mut at, mut place) = (0, 0);
-        for ((number, share), symbol) in (0..).zip(shares).zip(&mut self.symbols) {
-            for _ in 0..*share {
-                symbol_of[at % STATES] = number;
-                at = (at + step) % size;
-                while at >= end {
-                    at = (at + step) % size;
+        for number in shares.used {
+            let share = u16::from(shares.of[number].unsigned_abs());
+            if shares.of[number] < 0 {
+                end -= 1;
+            } else {
+                for at in (len..len + usize::from(share)).step_by(PIECE) {
+                    listed[at % STATES..][..PIECE].copy_from_slice(&[number as u8; PIECE]);
                 }
+                len += usize::from(share);
             }
-            let share = share.unsigned_abs();
-            let most_bits = log - share.saturating_sub(1).checked_ilog2().unwrap_or(0);
-            *symbol = Symbol {
+            let most_bits = log - (share.saturating_sub(1) | 1).ilog2();
+            self.symbols[number] = Symbol {
                 bits: (most_bits << 16).wrapping_sub(u32::from(share) << most_bits),
-                place: place as i16 - i16::from(share),
+                place: place.wrapping_sub(share) as i16,
                 first: place,
             };
-            places[usize::from(number) % SYMBOLS] = place as u8;
-            place += u16::from(share);
+            places[number] = place as u8;
+            place += share;
+        }
+        // They are scattered over the rest in steps.
+        let mut symbol_of = [0u8; STATES];
+        let step = size / 2 + size / 8 + 3;
+        let (mut at, mut next) = (0, 0);
+        for _ in 0..size {
+            symbol_of[at % STATES] = listed[next % STATES];
+            next += usize::from(at < end);
+            at = (at + step) % size;
+        }
+        let rare = shares.used.filter(|number| shares.of[*number] < 0);
+        for (number, state) in rare.zip((end..size).rev()) {
+            symbol_of[state % STATES] = number as u8;
         }
         for (state, symbol) in symbol_of[..size].iter().enumerate() {
             let place = &mut places[usize::from(*symbol) % SYMBOLS];
@@ -84,8 +164,9 @@ impl Table {
 
     /// Makes it the table of a code that has only one symbol, which takes no bits.
     pub fn set_to_one(&mut self, symbol: usize) {
-        let mut shares = [0; SYMBOLS];
-        shares[symbol % SYMBOLS] = 1;
+        let mut shares = Shares::new(&[]);
+        shares.of[symbol % SYMBOLS] = 1;
+        shares.used = Used(1 << (symbol % SYMBOLS));
         self.set(&shares, 0);
     }
 
@@ -115,27 +196,26 @@ impl Table {
 
 /// Shares of `1 << log` states for symbols of which two at least occur, `total` times together; each that occurs has
 /// one.
-pub fn shares(frequencies: &[u16], total: u32, log: u32) -> Shares {
-    let mut shares = [0i8; SYMBOLS];
+pub fn shares(frequencies: &Frequencies, total: u32, log: u32) -> Shares {
+    let mut shares = Shares { of: [0; SYMBOLS], used: frequencies.used };
     let size = 1i32 << log;
     let scale = (1u32 << (16 + log)) / total.max(1);
     let (mut left, mut largest) = (size, 0);
-    for (symbol, frequency) in frequencies.iter().enumerate().filter(|(_, frequency)| **frequency > 0) {
-        let share = ((u32::from(*frequency) * scale + 0x8000) >> 16).clamp(1, size as u32 - 1) as i8;
-        shares[symbol] = share;
+    for symbol in frequencies.used {
+        let share = (u32::from(frequencies.counts[symbol]) * scale + 0x8000) >> 16;
+        let share = share.clamp(1, size as u32 - 1) as i8;
+        shares.of[symbol] = share;
         left -= i32::from(share);
-        if share > shares[largest] {
-            largest = symbol;
-        }
+        largest = if share > shares.of[largest] { symbol } else { largest };
     }
     // What rounding left over or took too much is the largest one's. If that can't bear it, others help.
-    let largest_share = i32::from(shares[largest]);
+    let largest_share = i32::from(shares.of[largest]);
     if largest_share + left > largest_share / 2 {
-        shares[largest] = (largest_share + left) as i8;
+        shares.of[largest] = (largest_share + left) as i8;
         return shares;
     }
     while left < 0 {
-        let Some(share) = shares.iter_mut().max() else { break };
+        let Some(share) = shares.of.iter_mut().max() else { break };
         *share -= 1;
         left += 1;
     }
@@ -157,7 +237,7 @@ pub fn write_shares(shares: &Shares, log: u32, bits: &mut BitWriter<'_>) {
     let (mut left, mut threshold, mut width) = ((1 << log) + 1, 1 << log, log + 1);
     let mut symbol = 0;
     while left > 1 {
-        let share = i32::from(shares[symbol]);
+        let share = i32::from(shares.of[symbol]);
         symbol += 1;
         let shorter = 2 * threshold - 1 - left;
         left -= share.abs();
@@ -170,7 +250,7 @@ pub fn write_shares(shares: &Shares, log: u32, bits: &mut BitWriter<'_>) {
         }
         if share == 0 {
             // How many more zeros follow: threes, and the rest.
-            let mut zeros = shares[symbol..].iter().take_while(|share| **share == 0).count();
+            let mut zeros = (shares.used.0 >> symbol).trailing_zeros() as usize;
             symbol += zeros;
             while zeros >= 3 {
                 bits.put(3, 2);

@@ -16,8 +16,15 @@ pub struct Code<const SYMBOLS: usize> {
 impl<const SYMBOLS: usize> Code<SYMBOLS> {
     /// The shortest code for symbols that occur so often; see [`lengths`].
     pub fn new(frequencies: &[u16; SYMBOLS], limit: usize) -> Self {
-        let (lengths, numbers) = lengths(frequencies, limit);
-        Self::number(lengths, &numbers)
+        let occurring = Occurring::of(frequencies);
+        let (lengths, counts) = lengths(&occurring, limit);
+        let mut next = first_codes(&counts);
+        let mut bits = [0; SYMBOLS];
+        for (_, symbol) in occurring.symbols() {
+            let length = lengths[usize::from(*symbol) % SYMBOLS];
+            bits[usize::from(*symbol) % SYMBOLS] = next_code(&mut next, length);
+        }
+        Self { lengths, bits }
     }
 
     /// The code whose lengths are these.
@@ -25,20 +32,10 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
         let mut counts = [0u16; 16];
         lengths.iter().for_each(|length| counts[usize::from(length & 15)] += 1);
         counts[0] = 0;
-        Self::number(lengths, &counts)
-    }
-
-    /// The code with these lengths, of which there are so many of each.
-    fn number(lengths: [u8; SYMBOLS], counts: &[u16; 16]) -> Self {
-        let mut next = [0u16; 16];
-        for length in 1..16 {
-            next[length] = (next[length - 1] + counts[length - 1]) << 1;
-        }
+        let mut next = first_codes(&counts);
         let mut bits = [0; SYMBOLS];
         for (bits, length) in bits.iter_mut().zip(lengths).filter(|(_, length)| *length > 0) {
-            let next = &mut next[usize::from(length & 15)];
-            *bits = next.reverse_bits() >> (16 - length);
-            *next += 1;
+            *bits = next_code(&mut next, length);
         }
         Self { lengths, bits }
     }
@@ -49,15 +46,61 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
     }
 }
 
+/// The first code of each length, given how many codes each length has.
+fn first_codes(counts: &[u16; 16]) -> [u16; 16] {
+    let mut next = [0u16; 16];
+    for length in 1..16 {
+        next[length] = (next[length - 1] + counts[length - 1]) << 1;
+    }
+    next
+}
+
+/// The next code of `length`, its first bit lowest.
+#[inline(always)]
+fn next_code(next: &mut [u16; 16], length: u8) -> u16 {
+    let next = &mut next[usize::from(length & 15)];
+    let code = next.reverse_bits() >> (16 - length);
+    *next += 1;
+    code
+}
+
+/// The symbols that occur, in their order. Which ones do can't be foretold: to go over them costs less than to look at
+/// all.
+pub struct Occurring<const SYMBOLS: usize> {
+    /// How often, and the symbol.
+    symbols: [(u16, u16); SYMBOLS],
+    len: usize,
+}
+
+impl<const SYMBOLS: usize> Occurring<SYMBOLS> {
+    /// Those that occur so often.
+    #[inline(always)]
+    pub fn of(frequencies: &[u16; SYMBOLS]) -> Self {
+        let mut symbols = [(0, 0); SYMBOLS];
+        let mut len = 0;
+        for (symbol, &frequency) in (0..).zip(frequencies) {
+            symbols[len] = (frequency, symbol);
+            len += usize::from(frequency > 0);
+        }
+        Self { symbols, len }
+    }
+
+    /// How often each occurs, and the symbol.
+    #[inline(always)]
+    pub fn symbols(&self) -> &[(u16, u16)] {
+        &self.symbols[..self.len]
+    }
+}
+
 /// Bits of each symbol's code, and how many codes there are of each length but 0.
 pub type Lengths<const SYMBOLS: usize> = ([u8; SYMBOLS], [u16; 16]);
 
-/// The shortest codes for symbols that occur so often of which none has more than `limit` bits, at most 15. A single
-/// symbol gets one bit.
-pub fn lengths<const SYMBOLS: usize>(frequencies: &[u16; SYMBOLS], limit: usize) -> Lengths<SYMBOLS> {
+/// The shortest codes for the symbols that occur of which none has more than `limit` bits, at most 15. A single symbol
+/// gets one bit.
+pub fn lengths<const SYMBOLS: usize>(occurring: &Occurring<SYMBOLS>, limit: usize) -> Lengths<SYMBOLS> {
     let (mut lengths, mut numbers) = ([0; SYMBOLS], [0; 16]);
     let mut sorted = [(0, 0); SYMBOLS];
-    let sorted = sort(frequencies, &mut sorted);
+    let sorted = sort(occurring.symbols(), &mut sorted);
     match sorted {
         [] => {}
         [(_, symbol)] => {
@@ -68,9 +111,11 @@ pub fn lengths<const SYMBOLS: usize>(frequencies: &[u16; SYMBOLS], limit: usize)
             let mut counts = count_lengths(sorted);
             limit_lengths(&mut counts, limit);
             // The rarest symbols get the longest codes.
-            let by_length = (1..=limit).rev().flat_map(|l| std::iter::repeat_n(l, counts[l] as usize));
-            for (length, (_, symbol)) in by_length.zip(sorted) {
-                lengths[usize::from(*symbol)] = length as u8;
+            let mut rest = sorted;
+            for length in (1..=limit).rev() {
+                let (these, others) = rest.split_at(rest.len().min(counts[length] as usize));
+                these.iter().for_each(|(_, symbol)| lengths[usize::from(*symbol) % SYMBOLS] = length as u8);
+                rest = others;
             }
             numbers.iter_mut().zip(counts).for_each(|(number, count)| *number = count as u16);
         }
@@ -78,19 +123,11 @@ pub fn lengths<const SYMBOLS: usize>(frequencies: &[u16; SYMBOLS], limit: usize)
     (lengths, numbers)
 }
 
-/// The symbols that occur, as (how often, symbol), the rarest first.
+/// The symbols that occur so often, the rarest first.
 fn sort<'s, const SYMBOLS: usize>(
-    frequencies: &[u16; SYMBOLS],
+    occurring: &[(u16, u16)],
     sorted: &'s mut [(u16, u16); SYMBOLS],
 ) -> &'s [(u16, u16)] {
-    // Whether a symbol occurs can't be foretold: no branch to get wrong.
-    let mut occurring = [(0, 0); SYMBOLS];
-    let mut used = 0;
-    for (symbol, &frequency) in (0..).zip(frequencies) {
-        occurring[used] = (frequency, symbol);
-        used += usize::from(frequency > 0);
-    }
-    let occurring = &occurring[..used];
     // Most symbols of a page are rare.
     let class = |frequency: u16| usize::from(frequency).min(COUNTED);
     let mut starts = [0u16; COUNTED + 1];
@@ -105,8 +142,8 @@ fn sort<'s, const SYMBOLS: usize>(
         sorted[usize::from(*start) % SYMBOLS] = *symbol;
         *start += 1;
     }
-    let sorted = &mut sorted[..used];
-    sorted[used - usize::from(frequent)..].sort_unstable();
+    let sorted = &mut sorted[..occurring.len()];
+    sorted[occurring.len() - usize::from(frequent)..].sort_unstable();
     sorted
 }
 

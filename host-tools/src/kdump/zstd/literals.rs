@@ -37,9 +37,15 @@ impl Literals {
     /// Adds the bytes of `page` from `start` to `end`.
     #[inline(always)]
     pub fn add(&mut self, page: &PaddedPage, start: usize, end: usize) {
-        for at in (start..end).step_by(PIECE) {
+        // Whether there are any can't be foretold: a first piece is copied in any case.
+        let mut at = start;
+        loop {
             let to = self.len + (at - start);
             self.bytes[to % PAGE_SIZE..][..PIECE].copy_from_slice(page.piece(at));
+            at += PIECE;
+            if at >= end {
+                break;
+            }
         }
         self.len += end - start;
     }
@@ -73,7 +79,8 @@ fn write_coded(
 ) -> Option<usize> {
     let frequencies = frequencies(literals);
     let size = literals.len();
-    let most = frequencies.iter().max().copied().unwrap_or(0);
+    // Numbers with a sign, since any processor has the largest of eight of those.
+    let most = frequencies.iter().fold(0, |most: i16, count| most.max(*count as i16)) as u16;
     if usize::from(most) == size {
         // One byte over and over.
         let header = if size < 32 { (1 | size << 3, 1) } else { (1 | 1 << 2 | size << 4, 2) };
@@ -152,22 +159,25 @@ impl LiteralCode {
 
     /// Makes it the best one for bytes, two different ones at least, that occur so often.
     fn set(&mut self, frequencies: &[u16; 256]) {
-        let (lengths, counts) = huffman::lengths(frequencies, CODE_LIMIT);
-        self.last = lengths.iter().rposition(|length| *length > 0).unwrap_or(0);
+        let occurring = huffman::Occurring::of(frequencies);
+        let (lengths, counts) = huffman::lengths(&occurring, CODE_LIMIT);
+        let occurring = occurring.symbols();
+        self.last = occurring.last().map_or(0, |(_, byte)| usize::from(*byte));
         let longest = counts.iter().rposition(|count| *count > 0).unwrap_or(1);
         let mut next = [0u16; 16];
         for length in (1..longest).rev() {
             next[length] = (next[length + 1] + counts[length + 1]) / 2;
         }
-        let upto_last = &lengths[..=self.last];
-        let mut without = 0;
-        for ((code, weight), length) in self.codes.iter_mut().zip(&mut self.weights).zip(upto_last) {
-            let next = &mut next[usize::from(*length) % 16];
-            *code = (*next, *length);
+        self.weights = [0; 256];
+        for (_, byte) in occurring {
+            let byte = usize::from(*byte) % 256;
+            let length = lengths[byte];
+            let next = &mut next[usize::from(length) % 16];
+            self.codes[byte] = (*next, length);
             *next += 1;
-            *weight = if *length > 0 { longest as u8 + 1 - *length } else { 0 };
-            without += u16::from(*length == 0);
+            self.weights[byte] = longest as u8 + 1 - length;
         }
+        let without = (self.last + 1 - occurring.len()) as u16;
         self.counts = [0; CODE_LIMIT + 2];
         self.counts[0] = without;
         let by_weight = counts[1..=longest].iter().rev();
@@ -187,11 +197,11 @@ impl LiteralCode {
         let most = counts.iter().max().copied().unwrap_or(0);
         if used > 1 && most > 1 {
             let log = fse::MIN_LOG + u32::from(*last > 64);
-            let shares = fse::shares(&*counts, weights.len() as u32, log);
+            let shares = fse::shares(&fse::Frequencies::of(counts), weights.len() as u32, log);
             let mut bits = BitWriter::new(out, at + 1);
             fse::write_shares(&shares, log, &mut bits);
             bits.align();
-            table.set(&shares[..counts.len()], log);
+            table.set(&shares, log);
             // Two states take turns.
             let (pairs, odd) = weights.as_chunks::<2>();
             let mut pairs = pairs.iter().rev();
@@ -232,14 +242,22 @@ impl LiteralCode {
     #[inline(always)]
     fn write_stream(&self, literals: &[u8], out: &mut [u8; Compressor::ROOM], at: usize) -> usize {
         let mut bits = BitWriter::new(out, at);
+        let (first, fours) = literals.as_rchunks::<4>();
         // Codes have 11 bits at most: four of them fit beside what is left of a byte.
-        for four in literals.rchunks(4) {
-            for byte in four.iter().rev() {
-                let (code, length) = self.codes[usize::from(*byte)];
-                bits.add(u64::from(code), u32::from(length));
-            }
-            bits.flush();
+        for four in fours.iter().rev() {
+            self.add(four, &mut bits);
         }
+        self.add(first, &mut bits);
         bits.end_backwards()
+    }
+
+    /// Adds up to four `literals`, from the last to the first.
+    #[inline(always)]
+    fn add(&self, literals: &[u8], bits: &mut BitWriter<'_>) {
+        for byte in literals.iter().rev() {
+            let (code, length) = self.codes[usize::from(*byte)];
+            bits.add(u64::from(code), u32::from(length));
+        }
+        bits.flush();
     }
 }

@@ -110,7 +110,7 @@ impl Encoder {
             let before = usize::from(seen.push(here, at)[0]);
             let again = at.saturating_sub(sequences.last_offset());
             let by = page.eight(again) ^ here;
-            let (mut here_at, mut before, mut length) = if are_same::<MIN_REPEAT>(by >> 8) {
+            let (here_at, before, length) = if are_same::<MIN_REPEAT>(by >> 8) {
                 (at + 1, again + 1, page.common(again + 1, at + 1, next))
             } else if are_same::<MIN_REPEAT>(by >> 16) {
                 (at + 2, again + 2, page.common(again + 2, at + 2, page.eight(at + 2)))
@@ -125,12 +125,11 @@ impl Encoder {
                 }
                 (at + 1, before, page.common(before, at + 1, next))
             };
-            while here_at > start && before > 0 && page.bytes()[here_at - 1] == page.bytes()[before - 1] {
-                (here_at, before, length) = (here_at - 1, before - 1, length + 1);
-            }
-            literals.add(page, start, here_at);
-            sequences.add(here_at - start, length, here_at - before);
             at = here_at + length;
+            // What comes next does not wait for how far the match goes back.
+            let in_front = page.common_in_front(before, here_at).min(here_at - start);
+            literals.add(page, start, here_at - in_front);
+            sequences.add(here_at - in_front - start, length + in_front, here_at - before);
             seen.push(page.eight(at - 1), at - 1);
             // Objects side by side: what belongs to the object is near, the rest is in the one before. Their offsets take
             // turns, and right behind a match the second last one takes the fewest bits.

@@ -7,75 +7,63 @@ use scanner_core::PAGE_SIZE;
 
 /// Shortest match of the format, from which lengths count.
 const FIRST_LENGTH: usize = 3;
-/// Most sequences of a page.
-const MOST: usize = PAGE_SIZE / FIRST_LENGTH;
+/// Room for the sequences of a page: more than there can be, since a remainder by a power of two costs next to nothing.
+const MOST: usize = (PAGE_SIZE / FIRST_LENGTH).next_power_of_two();
 
 /// Numbers are in classes: a symbol for the class, and some bits for which of it. Small ones are a class each; these are
 /// the classes up to 63 and 127. From there on, each class is a power of two.
-static LITERALS_CLASS: [u8; 64] =
-    classes(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 8, 8, 16]);
-static LENGTH_CLASS: [u8; 128] = classes(&[
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
-    2, 4, 4, 8, 8, 16, 16, 32,
+static LITERALS_CLASS: [Class; 64] =
+    classes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4]);
+static LENGTH_CLASS: [Class; 128] = classes(&[
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
+    1, 2, 2, 3, 3, 4, 4, 5,
 ]);
-/// Bits that tell the values of a class apart.
-const LITERALS_BITS: [u8; 64] = extra_bits(&[(16, 1), (20, 2), (22, 3), (24, 4), (25, 6)]);
-const LENGTH_BITS: [u8; 64] = extra_bits(&[(32, 1), (36, 2), (38, 3), (40, 4), (42, 5), (43, 7)]);
+
+/// A class of numbers.
+#[derive(Clone, Copy)]
+struct Class {
+    symbol: u8,
+    /// Bits that tell its numbers apart: the lowest ones of the number.
+    bits: u8,
+}
+
+impl Class {
+    /// The class of `number` whose numbers are those with the same highest bit. It has the symbol `first` and those bits
+    /// more.
+    #[inline(always)]
+    fn power_of_two(number: usize, first: u8) -> Self {
+        let bits = (number | 1).ilog2() as u8;
+        Self { symbol: first + bits, bits }
+    }
+}
+
+/// The class of each number, given how many bits tell those of each class apart.
+const fn classes<const NUMBERS: usize>(bits: &[u8]) -> [Class; NUMBERS] {
+    let mut classes = [Class { symbol: 0, bits: 0 }; NUMBERS];
+    let (mut number, mut symbol) = (0, 0);
+    while symbol < bits.len() {
+        let end = number + (1 << bits[symbol]);
+        while number < end {
+            classes[number] = Class { symbol: symbol as u8, bits: bits[symbol] };
+            number += 1;
+        }
+        symbol += 1;
+    }
+    classes
+}
 
 /// The shares of the tables that need not be written.
-const LITERALS_SHARES: fse::Shares = padded(&[
+const LITERALS_SHARES: fse::Shares = fse::Shares::new(&[
     4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1,
     -1, -1,
 ]);
-const OFFSET_SHARES: fse::Shares =
-    padded(&[1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1]);
-const LENGTH_SHARES: fse::Shares = padded(&[
+const OFFSET_SHARES: fse::Shares = fse::Shares::new(&[
+    1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1,
+]);
+const LENGTH_SHARES: fse::Shares = fse::Shares::new(&[
     1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
 ]);
-
-const fn padded(shares: &[i8]) -> fse::Shares {
-    let mut padded = [0; fse::SYMBOLS];
-    let mut at = 0;
-    while at < shares.len() {
-        padded[at] = shares[at];
-        at += 1;
-    }
-    padded
-}
-
-/// The class of each value, given how many values each class has.
-const fn classes<const VALUES: usize>(sizes: &[u8]) -> [u8; VALUES] {
-    let mut class = [0; VALUES];
-    let (mut value, mut at) = (0, 0);
-    while at < sizes.len() {
-        let mut left = sizes[at];
-        while left > 0 {
-            class[value] = at as u8;
-            value += 1;
-            left -= 1;
-        }
-        at += 1;
-    }
-    class
-}
-
-/// The extra bits of each class: none up to the first of `steps`, then as those say, then one more with each class.
-const fn extra_bits(steps: &[(u8, u8)]) -> [u8; 64] {
-    let mut bits = [0; 64];
-    let (mut class, mut step) = (0, 0);
-    while class < 64 {
-        while step + 1 < steps.len() && class >= steps[step + 1].0 {
-            step += 1;
-        }
-        let (from, first) = steps[step];
-        if class >= from {
-            bits[class as usize] = if step + 1 == steps.len() { first + class - from } else { first };
-        }
-        class += 1;
-    }
-    bits
-}
 
 /// Literals, and a match behind them: three numbers by their classes, and the bits that tell the values of those apart.
 #[derive(Clone, Copy, Default)]
@@ -85,9 +73,7 @@ struct Sequence {
     extra: u64,
 }
 
-/// How many classes each of the numbers has in a page.
-const CLASSES: [usize; 3] = [32, 13, 48];
-/// Their places.
+/// The places of the three numbers.
 const LITERALS: usize = 0;
 const OFFSET: usize = 1;
 const LENGTH: usize = 2;
@@ -97,7 +83,7 @@ pub struct Sequences {
     found: Box<[Sequence; MOST]>,
     len: usize,
     /// How often each class occurs.
-    frequencies: [[u16; fse::SYMBOLS]; 3],
+    frequencies: [fse::Frequencies; 3],
     /// The last three different offsets.
     recent: [usize; 3],
     /// The tables that need not be written, and those of the page.
@@ -116,7 +102,7 @@ impl Sequences {
         Self {
             found: Box::new([Sequence::default(); MOST]),
             len: 0,
-            frequencies: [[0; fse::SYMBOLS]; 3],
+            frequencies: [fse::Frequencies::NONE; 3],
             recent: FIRST_OFFSETS,
             known,
             own: [Table::new(), Table::new(), Table::new()],
@@ -126,7 +112,7 @@ impl Sequences {
     /// Forgets all.
     pub fn clear(&mut self) {
         self.len = 0;
-        self.frequencies = [[0; fse::SYMBOLS]; 3];
+        self.frequencies = [fse::Frequencies::NONE; 3];
         self.recent = FIRST_OFFSETS;
     }
 
@@ -160,24 +146,21 @@ impl Sequences {
             if distance == first { second } else { first },
             if distance == first || distance == second { third } else { second },
         ];
-        let classes = [
-            LITERALS_CLASS.get(literals).map_or_else(|| 19 + literals.ilog2() as u8, |class| *class),
-            offset.ilog2() as u8,
-            LENGTH_CLASS.get(length).map_or_else(|| 36 + length.ilog2() as u8, |class| *class),
-        ];
+        let literals_class =
+            LITERALS_CLASS.get(literals).map_or_else(|| Class::power_of_two(literals, 19), |class| *class);
+        let length_class =
+            LENGTH_CLASS.get(length).map_or_else(|| Class::power_of_two(length, 36), |class| *class);
+        let offset_class = Class::power_of_two(offset, 0);
+        let classes = [literals_class.symbol, offset_class.symbol, length_class.symbol];
         for (frequencies, class) in self.frequencies.iter_mut().zip(classes) {
-            frequencies[usize::from(class) % fse::SYMBOLS] += 1;
+            frequencies.add(class);
         }
-        let extra = |value: usize, bits: u8| value as u64 & ((1 << (bits % 64)) - 1);
-        let counts = [
-            LITERALS_BITS[usize::from(classes[LITERALS]) % 64],
-            LENGTH_BITS[usize::from(classes[LENGTH]) % 64],
-            classes[OFFSET],
-        ];
-        let extra = extra(literals, counts[0])
-            | extra(length, counts[1]) << counts[0]
-            | extra(offset, counts[2]) << (counts[0] + counts[1]);
-        self.found[self.len % MOST] = Sequence { classes, extra_bits: counts.iter().sum(), extra };
+        let (mut extra, mut extra_bits) = (0, 0);
+        for (number, class) in [(literals, literals_class), (length, length_class), (offset, offset_class)] {
+            extra |= (number as u64 & ((1 << (class.bits % 64)) - 1)) << extra_bits;
+            extra_bits += class.bits;
+        }
+        self.found[self.len % MOST] = Sequence { classes, extra_bits, extra };
         self.len += 1;
     }
 
@@ -195,8 +178,7 @@ impl Sequences {
             bits.put((count & 0xff) as u64, 8);
         }
         let Some((last, others)) = sequences.split_last() else { return bits.finish() };
-        let kinds: [_; 3] =
-            std::array::from_fn(|which| Kind::of(&frequencies[which][..CLASSES[which]], count));
+        let kinds = frequencies.each_ref().map(|frequencies| Kind::of(frequencies, count));
         let modes = kinds.iter().map(|kind| match kind {
             Kind::Known => 0,
             Kind::One(_) => 1,
@@ -204,7 +186,7 @@ impl Sequences {
         });
         bits.put(modes.fold(0, |modes, mode| (modes | mode) << 2), 8);
         let mut tables = [&known[0], &known[1], &known[2]];
-        for (((kind, classes), own), table) in kinds.into_iter().zip(CLASSES).zip(own).zip(&mut tables) {
+        for ((kind, own), table) in kinds.into_iter().zip(own).zip(&mut tables) {
             match kind {
                 Kind::Known => continue,
                 Kind::One(symbol) => {
@@ -214,7 +196,7 @@ impl Sequences {
                 Kind::Own(shares, log) => {
                     fse::write_shares(&shares, log, &mut bits);
                     bits.align();
-                    own.set(&shares[..classes], log);
+                    own.set(&shares, log);
                 }
             }
             *table = own;
@@ -256,20 +238,14 @@ const WORTH_TABLES: usize = 48;
 
 impl Kind {
     /// The best kind for `count` sequences whose classes occur so often.
-    fn of(frequencies: &[u16], count: usize) -> Self {
-        let (mut used, mut most, mut last) = (0, 0, 0);
-        for (symbol, frequency) in frequencies.iter().enumerate() {
-            used += usize::from(*frequency > 0);
-            most = most.max(*frequency);
-            last = if *frequency > 0 { symbol } else { last };
-        }
-        if used == 1 {
-            return Kind::One(last);
+    fn of(frequencies: &fse::Frequencies, count: usize) -> Self {
+        if let Some(only) = frequencies.only() {
+            return Kind::One(only);
         }
         if count < WORTH_TABLES {
             return Kind::Known;
         }
-        let log = fse::log_for(used, count);
+        let log = fse::log_for(frequencies.symbols(), count);
         Kind::Own(fse::shares(frequencies, count as u32, log), log)
     }
 }

@@ -3,11 +3,13 @@
 //! A page is small: positions fit 16 bits, the table of them fits the first cache, and clearing it for each page costs
 //! next to nothing. Most of the time goes to branches that nobody can foretell, so there are few of them.
 
-use scanner_core::PAGE_SIZE;
+use scanner_core::{PAGE_SIZE, prefetch};
 
 /// Bytes in front of a page and behind it, so that there are eight in front of each of its bytes, and a piece at it.
 const IN_FRONT: usize = 8;
 const BEHIND: usize = 32;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Any position of 16 bits has bytes, though only those of a page are ever looked at: one that comes out of a table needs
 /// neither a check nor a remainder, on a way that every match waits for.
 const POSITIONS: usize = 1 << 16;
@@ -23,9 +25,13 @@ impl PaddedPage {
         Self(Box::new([0; IN_FRONT + POSITIONS + BEHIND]))
     }
 
-    /// Makes it a copy of `page`.
+    /// Makes it a copy of `page`. Most often the page behind it is next: it is asked for meanwhile.
     pub fn set(&mut self, page: &[u8; PAGE_SIZE]) {
-        self.0[IN_FRONT..][..PAGE_SIZE].copy_from_slice(page);
+        let lines = self.0[IN_FRONT..][..PAGE_SIZE].as_chunks_mut::<LINE>().0;
+        for (to, from) in lines.iter_mut().zip(page.as_chunks().0) {
+            prefetch::far::<PAGE_SIZE>(from.as_ptr());
+            *to = *from;
+        }
     }
 
     /// The bytes.

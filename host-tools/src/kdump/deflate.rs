@@ -120,7 +120,7 @@ impl Codes {
 
 /// Compresses pages.
 pub struct Encoder {
-    page: PaddedPage,
+    page: PaddedPage<16>,
     /// Where four bytes were seen, and three.
     seen: LastSeen<4, 0x1000, 2>,
     seen_short: LastSeen<3, 0x1000, 1>,

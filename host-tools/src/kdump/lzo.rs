@@ -26,18 +26,19 @@ const END_OF_SEARCH: usize = PAGE_SIZE - 10;
 /// Ends a stream: a match of the longest kind at no distance.
 const END: [u8; 3] = [0x11, 0, 0];
 
+type Page = PaddedPage<8>;
 type Seen = LastSeen<MIN_MATCH, 0x1000, 1>;
 
 /// Compresses pages.
 pub struct Encoder {
-    page: PaddedPage,
+    page: Page,
     seen: Seen,
 }
 
 impl Encoder {
     /// An encoder.
     pub fn new() -> Self {
-        Self { page: PaddedPage::new(), seen: LastSeen::new() }
+        Self { page: Page::new(), seen: LastSeen::new() }
     }
 
     /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if it gave up because the page
@@ -120,7 +121,7 @@ struct Look {
 
 impl Look {
     #[inline(always)]
-    fn at(page: &PaddedPage, seen: &mut Seen, at: usize) -> Self {
+    fn at(page: &Page, seen: &mut Seen, at: usize) -> Self {
         let here = page.eight(at);
         let before = usize::from(seen.push(here, at)[0]);
         Self { before, difference: page.eight(before) ^ here }
@@ -152,7 +153,7 @@ impl Stream<'_> {
 
     /// The literals in front of the first match, at least one.
     #[inline(never)]
-    fn first_literals(mut self, page: &PaddedPage, length: usize) -> Self {
+    fn first_literals(mut self, page: &Page, length: usize) -> Self {
         if length <= 238 {
             self.out.put(17 + length as u8);
         } else {
@@ -165,7 +166,7 @@ impl Stream<'_> {
 
     /// The few literals at `start` behind a match, if there are any.
     #[inline(always)]
-    fn literals(&mut self, page: &PaddedPage, start: usize, length: usize) {
+    fn literals(&mut self, page: &Page, start: usize, length: usize) {
         // Up to three go with the match. Both are written, and one of them counts: no branch to get wrong.
         let with_match = length <= 3;
         self.out.set_bits(self.last_match, if with_match { length as u8 } else { 0 });
@@ -175,7 +176,7 @@ impl Stream<'_> {
 
     /// The literals at `start` behind a match, too many for one instruction.
     #[inline(never)]
-    fn many_literals(mut self, page: &PaddedPage, start: usize, length: usize) -> Self {
+    fn many_literals(mut self, page: &Page, start: usize, length: usize) -> Self {
         self.out.put(0);
         self.rest(length - FEW_LITERALS);
         for at in (0..length).step_by(PIECE) {

@@ -4,7 +4,8 @@ use super::super::bits::BitWriter;
 use super::super::codec::Compressor;
 use super::super::fse::{self, Table};
 use super::super::huffman;
-use super::super::repeats::{PIECE, PaddedPage};
+use super::super::repeats::PIECE;
+use super::Page;
 use scanner_core::PAGE_SIZE;
 
 /// Fewer literals are written as they are.
@@ -36,7 +37,7 @@ impl Literals {
 
     /// Adds the bytes of `page` from `start` to `end`.
     #[inline(always)]
-    pub fn add(&mut self, page: &PaddedPage, start: usize, end: usize) {
+    pub fn add(&mut self, page: &Page, start: usize, end: usize) {
         // Whether there are any can't be foretold: a first piece is copied in any case.
         let mut at = start;
         loop {

@@ -29,11 +29,12 @@ const FRAME_HEADER: [u8; 7] = [0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f];
 const BLOCK_HEADER: usize = 3;
 const LAST_COMPRESSED_BLOCK: u32 = 1 | 2 << 1;
 
+type Page = PaddedPage<16>;
 type Seen = LastSeen<MIN_MATCH, 0x1000, 1>;
 
 /// Compresses pages.
 pub struct Encoder {
-    page: PaddedPage,
+    page: Page,
     seen: Seen,
     literals: Literals,
     sequences: Sequences,
@@ -43,7 +44,7 @@ impl Encoder {
     /// An encoder.
     pub fn new() -> Self {
         Self {
-            page: PaddedPage::new(),
+            page: Page::new(),
             seen: LastSeen::new(),
             literals: Literals::new(),
             sequences: Sequences::new(),

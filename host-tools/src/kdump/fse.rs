@@ -164,10 +164,9 @@ impl Table {
 
     /// Makes it the table of a code that has only one symbol, which takes no bits.
     pub fn set_to_one(&mut self, symbol: usize) {
-        let mut shares = Shares::new(&[]);
-        shares.of[symbol % SYMBOLS] = 1;
-        shares.used = Used(1 << (symbol % SYMBOLS));
-        self.set(&shares, 0);
+        let mut of = [0; SYMBOLS];
+        of[symbol % SYMBOLS] = 1;
+        self.set(&Shares { of, used: Used(1 << (symbol % SYMBOLS)) }, 0);
     }
 
     /// The state to start with, for the last symbol: one whose bits the decoder has to ask for, so that it finds the

@@ -18,13 +18,7 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
     pub fn new(frequencies: &[u16; SYMBOLS], limit: usize) -> Self {
         let occurring = Occurring::of(frequencies);
         let (lengths, counts) = lengths(&occurring, limit);
-        let mut next = first_codes(&counts);
-        let mut bits = [0; SYMBOLS];
-        for (_, symbol) in occurring.symbols() {
-            let length = lengths[usize::from(*symbol) % SYMBOLS];
-            bits[usize::from(*symbol) % SYMBOLS] = next_code(&mut next, length);
-        }
-        Self { lengths, bits }
+        Self::number(lengths, &counts, occurring.symbols().iter().map(|(_, symbol)| usize::from(*symbol)))
     }
 
     /// The code whose lengths are these.
@@ -32,10 +26,22 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
         let mut counts = [0u16; 16];
         lengths.iter().for_each(|length| counts[usize::from(length & 15)] += 1);
         counts[0] = 0;
-        let mut next = first_codes(&counts);
+        Self::number(lengths, &counts, (0..SYMBOLS).filter(|symbol| lengths[*symbol] > 0))
+    }
+
+    /// The code with these lengths, of which there are so many of each; `symbols` are those that occur, in their order.
+    #[inline(always)]
+    fn number(lengths: [u8; SYMBOLS], counts: &[u16; 16], symbols: impl Iterator<Item = usize>) -> Self {
+        let mut next = [0u16; 16];
+        for length in 1..16 {
+            next[length] = (next[length - 1] + counts[length - 1]) << 1;
+        }
         let mut bits = [0; SYMBOLS];
-        for (bits, length) in bits.iter_mut().zip(lengths).filter(|(_, length)| *length > 0) {
-            *bits = next_code(&mut next, length);
+        for symbol in symbols {
+            let length = lengths[symbol % SYMBOLS];
+            let next = &mut next[usize::from(length & 15)];
+            bits[symbol % SYMBOLS] = next.reverse_bits() >> (16 - length);
+            *next += 1;
         }
         Self { lengths, bits }
     }
@@ -44,24 +50,6 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
     pub fn cost(&self, frequencies: &[u16; SYMBOLS]) -> u32 {
         self.lengths.iter().zip(frequencies).map(|(l, f)| u32::from(*l) * u32::from(*f)).sum()
     }
-}
-
-/// The first code of each length, given how many codes each length has.
-fn first_codes(counts: &[u16; 16]) -> [u16; 16] {
-    let mut next = [0u16; 16];
-    for length in 1..16 {
-        next[length] = (next[length - 1] + counts[length - 1]) << 1;
-    }
-    next
-}
-
-/// The next code of `length`, its first bit lowest.
-#[inline(always)]
-fn next_code(next: &mut [u16; 16], length: u8) -> u16 {
-    let next = &mut next[usize::from(length & 15)];
-    let code = next.reverse_bits() >> (16 - length);
-    *next += 1;
-    code
 }
 
 /// The symbols that occur, in their order. Which ones do can't be foretold: to go over them costs less than to look at

@@ -70,7 +70,7 @@ impl<const STEP: usize> PaddedPage<STEP> {
     #[inline(always)]
     pub fn common_behind(&self, before: usize, at: usize, difference: u64) -> usize {
         if difference != 0 {
-            return same_bytes(difference);
+            return same_bytes(difference.into());
         }
         let mut length = 8;
         while at + length < PAGE_SIZE {
@@ -81,7 +81,7 @@ impl<const STEP: usize> PaddedPage<STEP> {
                 u128::from(self.eight(before) ^ self.eight(at))
             };
             if difference != 0 {
-                length += difference.trailing_zeros() as usize / 8;
+                length += same_bytes(difference);
                 break;
             }
             length += STEP;
@@ -113,7 +113,7 @@ pub fn are_same<const BYTES: u32>(difference: u64) -> bool {
 
 /// How many of the first bytes are the same in two words whose bits differ in `difference`.
 #[inline(always)]
-fn same_bytes(difference: u64) -> usize {
+fn same_bytes(difference: u128) -> usize {
     (difference.trailing_zeros() / 8) as usize
 }
 

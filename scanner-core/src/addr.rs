@@ -1,12 +1,12 @@
-//! Addresses and page frames as types that can't be mixed up.
+//! Physical addresses, virtual addresses and page frame numbers as distinct types.
 
 use core::fmt;
 
-/// Bytes of a page frame are `1 << PAGE_SHIFT`; x86_64 has no other base page size.
+/// Binary logarithm of [`PAGE_SIZE`]. x86_64 has no other base page size.
 pub const PAGE_SHIFT: u32 = 12;
-/// Bytes of a page frame.
+/// Size of a page frame in bytes.
 pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
-/// Bits of a physical address that x86_64 defines (AMD APM volume 2, 5.3: bits 51:0).
+/// Width of a physical address on x86_64, in bits (AMD APM volume 2, 5.3: bits 51:0).
 pub const PHYS_ADDR_BITS: u32 = 52;
 
 /// A physical address of the machine under inspection, in bytes.
@@ -18,6 +18,7 @@ pub struct PhysAddr(u64);
 pub struct VirtAddr(u64);
 
 /// A page frame number: a physical address in units of [`PAGE_SIZE`].
+#[repr(transparent)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pfn(u64);
 
@@ -32,23 +33,23 @@ impl PhysAddr {
         self.0
     }
 
-    /// The frame that holds this address.
+    /// The frame that contains this address.
     pub const fn pfn(self) -> Pfn {
         Pfn(self.0 >> PAGE_SHIFT)
     }
 
-    /// The frame that starts at this address, or the next one.
+    /// The frame that starts at this address. For an address inside a frame: the next frame.
     pub const fn pfn_ceil(self) -> Pfn {
-        // A shift first, so that the topmost addresses don't overflow.
+        // Shift first: rounding the address up would overflow for the highest addresses.
         Pfn((self.0 >> PAGE_SHIFT).saturating_add((self.page_offset() != 0) as u64))
     }
 
-    /// Bytes from the start of the frame.
+    /// Offset of the address in its frame, in bytes.
     pub const fn page_offset(self) -> usize {
         (self.0 & !(u64::MAX << PAGE_SHIFT)) as usize
     }
 
-    /// `bytes` further on, or `None` past the end of the address space.
+    /// The address plus `bytes`; `None` if the sum overflows.
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
             Some(addr) => Some(Self(addr)),
@@ -68,12 +69,12 @@ impl VirtAddr {
         self.0
     }
 
-    /// Whether the address lies in the upper half, where the kernel lives.
+    /// Whether the address is in the upper half of the address space, which belongs to the kernel.
     pub const fn is_kernel(self) -> bool {
         self.0 >> 63 == 1
     }
 
-    /// `bytes` further on, or `None` past the end of the address space.
+    /// The address plus `bytes`; `None` if the sum overflows.
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
             Some(addr) => Some(Self(addr)),
@@ -83,7 +84,7 @@ impl VirtAddr {
 }
 
 impl Pfn {
-    /// The first frame behind the largest physical address that x86_64 can form.
+    /// The first frame after the largest physical address of x86_64.
     pub const END: Self = Self(1 << (PHYS_ADDR_BITS - PAGE_SHIFT));
 
     /// Frame `pfn`.
@@ -96,18 +97,18 @@ impl Pfn {
         self.0
     }
 
-    /// The physical address of the frame's first byte. Frames at or behind [`Pfn::END`] have no address; for
-    /// those the result is meaningless, but harmless.
+    /// The physical address of the frame's first byte. A frame at or after [`Pfn::END`] has no address; the result is then
+    /// meaningless.
     pub const fn addr(self) -> PhysAddr {
         PhysAddr(self.0 << PAGE_SHIFT)
     }
 
-    /// The frame `count` further on; stays at the largest number instead of wrapping.
+    /// The frame number plus `count`; the largest number if the sum overflows.
     pub const fn saturating_add(self, count: u64) -> Self {
         Self(self.0.saturating_add(count))
     }
 
-    /// Frames from `earlier` to `self`; 0 if `earlier` is behind.
+    /// The number of frames from `earlier` to `self`; 0 if `earlier` is after `self`.
     pub const fn frames_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -118,12 +119,13 @@ impl Pfn {
     }
 }
 
-/// Frames from `start` up to, not including, `end`. Empty if `end <= start`.
+/// The frames from `start` up to, but not including, `end`. Empty if `end <= start`. In C: two `uint64_t`.
+#[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct PfnRange {
     /// The first frame.
     pub start: Pfn,
-    /// The first frame behind.
+    /// The first frame after the range.
     pub end: Pfn,
 }
 
@@ -138,22 +140,22 @@ impl PfnRange {
         Self { start, end: start.saturating_add(count) }
     }
 
-    /// How many frames there are.
+    /// The number of frames.
     pub const fn len(self) -> u64 {
         self.end.frames_since(self.start)
     }
 
-    /// Whether there is no frame.
+    /// Whether the range has no frame.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Whether `pfn` is one of the frames.
+    /// Whether `pfn` is in the range.
     pub const fn contains(self, pfn: Pfn) -> bool {
         self.start.0 <= pfn.0 && pfn.0 < self.end.0
     }
 
-    /// The frames in both; empty if there are none.
+    /// The frames that are in both ranges.
     pub const fn intersection(self, other: Self) -> Self {
         let start = if self.start.0 > other.start.0 { self.start } else { other.start };
         let end = if self.end.0 < other.end.0 { self.end } else { other.end };

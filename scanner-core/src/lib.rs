@@ -1,11 +1,11 @@
 //! Turns a machine's `struct page` array into a bitmap of the pages worth dumping.
 //!
-//! The same code runs in the panic path of a dying kernel, in a purgatory stage between two kernels, and on a
-//! host that reads a vmcore. It therefore never knows a file, a process or a clock, never allocates, uses no
-//! floating point, and has no path to a panic: whatever the crashed kernel's memory holds, the worst outcome is
-//! a page that is kept although it could have been dropped.
+//! The same code runs in the panic path of a dying kernel, in a purgatory stage between two kernels, and on a host that
+//! reads a vmcore. It therefore does not use files, processes or clocks, does not allocate, uses no floating point, and
+//! has no path to a panic. The crashed kernel's memory is untrusted. Whatever it holds, the worst result is a page that
+//! is kept although it could have been excluded.
 //!
-//! Data goes one way:
+//! Data flows one way:
 //!
 //! ```text
 //! VMCOREINFO ──> KernelLayout ──┐
@@ -34,28 +34,22 @@
 #[cfg(test)]
 extern crate std;
 
-pub mod abi;
 pub mod addr;
+pub mod arch;
 pub mod bitmap;
-pub mod classify;
-pub mod free_list;
+pub mod crc32c;
 pub mod info;
-pub mod layout;
-pub mod level;
+pub mod kernel;
+pub mod memmap;
 pub mod memory;
-pub mod nodes;
 pub mod paging;
-pub mod prefetch;
+pub mod rules;
 pub mod scan;
-pub mod sections;
-pub mod vmcoreinfo;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange, PhysAddr, VirtAddr};
 pub use bitmap::Bitmap;
-pub use classify::Rules;
-pub use layout::KernelLayout;
-pub use level::{Counters, DumpLevel, PageClass, RuleSet};
+pub use kernel::{KernelLayout, VmcoreInfo};
+pub use memmap::MemorySections;
 pub use memory::{PhysicalMemory, Unreadable};
+pub use rules::{Counters, DumpLevel, PageClass, RuleSet, Rules};
 pub use scan::Scan;
-pub use sections::MemorySections;
-pub use vmcoreinfo::VmcoreInfo;

@@ -1,18 +1,18 @@
-//! How the scanner reads the memory of the machine under inspection.
+//! Reading the memory of the machine under inspection.
 
 use crate::addr::{PhysAddr, VirtAddr};
 use core::fmt;
 
-/// A read that could not be satisfied.
+/// Physical memory that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The first address that could not be read.
+    /// The first address that cannot be read.
     pub addr: PhysAddr,
 }
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "physical memory at {} can't be read", self.addr)
+        write!(f, "physical memory at {} cannot be read", self.addr)
     }
 }
 
@@ -21,17 +21,17 @@ impl core::error::Error for Unreadable {}
 /// Physical memory of the machine under inspection: the direct map in the panic path, the identity map in
 /// purgatory, a vmcore on a host.
 ///
-/// Whoever implements this decides what may be touched. In crash context an implementation must refuse an
-/// address that is not known to be RAM, rather than try it.
+/// The implementation decides which addresses are accessed. In crash context it must refuse an address that is not
+/// known to be RAM.
 pub trait PhysicalMemory {
-    /// Copies `buf.len()` bytes from `addr` on. May cross page borders.
+    /// Copies `buf.len()` bytes, starting at `addr`. The range may cross page boundaries.
     ///
     /// # Errors
-    /// The first address that can't be read; `buf` may then be partly written.
+    /// Fails with the first address that cannot be read. `buf` may then be partly written.
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable>;
 
-    /// The `len` bytes from `addr` on in place, if they are contiguous in the reader's own memory. `None` says
-    /// nothing about whether [`read`](Self::read) would succeed.
+    /// The `len` bytes at `addr`, without a copy, if they are contiguous in the reader's own memory. `None` does not mean
+    /// that [`read`](Self::read) fails.
     fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         let _ = (addr, len);
         None
@@ -48,17 +48,18 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
     }
 }
 
-/// Why memory behind a virtual address could not be read.
+/// Why memory at a virtual address cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// The page tables map nothing there.
+    /// The page tables do not map the address.
     Unmapped {
         /// The address that is not mapped.
         addr: VirtAddr,
-        /// The level whose entry says so: 5 for PGD of 5-level paging, 4 (PGD, P4D), 3 (PUD), 2 (PMD), 1 (PTE).
+        /// The level of the entry that is not present: 5 (PGD), 4 (P4D, the top level of 4-level paging), 3 (PUD),
+        /// 2 (PMD), 1 (PTE). See [`Level::number`](crate::paging::Level::number).
         level: u8,
     },
-    /// A page table, or the memory that the address translates to, could not be read.
+    /// A page table, or the memory that the address translates to, cannot be read.
     Unreadable(Unreadable),
 }
 
@@ -72,7 +73,14 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unmapped { addr, level } => {
-                write!(f, "kernel address {addr} is not mapped (level {level} entry not present)")
+                let entry = match level {
+                    5 => "PGD",
+                    4 => "P4D",
+                    3 => "PUD",
+                    2 => "PMD",
+                    _ => "PTE",
+                };
+                write!(f, "{addr} is not mapped ({entry} entry not present)")
             }
             Self::Unreadable(error) => error.fmt(f),
         }
@@ -81,7 +89,7 @@ impl fmt::Display for ReadError {
 
 impl core::error::Error for ReadError {}
 
-/// Reads the little-endian number at `offset` of `bytes`; `None` if it doesn't lie inside.
+/// The little-endian number at `offset` of `bytes`; `None` if it does not lie inside.
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     bytes.get(offset..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
 }

@@ -12,7 +12,7 @@
 //! - [`stage`]: the scan itself and its end, for any [`machine::Machine`]; the tests run it on a host.
 //! - [`machine`]: the real machine: entry, exceptions, page tables, clock.
 //!
-//! The constraints are those of [`scanner_core::abi`]: no allocation, no panic path, no vector registers, bounded loops
+//! The constraints are those of [`crash_scan`]: no allocation, no panic path, no vector registers, bounded loops
 //! and a bounded stack. `linker/purgatory/build` builds the image, and `linker/audit` proves the constraints.
 #![no_std]
 #![deny(
@@ -41,15 +41,3 @@ pub mod machine;
 pub mod parameters;
 pub mod ram;
 pub mod stage;
-
-/// A panic can't be handled between two kernels. There is none: nothing defines the symbol, so that an image with a
-/// path to a panic doesn't link.
-#[cfg(target_os = "none")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    unsafe extern "C" {
-        fn a_panic_is_reachable() -> !;
-    }
-    // SAFETY: it is never called: what would call it doesn't link.
-    unsafe { a_panic_is_reachable() }
-}

@@ -10,9 +10,9 @@
 //!
 //! Where the info lies does not depend on the parameters: a stage that can't trust them can still say so.
 
-use scanner_core::abi::{STATE_ALIGN, STATE_SIZE};
-use scanner_core::info::Crc32c;
-use scanner_core::info::v2::{Chunk, Header};
+use crash_scan::{STATE_ALIGN, STATE_SIZE};
+use scanner_core::crc32c::Crc32c;
+use scanner_core::info::v2::{ChunkEntry, Header};
 use scanner_core::{PAGE_SIZE, PfnRange};
 
 /// [`Parameters::magic`]: the version of all that the stage and its loader have to agree on is in its last byte.
@@ -23,7 +23,7 @@ pub const PREPARED_BITMAP: u64 = 8;
 
 /// The memory for the info, the image's last page: a header, its one chunk, and the prepared bitmap.
 pub const INFO_SIZE: u64 = PAGE_SIZE as u64;
-const _: () = assert!((Header::SIZE + Chunk::SIZE) as u64 + PREPARED_BITMAP <= INFO_SIZE);
+const _: () = assert!((Header::SIZE + ChunkEntry::SIZE) as u64 + PREPARED_BITMAP <= INFO_SIZE);
 
 /// [`Parameters::large_pages`]: the processor has pages of 2 MiB.
 pub const LARGE_2M: u64 = 1;
@@ -141,7 +141,7 @@ impl Drill {
 pub struct Block<'a> {
     /// The numbers.
     pub numbers: &'a Parameters,
-    /// The memory that exists, ascending and disjoint; [`scanner_core::abi::crash_scan_setup`] checks that.
+    /// The memory that exists, ascending and disjoint; [`crash_scan::crash_scan_setup`] checks that.
     pub ranges: &'a [PfnRange],
     /// The VMCOREINFO text.
     pub text: &'a [u8],

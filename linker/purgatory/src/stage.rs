@@ -8,8 +8,8 @@ use crate::parameters::{Block, INFO_SIZE, LARGE_1G, LARGE_2M, PREPARED_BITMAP, P
 use crate::ram::Ram;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
-use scanner_core::abi::{Chunk, Range, STATE_SIZE, Setup, Status, crash_scan_run, crash_scan_setup};
-use scanner_core::info::crc32c;
+use crash_scan::{BitmapChunk, Range, STATE_SIZE, Setup, Status, crash_scan_run, crash_scan_setup};
+use scanner_core::crc32c::crc32c;
 use scanner_core::info::v2::{
     self, Cause, Header, MAX_CHUNK_SHIFT, NOT_COUNTED, PAGE_FAULT, Producer, State, exception_name,
 };
@@ -207,7 +207,7 @@ unsafe fn build_map<M: Machine>(image: *mut u8, numbers: &Parameters, ranges: &[
 unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRange], text: &[u8]) -> End {
     let numbers = context.numbers;
     let inside = |offset: u64| image.wrapping_add(offset as usize);
-    let chunk = Chunk {
+    let chunk = BitmapChunk {
         address: numbers.area.saturating_add(numbers.bitmap),
         words: inside(numbers.bitmap).cast(),
         size: numbers.bitmap_size as usize,
@@ -220,7 +220,7 @@ unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRa
         context: core::ptr::from_ref(context).cast_mut().cast(),
         read: Some(read::<M>),
         view: Some(view::<M>),
-        pace: Some(pace::<M>),
+        checkpoint: Some(checkpoint::<M>),
         now: Some(now::<M>),
         ranges: ranges.as_ptr().cast::<Range>(),
         range_count: ranges.len(),
@@ -329,7 +329,7 @@ pub fn prepare_info(info: &mut [u8], address: u64) -> Option<Header> {
     let mut header = Header::new(Pfn::new(0), PREPARED_BITMAP.saturating_mul(8), MAX_CHUNK_SHIFT);
     header.self_address = address;
     header.producer = Producer::Purgatory;
-    let chunk = v2::Chunk::unsealed(address.saturating_add(at as u64), PREPARED_BITMAP);
+    let chunk = v2::ChunkEntry::unsealed(address.saturating_add(at as u64), PREPARED_BITMAP);
     header.put_chunk(info, 0, &chunk).ok()?;
     header.encode(info).ok()?;
     Some(header)
@@ -462,7 +462,7 @@ unsafe extern "C" fn view<M: Machine>(data: *mut c_void, addr: u64, len: usize) 
 }
 
 /// Whether there is time left to scan from frame `next` on.
-unsafe extern "C" fn pace<M: Machine>(data: *mut c_void, next: u64) -> c_int {
+unsafe extern "C" fn checkpoint<M: Machine>(data: *mut c_void, next: u64) -> c_int {
     // SAFETY: the scanner hands on what it was given.
     let context = unsafe { context(data) };
     // Sealing names the end, also of a scan that didn't get there.

@@ -1,14 +1,12 @@
 //! The chunk table of version 2: where the pieces of the bitmap are.
 
-use super::ADDRESS_END;
-use super::error::{Expected, InfoError, between, exactly, multiple_of};
-use super::layout::wire_struct;
-use super::v2::{Header, State};
-use crate::addr::PfnRange;
+use super::error::{ADDRESS_END, Expected, InfoError, between, exactly, multiple_of};
+use super::wire::wire_struct;
+use crate::addr::{Pfn, PfnRange};
 
 wire_struct! {
     /// An entry of the chunk table: one physically contiguous piece of the bitmap.
-    pub struct Chunk, "crash_dump_bitmap_chunk", 24 bytes {
+    pub struct ChunkEntry, "crash_dump_bitmap_chunk", 24 bytes {
         /// Physical address of the chunk (in a file: offset), a multiple of 8.
         0 => address: u64, "uint64_t";
         /// Size of the chunk in bytes: a bit for each of its frames, rounded up to whole bytes.
@@ -20,7 +18,7 @@ wire_struct! {
     }
 }
 
-impl Chunk {
+impl ChunkEntry {
     /// The bit of [`flags`](Self::flags) that says that the chunk is final and has its checksum.
     pub const SEALED: u32 = 1;
 
@@ -46,29 +44,72 @@ impl Chunk {
     }
 }
 
-/// The chunk table as it lies in memory; entries are decoded when they are asked for.
+/// How the frames of a bitmap are divided into chunks: all chunks but the last have `1 << chunk_shift` frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkGeometry {
+    /// The first frame of the bitmap.
+    pub first_frame: u64,
+    /// Frames of the bitmap.
+    pub frame_count: u64,
+    /// Binary logarithm of the frames of each chunk but the last.
+    pub chunk_shift: u32,
+    /// Number of chunks.
+    pub chunk_count: u32,
+}
+
+impl ChunkGeometry {
+    /// The frames of the bitmap.
+    pub const fn frames(&self) -> PfnRange {
+        PfnRange::from_start(Pfn::new(self.first_frame), self.frame_count)
+    }
+
+    /// The frames that chunk `index` stands for; `None` after the last one.
+    #[inline]
+    pub const fn chunk_frames(&self, index: u32) -> Option<PfnRange> {
+        if index >= self.chunk_count {
+            return None;
+        }
+        let Some(per_chunk) = 1u64.checked_shl(self.chunk_shift) else { return None };
+        let before = per_chunk.saturating_mul(index as u64);
+        let range = PfnRange::from_start(Pfn::new(self.first_frame).saturating_add(before), per_chunk);
+        Some(range.intersection(self.frames()))
+    }
+
+    /// Bytes of chunk `index`; 0 after the last one.
+    #[inline]
+    pub const fn chunk_size(&self, index: u32) -> u64 {
+        match self.chunk_frames(index) {
+            Some(frames) => frames.len().div_ceil(8),
+            None => 0,
+        }
+    }
+}
+
+/// Chunks for so many frames; `u32::MAX` if that is more than fits.
+pub(super) const fn chunks_for(frame_count: u64, chunk_shift: u32) -> u32 {
+    let count = match 1u64.checked_shl(chunk_shift) {
+        Some(per_chunk) => frame_count.div_ceil(per_chunk),
+        None => u64::MAX,
+    };
+    if count > u32::MAX as u64 { u32::MAX } else { count as u32 }
+}
+
+/// The chunk table as it lies in memory. Entries are decoded on request.
 #[derive(Clone, Copy, Debug)]
-pub struct Chunks<'a> {
-    header: &'a Header,
+pub struct ChunkTable<'a> {
+    geometry: ChunkGeometry,
     table: &'a [u8],
 }
 
-impl<'a> Chunks<'a> {
-    /// The table of `header` in `area`, which starts with the header.
-    ///
-    /// # Errors
-    /// If `area` ends before the table does.
-    pub fn new(header: &'a Header, area: &'a [u8]) -> Result<Self, InfoError> {
-        let needed = header.area_size();
-        match area.get(header.chunk_table as usize..needed) {
-            Some(table) => Ok(Self { header, table }),
-            None => Err(InfoError::new("chunk_table", Expected::Bytes(needed as u64), area.len() as u64)),
-        }
+impl<'a> ChunkTable<'a> {
+    /// The entries in `table`, for chunks as `geometry` says.
+    pub(super) const fn new(geometry: ChunkGeometry, table: &'a [u8]) -> Self {
+        Self { geometry, table }
     }
 
     /// How many chunks there are.
     pub const fn len(&self) -> u32 {
-        self.header.chunk_count
+        self.geometry.chunk_count
     }
 
     /// Whether there is none; a valid table has one at least.
@@ -77,30 +118,28 @@ impl<'a> Chunks<'a> {
     }
 
     /// Entry `index`; `None` behind the last one.
-    pub fn get(&self, index: u32) -> Option<Chunk> {
-        let offset = (index as usize).checked_mul(Chunk::SIZE)?;
-        Chunk::from_bytes(self.table.get(offset..)?.first_chunk()?).ok()
+    pub fn get(&self, index: u32) -> Option<ChunkEntry> {
+        let offset = (index as usize).checked_mul(ChunkEntry::SIZE)?;
+        ChunkEntry::from_bytes(self.table.get(offset..)?.first_chunk()?).ok()
     }
 
     /// The frames that chunk `index` stands for; `None` behind the last one.
     pub fn frames(&self, index: u32) -> Option<PfnRange> {
-        self.header.chunk_frames(index)
+        self.geometry.chunk_frames(index)
     }
 
     /// The entries in order.
-    pub fn iter(&self) -> impl Iterator<Item = Chunk> + 'a {
-        let (entries, _) = self.table.as_chunks::<{ Chunk::SIZE }>();
-        entries.iter().filter_map(|entry| Chunk::from_bytes(entry).ok())
+    pub fn iter(&self) -> impl Iterator<Item = ChunkEntry> + 'a {
+        let (entries, _) = self.table.as_chunks::<{ ChunkEntry::SIZE }>();
+        entries.iter().filter_map(|entry| ChunkEntry::from_bytes(entry).ok())
     }
 
-    /// Checks every entry by itself, and that none overlaps another one or the header. The latter compares each
-    /// with each, at most 8 million pairs (`v2::MAX_CHUNKS`), since there is no memory to sort in.
-    pub(super) fn check(&self) -> Result<(), InfoError> {
-        let header = self.header;
-        let area_end = header.self_address.saturating_add(header.area_size() as u64);
-        let area = Chunk::unsealed(header.self_address, area_end.saturating_sub(header.self_address));
+    /// Checks every entry by itself, and that none overlaps another one or `area`, the memory of header and table; if the
+    /// bitmap is `complete`, also that each is sealed. The comparison of each entry with each, at most 8 million pairs
+    /// (`v2::MAX_CHUNKS`), needs no memory to sort in.
+    pub(super) fn check(&self, area: ChunkEntry, complete: bool) -> Result<(), InfoError> {
         for (index, chunk) in (0..).zip(self.iter()) {
-            self.check_entry(index, &chunk).map_err(|error| error.of_chunk(index))?;
+            self.check_entry(index, &chunk, complete).map_err(|error| error.of_chunk(index))?;
             let others = self.iter().take(index as usize);
             if let Some(other) = core::iter::once(area).chain(others).find(|other| overlap(&chunk, other)) {
                 let rule = if other == area {
@@ -114,14 +153,14 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
-    fn check_entry(&self, index: u32, chunk: &Chunk) -> Result<(), InfoError> {
-        exactly("size", self.header.chunk_size(index), chunk.size)?;
+    fn check_entry(&self, index: u32, chunk: &ChunkEntry, complete: bool) -> Result<(), InfoError> {
+        exactly("size", self.geometry.chunk_size(index), chunk.size)?;
         multiple_of("address", 8, chunk.address)?;
         between("address", 8, ADDRESS_END.saturating_sub(chunk.size), chunk.address)?;
-        between("flags", 0, u64::from(Chunk::SEALED), u64::from(chunk.flags))?;
+        between("flags", 0, u64::from(ChunkEntry::SEALED), u64::from(chunk.flags))?;
         if !chunk.is_sealed() {
             exactly("crc32c", 0, u64::from(chunk.crc32c))?;
-            if self.header.state == State::Complete {
+            if complete {
                 let rule = Expected::Rule("a sealed chunk (1), since the state is complete");
                 return Err(InfoError::new("flags", rule, u64::from(chunk.flags)));
             }
@@ -130,28 +169,6 @@ impl<'a> Chunks<'a> {
     }
 }
 
-fn overlap(a: &Chunk, b: &Chunk) -> bool {
+fn overlap(a: &ChunkEntry, b: &ChunkEntry) -> bool {
     a.address < b.end() && b.address < a.end()
-}
-
-impl Header {
-    /// Puts entry `index` of the chunk table into `area`, which starts with the header. The header's checksum
-    /// covers the table: [`encode`](Header::encode) comes afterwards.
-    ///
-    /// # Errors
-    /// If there is no such chunk, or `area` ends before the table does.
-    pub fn put_chunk(&self, area: &mut [u8], index: u32, chunk: &Chunk) -> Result<(), InfoError> {
-        between("chunk_count", 0, u64::from(self.chunk_count).saturating_sub(1), u64::from(index))?;
-        let room = area.len() as u64;
-        let offset = self.chunk_offset(index);
-        let Some(place) = area.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()) else {
-            return Err(InfoError::new("chunk_table", Expected::Bytes(self.area_size() as u64), room));
-        };
-        *place = chunk.to_bytes();
-        Ok(())
-    }
-
-    fn chunk_offset(&self, index: u32) -> usize {
-        (index as usize).saturating_mul(Chunk::SIZE).saturating_add(self.chunk_table as usize)
-    }
 }

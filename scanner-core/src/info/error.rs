@@ -1,7 +1,10 @@
 //! Why bytes are not a valid `crash_dump_bitmap_info`.
 
-use super::layout::Code;
+use crate::addr::Pfn;
 use core::fmt;
+
+/// The first address after those that x86_64 can form.
+pub(super) const ADDRESS_END: u64 = Pfn::END.addr().as_u64();
 
 /// A field of `crash_dump_bitmap_info` that is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,17 @@ pub enum Expected {
     Bytes(u64),
     /// What these words say.
     Rule(&'static str),
+}
+
+/// A value that a field of fixed choices can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The number in the field.
+    pub value: u32,
+    /// Its name in reports; in C, in upper case, behind the field's prefix.
+    pub name: &'static str,
+    /// What it means, in words.
+    pub meaning: &'static str,
 }
 
 /// An [`InfoError`] before it is known which field it is about.

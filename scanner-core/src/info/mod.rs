@@ -5,22 +5,18 @@
 //! `Documentation/format.md` is the specification.
 
 mod chunks;
-mod crc;
+mod codes;
 mod error;
-mod layout;
-mod stop;
+mod status;
 pub mod v1;
 pub mod v2;
+mod wire;
 
-pub use crc::{Crc32c, crc32c};
-pub use error::{Expected, InfoError};
-pub use layout::{Code, Field, Layout};
+pub use error::{Code, Expected, InfoError};
+pub use status::ScanStatus;
+pub use wire::{Field, StructureLayout};
 
-use crate::addr::Pfn;
-use layout::array_at;
-
-/// The first address behind those that x86_64 can form.
-const ADDRESS_END: u64 = Pfn::END.addr().as_u64();
+use wire::array_at;
 
 /// A version of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

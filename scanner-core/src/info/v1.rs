@@ -1,10 +1,9 @@
 //! Version 1: the structure of the 2013 proposal.
 
-use super::ADDRESS_END;
-use super::error::{Expected, InfoError, between};
-use super::layout::wire_struct;
+use super::error::{ADDRESS_END, Expected, InfoError, between};
+use super::wire::wire_struct;
 use crate::addr::Pfn;
-use crate::level::{Counters, PageClass};
+use crate::rules::{Counters, PageClass};
 
 /// The number in [`Info::version`].
 pub const VERSION: u32 = 1;

@@ -7,15 +7,16 @@
 //! is a valid superset. A producer writes the header at three times: `empty` at setup, `scanning` before the
 //! first bit is cleared, and the outcome when all is done.
 
-pub use super::chunks::{Chunk, Chunks};
-pub use super::stop::{Cause, MACHINE_CHECK, PAGE_FAULT, exception_name};
+pub use super::chunks::{ChunkEntry, ChunkGeometry, ChunkTable};
+pub use super::codes::{Cause, MACHINE_CHECK, PAGE_FAULT, Producer, RecordedRules, State, exception_name};
 
-use super::ADDRESS_END;
-use super::crc::Crc32c;
-use super::error::{Expected, InfoError, between, exactly, multiple_of};
-use super::layout::{array_at, put_array, wire_codes, wire_struct};
+use super::chunks::chunks_for;
+use super::codes::LAST_VECTOR;
+use super::error::{ADDRESS_END, Expected, InfoError, between, exactly, multiple_of};
+use super::wire::{array_at, put_array, wire_struct};
 use crate::addr::{PAGE_SHIFT, PHYS_ADDR_BITS, Pfn, PfnRange};
-use crate::level::{Counters, DumpLevel, PageClass, RuleSet};
+use crate::crc32c::Crc32c;
+use crate::rules::{Counters, DumpLevel, PageClass, RuleSet};
 use core::mem::offset_of;
 
 /// The first bytes of the header.
@@ -42,63 +43,6 @@ pub const FRAME_ALIGNMENT: u64 = 64;
 
 /// Where the version stands, in this version and all later ones.
 pub(super) const VERSION_OFFSET: usize = offset_of!(Header, version);
-
-wire_codes! {
-    /// Who wrote a bitmap.
-    pub enum Producer {
-        /// Not recorded: converted from version 1.
-        NotRecorded = 0, "not-recorded";
-        /// The panic path of the first kernel.
-        Panic = 1, "panic";
-        /// A purgatory stage between the first kernel and the capture kernel.
-        Purgatory = 2, "purgatory";
-        /// A tool on a host, from a vmcore.
-        Host = 3, "host";
-    }
-}
-
-wire_codes! {
-    /// How far a scan got. In every state the bitmap keeps a superset of the right pages.
-    pub enum State {
-        /// Set up, not begun: every bit is 1.
-        Empty = 0, "empty";
-        /// Begun, and never ended by the producer: the machine stopped, or the scan runs still.
-        Scanning = 1, "scanning";
-        /// All frames are decided and all chunks sealed.
-        Complete = 2, "complete";
-        /// Stopped by the time budget.
-        OutOfBudget = 3, "out-of-budget";
-        /// Stopped by memory that could not be read, or another exception.
-        Fault = 4, "fault";
-        /// Stopped because the kernel's data contradict themselves.
-        Corrupt = 5, "corrupt";
-        /// Stopped by whoever ran it, or by a check of its own.
-        Cancelled = 6, "cancelled";
-        /// Not recorded: converted from version 1.
-        NotRecorded = 7, "not-recorded";
-    }
-}
-
-wire_codes! {
-    /// Whose rules decided about the pages.
-    pub enum RecordedRules {
-        /// makedumpfile's, bit for bit.
-        Makedumpfile = 0, "makedumpfile";
-        /// The kernel's own predicates.
-        Kernel = 1, "kernel";
-        /// Not recorded: converted from version 1.
-        NotRecorded = 2, "not-recorded";
-    }
-}
-
-impl From<RuleSet> for RecordedRules {
-    fn from(rules: RuleSet) -> Self {
-        match rules {
-            RuleSet::Makedumpfile => Self::Makedumpfile,
-            RuleSet::Kernel => Self::Kernel,
-        }
-    }
-}
 
 wire_struct! {
     /// The header. Bit `n & 7` of byte `n >> 3` of the bitmap stands for frame `first_frame + n`; 1 means "dump it".
@@ -215,7 +159,7 @@ impl Header {
             page_shift: PAGE_SHIFT,
             chunk_table: Self::SIZE as u32,
             chunk_count: chunks_for(frame_count, chunk_shift),
-            chunk_entry_size: Chunk::SIZE as u32,
+            chunk_entry_size: ChunkEntry::SIZE as u32,
             header_crc: 0,
             first_unreadable: 0,
             zero_pages: NOT_COUNTED,
@@ -299,7 +243,7 @@ impl Header {
         if let Some(gap) = covered.get(Self::SIZE..header.chunk_table as usize) {
             check_zero("chunk_table", "zero bytes between the header and the chunk table", gap)?;
         }
-        Chunks::new(&header, covered)?.check()?;
+        header.chunks(covered)?.check(header.own_area(), header.state == State::Complete)?;
         Ok(header)
     }
 
@@ -315,9 +259,9 @@ impl Header {
         self.update(area).ok_or(InfoError::new("chunk_table", Expected::Bytes(size as u64), room))
     }
 
-    /// As [`encode`](Self::encode), but without its checks: for a header that has passed them, and in which only what a
-    /// scan tells has changed since. `None` if the area is too small.
-    pub(crate) fn update(&self, area: &mut [u8]) -> Option<usize> {
+    /// Like [`encode`](Self::encode), but without its checks: for a header that has passed them, and in which only the
+    /// progress of a scan has changed since. `None` if the area is too small.
+    pub fn update(&self, area: &mut [u8]) -> Option<usize> {
         let size = self.area_size();
         let covered = area.get_mut(..size)?;
         if let Some(gap) = covered.get_mut(Self::SIZE..self.chunk_table as usize) {
@@ -333,8 +277,28 @@ impl Header {
     ///
     /// # Errors
     /// If `area` ends before the table does.
-    pub fn chunks<'a>(&'a self, area: &'a [u8]) -> Result<Chunks<'a>, InfoError> {
-        Chunks::new(self, area)
+    pub fn chunks<'a>(&self, area: &'a [u8]) -> Result<ChunkTable<'a>, InfoError> {
+        let needed = self.area_size();
+        match area.get(self.chunk_table as usize..needed) {
+            Some(table) => Ok(ChunkTable::new(self.geometry(), table)),
+            None => Err(InfoError::new("chunk_table", Expected::Bytes(needed as u64), area.len() as u64)),
+        }
+    }
+
+    /// Which frames each chunk stands for.
+    #[inline]
+    pub const fn geometry(&self) -> ChunkGeometry {
+        ChunkGeometry {
+            first_frame: self.first_frame,
+            frame_count: self.frame_count,
+            chunk_shift: self.chunk_shift,
+            chunk_count: self.chunk_count,
+        }
+    }
+
+    /// The memory of the header and the chunk table, described as a chunk.
+    fn own_area(&self) -> ChunkEntry {
+        ChunkEntry::unsealed(self.self_address, self.area_size() as u64)
     }
 
     /// Bytes of the header and the chunk table.
@@ -347,25 +311,16 @@ impl Header {
         PfnRange::from_start(Pfn::new(self.first_frame), self.frame_count)
     }
 
-    /// The frames that chunk `index` stands for; `None` behind the last one.
+    /// The frames that chunk `index` stands for; `None` after the last one.
     #[inline]
     pub const fn chunk_frames(&self, index: u32) -> Option<PfnRange> {
-        if index >= self.chunk_count {
-            return None;
-        }
-        let Some(per_chunk) = 1u64.checked_shl(self.chunk_shift) else { return None };
-        let before = per_chunk.saturating_mul(index as u64);
-        let range = PfnRange::from_start(Pfn::new(self.first_frame).saturating_add(before), per_chunk);
-        Some(range.intersection(self.frames()))
+        self.geometry().chunk_frames(index)
     }
 
-    /// Bytes of chunk `index`; 0 behind the last one.
+    /// Bytes of chunk `index`; 0 after the last one.
     #[inline]
     pub const fn chunk_size(&self, index: u32) -> u64 {
-        match self.chunk_frames(index) {
-            Some(frames) => frames.len().div_ceil(8),
-            None => 0,
-        }
+        self.geometry().chunk_size(index)
     }
 
     /// The dump level of the scan, if the producer recorded it.
@@ -427,6 +382,26 @@ impl Header {
         }
     }
 
+    /// Puts entry `index` of the chunk table into `area`, which starts with the header. The header's checksum
+    /// covers the table: [`encode`](Header::encode) comes afterwards.
+    ///
+    /// # Errors
+    /// If there is no such chunk, or `area` ends before the table does.
+    pub fn put_chunk(&self, area: &mut [u8], index: u32, chunk: &ChunkEntry) -> Result<(), InfoError> {
+        between("chunk_count", 0, u64::from(self.chunk_count).saturating_sub(1), u64::from(index))?;
+        let room = area.len() as u64;
+        let offset = self.chunk_offset(index);
+        let Some(place) = area.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()) else {
+            return Err(InfoError::new("chunk_table", Expected::Bytes(self.area_size() as u64), room));
+        };
+        *place = chunk.to_bytes();
+        Ok(())
+    }
+
+    fn chunk_offset(&self, index: u32) -> usize {
+        (index as usize).saturating_mul(ChunkEntry::SIZE).saturating_add(self.chunk_table as usize)
+    }
+
     fn check(&self) -> Result<(), InfoError> {
         check_sizes(self.header_size, self.chunk_table, self.chunk_count, self.chunk_entry_size)?;
         exactly("page_shift", u64::from(PAGE_SHIFT), u64::from(self.page_shift))?;
@@ -446,6 +421,19 @@ impl Header {
         check_zero("padding", "zero bytes", &self.padding)?;
         self.check_stop()?;
         check_zero("reserved", "zero bytes", &self.reserved)
+    }
+
+    /// What is said of a stop has to fit its cause.
+    fn check_stop(&self) -> Result<(), InfoError> {
+        let number = u64::from(self.cause_number);
+        match self.cause {
+            Cause::Exception => return between("cause_number", 0, LAST_VECTOR, number),
+            Cause::Refused => {}
+            _ => exactly("cause_number", 0, number)?,
+        }
+        exactly("exception_error", 0, self.exception_error)?;
+        exactly("exception_at", 0, self.exception_at)?;
+        exactly("exception_address", 0, self.exception_address)
     }
 
     fn check_frames(&self) -> Result<(), InfoError> {
@@ -482,23 +470,14 @@ fn area_crc(area: &[u8]) -> u32 {
 /// The checks that must hold before the extent of the area is known.
 fn check_sizes(header: u32, table: u32, count: u32, entry: u32) -> Result<(), InfoError> {
     exactly("header_size", Header::SIZE as u64, u64::from(header))?;
-    exactly("chunk_entry_size", Chunk::SIZE as u64, u64::from(entry))?;
+    exactly("chunk_entry_size", ChunkEntry::SIZE as u64, u64::from(entry))?;
     multiple_of("chunk_table", 8, u64::from(table))?;
     between("chunk_table", Header::SIZE as u64, u64::from(MAX_TABLE_OFFSET), u64::from(table))?;
     between("chunk_count", 1, u64::from(MAX_CHUNKS), u64::from(count))
 }
 
 const fn area_size(chunk_table: u32, chunk_count: u32) -> usize {
-    (chunk_count as usize).saturating_mul(Chunk::SIZE).saturating_add(chunk_table as usize)
-}
-
-/// Chunks for so many frames; `u32::MAX` if that is more than fits.
-const fn chunks_for(frame_count: u64, chunk_shift: u32) -> u32 {
-    let count = match 1u64.checked_shl(chunk_shift) {
-        Some(per_chunk) => frame_count.div_ceil(per_chunk),
-        None => u64::MAX,
-    };
-    if count > u32::MAX as u64 { u32::MAX } else { count as u32 }
+    (chunk_count as usize).saturating_mul(ChunkEntry::SIZE).saturating_add(chunk_table as usize)
 }
 
 fn text(field: &[u8]) -> &str {

@@ -26,8 +26,8 @@ fn header() -> Header {
     header
 }
 
-fn chunk(header: &Header, index: u32) -> Chunk {
-    Chunk::unsealed(0x1000_0000 - u64::from(index) * 0x1000, header.chunk_size(index)).sealed(index)
+fn chunk(header: &Header, index: u32) -> ChunkEntry {
+    ChunkEntry::unsealed(0x1000_0000 - u64::from(index) * 0x1000, header.chunk_size(index)).sealed(index)
 }
 
 fn area_of(header: &Header) -> Vec<u8> {
@@ -159,7 +159,7 @@ fn every_contradiction_is_named() {
 
 #[test]
 fn every_contradiction_in_the_chunk_table_is_named() {
-    let entry = |index: usize, offset: usize| Header::SIZE + index * Chunk::SIZE + offset;
+    let entry = |index: usize, offset: usize| Header::SIZE + index * ChunkEntry::SIZE + offset;
     let address = |index, value| refused_field(entry(index, 0), value, 8);
     for (index, value, rule) in [
         (2, 0x1000_0004, "a multiple of 8"),
@@ -243,7 +243,10 @@ fn what_decode_would_refuse_is_not_encoded() {
     let wrong = Header::new(Pfn::new(0), 1 << 30, 15);
     assert_eq!(wrong.encode(&mut area).unwrap_err().field, "chunk_count");
     assert!(area.iter().all(|byte| *byte == 0));
-    assert_eq!(header().put_chunk(&mut area, 4, &Chunk::unsealed(8, 8)).unwrap_err().field, "chunk_count");
+    assert_eq!(
+        header().put_chunk(&mut area, 4, &ChunkEntry::unsealed(8, 8)).unwrap_err().field,
+        "chunk_count"
+    );
 }
 
 #[test]

@@ -1,85 +1,84 @@
-//! Building page tables that map physical memory, at its own address or a fixed distance from it.
+//! Builds page tables that map physical memory at a fixed offset; offset 0 is an identity map.
 //!
-//! A capture stage that reads all of the old kernel's memory must map it first. Memory comes in a few large
-//! ranges, so with 2 MiB and 1 GiB pages the tables stay small: a TiB takes 2 GiB of PTEs, 4 MiB of PMDs or two
-//! tables of PUDs.
+//! The purgatory stage must map the dead kernel's memory before it can read it. Memory consists of a few large ranges, so
+//! large pages keep the tables small: mapping 1 TiB takes 2 GiB of PTEs, 4 MiB of PMDs, or two tables of PUDs.
 
 use super::entry::{ADDRESS_MASK, ENTRIES, EntryFlags, Level, Table, bytes_to_border, offset_mask};
 use super::walk::AddressSpace;
 use crate::addr::{PAGE_SHIFT, PHYS_ADDR_BITS, Pfn, PfnRange, PhysAddr, VirtAddr};
 use core::fmt;
 
-/// What every entry of a direct map says. Accessed and dirty are set beforehand, so that the processor never
-/// writes to the tables. Code may run from the map: a capture stage itself lies in it.
+/// The flags of every entry. Accessed and dirty are set in advance, so the processor never writes to the tables. NX is
+/// clear, since the purgatory stage runs from the map.
 const FLAGS: EntryFlags =
     EntryFlags::PRESENT.union(EntryFlags::WRITABLE).union(EntryFlags::ACCESSED).union(EntryFlags::DIRTY);
 
-/// The levels that can map a page, largest page first.
+/// The levels whose entries can map a page, largest page first.
 const PAGE_LEVELS: [Level; 3] = [Level::Pud, Level::Pmd, Level::Pte];
 
-/// The levels of tables that some entry points to.
+/// The levels of tables below the root.
 const INNER_LEVELS: [Level; 4] = [Level::P4d, Level::Pud, Level::Pmd, Level::Pte];
 
-/// How a direct map shall look.
+/// Options of a direct map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DirectMapOptions {
-    /// Build a PML5 on top. Must agree with the processor's CR4.LA57.
+    /// Build five levels. Must agree with the processor's CR4.LA57.
     pub five_level: bool,
-    /// Use 1 GiB pages where they fit. The processor must have them (CPUID 8000_0001h, EDX bit 26).
+    /// Use 1 GiB pages where they fit. The processor must support them (CPUID 8000_0001h, EDX bit 26).
     pub use_1g: bool,
     /// Use 2 MiB pages where they fit.
     pub use_2m: bool,
-    /// The memory encryption bit (AMD SME) to set in every entry; 0 for none.
+    /// Mask of the memory encryption bit (AMD SME), which is set in every entry; 0 for none.
     pub sme_mask: u64,
-    /// Virtual minus physical address, a multiple of 4 KiB; 0 for an identity map. A large page needs an offset
-    /// that is a multiple of its size.
+    /// Virtual minus physical address, a multiple of 4 KiB; 0 for an identity map. A large page is used only if the offset
+    /// is a multiple of its size.
     pub offset: u64,
 }
 
-/// Why a direct map can't be built.
+/// Why a direct map cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectMapError {
     /// [`DirectMapOptions::offset`] is not a multiple of 4 KiB.
     UnalignedOffset,
-    /// [`DirectMapOptions::sme_mask`] has bits that are no address bits (51:12).
+    /// [`DirectMapOptions::sme_mask`] has bits outside the address bits (51:12).
     BadEncryptionMask,
-    /// The range reaches past the largest physical address (52 bits, or those below the encryption bit), or its
-    /// virtual addresses are not canonical.
+    /// A range that passes the largest physical address (52 bits, or the bits below the encryption bit), or whose virtual
+    /// addresses are not canonical.
     OutOfRange(PfnRange),
-    /// The pool has no table left.
+    /// The pool has too few tables.
     PoolExhausted {
-        /// How many tables the whole map takes.
+        /// Number of tables that the whole map needs.
         needed: u64,
     },
-    /// The pool gave out a table whose address is unaligned or has no place in an entry.
+    /// The pool allocated a table whose address is unaligned or does not fit an entry.
     BadTable(PhysAddr),
 }
 
 impl fmt::Display for DirectMapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnalignedOffset => f.write_str("the direct map's offset is not a multiple of 4 KiB"),
-            Self::BadEncryptionMask => f.write_str("the encryption mask has bits outside of an address"),
-            Self::OutOfRange(range) => write!(f, "page frames {range} can't be mapped: address out of range"),
-            Self::PoolExhausted { needed } => write!(f, "too few page tables: the direct map takes {needed}"),
-            Self::BadTable(addr) => write!(f, "no page table can be placed at {addr}"),
+            Self::UnalignedOffset => f.write_str("direct map: the offset is not a multiple of 4 KiB"),
+            Self::BadEncryptionMask => f.write_str("direct map: the encryption mask has bits outside 51:12"),
+            Self::OutOfRange(range) => write!(f, "direct map: page frames {range} are out of range"),
+            Self::PoolExhausted { needed } => write!(f, "direct map: too few page tables ({needed} needed)"),
+            Self::BadTable(addr) => write!(f, "direct map: {addr} cannot hold a page table"),
         }
     }
 }
 
 impl core::error::Error for DirectMapError {}
 
-/// Where the tables of a direct map come from.
+/// Allocates and writes the tables of a direct map.
 pub trait TablePool {
-    /// A page frame for one more table, with all entries 0. `None` if there is none left.
+    /// Allocates a page frame for a table, with all entries 0. `None` if the pool is exhausted.
     fn allocate(&mut self) -> Option<PhysAddr>;
 
-    /// Writes `entries` to the table at `table`, which [`allocate`](Self::allocate) gave out, beginning with the
-    /// entry of index `first`. Never leads past the table's end.
+    /// Writes `entries` to the table at `table`, starting with index `first`. [`allocate`](Self::allocate) returned
+    /// `table`. Never writes past the table's end.
     fn write(&mut self, table: PhysAddr, first: usize, entries: impl Iterator<Item = u64>);
 }
 
-/// A pool of tables that are contiguous in physical memory.
+/// A pool of tables in physically contiguous memory.
 #[derive(Debug)]
 pub struct FixedPool<'a> {
     tables: &'a mut [[u64; ENTRIES]],
@@ -88,12 +87,12 @@ pub struct FixedPool<'a> {
 }
 
 impl<'a> FixedPool<'a> {
-    /// The pool `tables`, whose first byte has the physical address `start`.
+    /// A pool of `tables`, whose physical address is `start`.
     pub const fn new(tables: &'a mut [[u64; ENTRIES]], start: PhysAddr) -> Self {
         Self { tables, start, used: 0 }
     }
 
-    /// How many tables were given out.
+    /// Number of tables that have been allocated.
     pub const fn used(&self) -> usize {
         self.used
     }
@@ -120,17 +119,17 @@ impl TablePool for FixedPool<'_> {
 /// A part of the direct map whose pages all have one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Where it starts in the map.
+    /// Its virtual address.
     pub virt: VirtAddr,
-    /// Where it starts in physical memory.
+    /// Its physical address.
     pub phys: PhysAddr,
-    /// Bytes.
+    /// Its size in bytes.
     pub len: u64,
     /// The level of the entries that map it; [`Level::entry_span`] is the size of its pages.
     pub level: Level,
 }
 
-/// A direct map that can be built: what to map is in order, and every address is possible.
+/// A direct map that can be built: the ranges are sorted, and all addresses are valid.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectMap<'a> {
     ranges: &'a [PfnRange],
@@ -138,11 +137,11 @@ pub struct DirectMap<'a> {
 }
 
 impl<'a> DirectMap<'a> {
-    /// A direct map of `ranges` and nothing else. They may overlap and come in any order; they are sorted and
-    /// merged in place. See [`covering`] for ranges of bytes.
+    /// A direct map of exactly `ranges`. The ranges may overlap and may be in any order; they are sorted and merged in
+    /// place. See [`covering`] for ranges of bytes.
     ///
     /// # Errors
-    /// All but [`DirectMapError::PoolExhausted`] and [`DirectMapError::BadTable`].
+    /// Any [`DirectMapError`] except `PoolExhausted` and `BadTable`.
     pub fn new(ranges: &'a mut [PfnRange], options: DirectMapOptions) -> Result<Self, DirectMapError> {
         if options.offset & offset_mask(Level::Pte.entry_span()) != 0 {
             return Err(DirectMapError::UnalignedOffset);
@@ -157,8 +156,7 @@ impl<'a> DirectMap<'a> {
         }
     }
 
-    /// What is mapped with which page size, in ascending order of physical addresses: at most five spans
-    /// for each range.
+    /// The spans of the map, in ascending order of physical addresses. A range has at most five spans.
     pub fn spans(&self) -> impl Iterator<Item = Span> + use<'a> {
         let map = *self;
         map.ranges.iter().flat_map(move |range| {
@@ -172,18 +170,18 @@ impl<'a> DirectMap<'a> {
         })
     }
 
-    /// How many tables [`build`](Self::build) takes from its pool.
+    /// Number of tables that [`build`](Self::build) allocates.
     pub fn tables_needed(&self) -> u64 {
         let mut count = CountingPool(0);
-        // This pool neither runs out nor gives out a bad table.
+        // Cannot fail: this pool is never exhausted, and its table address is valid.
         let _ = self.build(&mut count);
         count.0
     }
 
-    /// Builds the tables; the result's root is what CR3 must hold (with the encryption mask, if there is one).
+    /// Builds the tables. The root of the result is the value for CR3 (plus the encryption mask, if there is one).
     ///
     /// # Errors
-    /// [`DirectMapError::PoolExhausted`] and [`DirectMapError::BadTable`]; the tables built so far are useless.
+    /// [`DirectMapError::PoolExhausted`] or [`DirectMapError::BadTable`]. The tables are then incomplete.
     pub fn build<P: TablePool>(&self, pool: &mut P) -> Result<AddressSpace, DirectMapError> {
         let mut tables = Tables::new(self, pool)?;
         for span in self.spans() {
@@ -193,7 +191,7 @@ impl<'a> DirectMap<'a> {
         Ok(AddressSpace { root: tables.root.phys, five_level, sme_mask })
     }
 
-    /// Whether all physical and virtual addresses of `range` are possible.
+    /// Whether all physical and virtual addresses of `range` are valid.
     fn can_map(&self, range: PfnRange) -> bool {
         let address_bits = match self.options.sme_mask {
             0 => PHYS_ADDR_BITS,
@@ -206,23 +204,23 @@ impl<'a> DirectMap<'a> {
         }
         let (first, last) = (self.virt(range.start.addr()), self.virt(Pfn::new(last).addr()));
         let top = Level::top(self.options.five_level);
-        // What lies between the canonical halves is larger than physical memory: no range leads across.
+        // The gap between the canonical halves is larger than physical memory, so no range can span it.
         first <= last && top.is_canonical(first) && top.is_canonical(last)
     }
 
-    /// Where the map shows `phys`.
+    /// The virtual address of `phys` in the map.
     const fn virt(&self, phys: PhysAddr) -> VirtAddr {
         VirtAddr::new(phys.as_u64().wrapping_add(self.options.offset))
     }
 
-    /// The longest span from the physical address `at` on, below `end`, with the largest page that fits there.
+    /// The longest span that starts at physical address `at` and ends at or before `end`, with the largest page that fits.
     fn span(&self, at: u64, end: u64) -> Option<Span> {
         let mut larger_page = None;
         for level in PAGE_LEVELS.into_iter().filter(|level| self.may_use(*level)) {
             let page = level.entry_span();
             let pages_end = end & !offset_mask(page);
             if at & offset_mask(page) == 0 && at < pages_end {
-                // The span ends where a larger page begins to fit, or where pages of this size stop to.
+                // The span ends where a larger page fits, or after the last page of this size.
                 let larger_begin = larger_page.and_then(|larger| first_page(larger, at, end));
                 let span_end = larger_begin.unwrap_or(pages_end);
                 let phys = PhysAddr::new(at);
@@ -233,7 +231,7 @@ impl<'a> DirectMap<'a> {
         None
     }
 
-    /// Whether pages of `level` are allowed, and aligned in both physical and virtual addresses if in one.
+    /// Whether pages of `level` are allowed, and the offset keeps them aligned.
     const fn may_use(&self, level: Level) -> bool {
         let allowed = match level {
             Level::Pte => true,
@@ -245,25 +243,25 @@ impl<'a> DirectMap<'a> {
     }
 }
 
-/// Where the first page of `size` bytes, a power of two, fits into `at..end`.
+/// The start of the first page of `size` bytes, a power of two, that fits into `at..end`.
 fn first_page(size: u64, at: u64, end: u64) -> Option<u64> {
     let begin = at.checked_add(offset_mask(size))? & !offset_mask(size);
     (begin.checked_add(size)? <= end).then_some(begin)
 }
 
-/// The page frames that the `len` bytes from `addr` on touch.
+/// The page frames that contain the `len` bytes from `addr` on.
 pub const fn covering(addr: PhysAddr, len: u64) -> PfnRange {
     let end = match addr.checked_add(len) {
         Some(end) => end.pfn_ceil(),
-        // Beyond every possible frame, so that it will be refused.
+        // After every valid frame, so that `DirectMap::new` refuses the range.
         None => Pfn::new(u64::MAX),
     };
     if len == 0 { PfnRange::new(end, end) } else { PfnRange::new(addr.pfn(), end) }
 }
 
-/// Brings `ranges` into ascending order, with a gap between each two; gives back those that remain.
+/// Sorts `ranges` and merges those that overlap or are adjacent. Returns the resulting ranges.
 fn sort_and_merge(ranges: &mut [PfnRange]) -> &[PfnRange] {
-    // Insertion sort: memory maps come sorted but for a few, and the library's sorts can panic.
+    // Insertion sort: memory maps are nearly sorted, and core's sorts have a path to a panic.
     for sorted in 1..ranges.len() {
         for at in (0..sorted).rev() {
             match ranges.get_mut(at..).and_then(<[_]>::first_chunk_mut) {
@@ -292,8 +290,7 @@ fn sort_and_merge(ranges: &mut [PfnRange]) -> &[PfnRange] {
     ranges.get(..kept).unwrap_or_default()
 }
 
-/// The tables under construction. Addresses come in ascending order, so at each level only the newest table is
-/// still written to.
+/// The tables under construction. Addresses ascend, so only the newest table of each level is written to.
 struct Tables<'p, P> {
     pool: &'p mut P,
     map: DirectMap<'p>,
@@ -328,7 +325,7 @@ impl<'p, P: TablePool> Tables<'p, P> {
         Ok(())
     }
 
-    /// The table of `level` that stands for `virt`; new, together with those above it, if there is none.
+    /// The table of `level` that covers `virt`. Allocates it and the tables above it if they do not exist.
     fn table(&mut self, virt: VirtAddr, level: Level) -> Result<Table, DirectMapError> {
         let mut table = self.root;
         let below =
@@ -338,7 +335,7 @@ impl<'p, P: TablePool> Tables<'p, P> {
                 Some(known) if known.covers(virt) => known,
                 _ => {
                     let phys = allocate(self.pool, &self.map)?;
-                    // The dirty bit means nothing in an entry that points to a table.
+                    // Dirty has no meaning in an entry that points to a table.
                     let flags = FLAGS.difference(EntryFlags::DIRTY).bits() | self.map.options.sme_mask;
                     let entry = phys.as_u64() | flags;
                     self.pool.write(table.phys, table.level.index(virt), core::iter::once(entry));
@@ -350,7 +347,7 @@ impl<'p, P: TablePool> Tables<'p, P> {
     }
 }
 
-/// One more table, at an address that an entry can hold.
+/// Allocates a table whose address fits an entry.
 fn allocate<P: TablePool>(pool: &mut P, map: &DirectMap<'_>) -> Result<PhysAddr, DirectMapError> {
     match pool.allocate() {
         Some(addr) if addr.as_u64() & (!ADDRESS_MASK | map.options.sme_mask) == 0 => Ok(addr),
@@ -359,7 +356,7 @@ fn allocate<P: TablePool>(pool: &mut P, map: &DirectMap<'_>) -> Result<PhysAddr,
     }
 }
 
-/// Counts how many tables are asked for.
+/// Counts allocations.
 struct CountingPool(u64);
 
 impl TablePool for CountingPool {
@@ -460,7 +457,7 @@ mod tests {
         // The encryption bit cuts the physical addresses.
         let encrypted = DirectMapOptions { sme_mask: 1 << 46, ..five };
         assert_eq!(refused(last_of_47_bits, encrypted), out_of_range(last_of_47_bits));
-        // A map that would lead over the end of the virtual addresses.
+        // A map that would pass the end of the virtual address space.
         let wrapping = DirectMapOptions { offset: 0xffff_ffff_ffff_f000, ..LARGE };
         assert_eq!(refused(frames(0, 2), wrapping), out_of_range(frames(0, 2)));
         let unaligned = DirectMapOptions { offset: 0x800, ..LARGE };
@@ -477,7 +474,7 @@ mod tests {
             let mut tables = std::vec![[0; ENTRIES]; size];
             let error = map.build(&mut FixedPool::new(&mut tables, PhysAddr::new(0x1000))).unwrap_err();
             assert_eq!(error, DirectMapError::PoolExhausted { needed: 4 });
-            assert!(error.to_string().contains("takes 4"));
+            assert!(error.to_string().contains("(4 needed)"));
         }
         let mut tables = std::vec![[0; ENTRIES]; 4];
         assert!(map.build(&mut FixedPool::new(&mut tables, PhysAddr::new(0x1000))).is_ok());

@@ -1,48 +1,47 @@
-//! One entry of a page table, and the level of the table it stands in.
+//! A page table entry, and the level of its table.
 //!
 //! Sources: Intel SDM volume 3, 4.5 (4-level and 5-level paging); AMD APM volume 2, 5.3.
 
 use crate::addr::{PhysAddr, VirtAddr};
 
-/// Entries of one table; with 8 bytes each, a table fills one page frame.
+/// Number of entries of a table. An entry has 8 bytes, so a table fills one page frame.
 pub const ENTRIES: usize = 512;
 
-/// Bits 51:12, the largest address that an entry can hold.
+/// The address bits of an entry, 51:12.
 pub(super) const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 
 bitflags::bitflags! {
-    /// What an entry says besides an address.
+    /// The flag bits of an entry.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct EntryFlags: u64 {
-        /// The entry maps a page or points to a table. Clear: the other bits mean nothing to the processor.
+        /// The entry maps a page or points to a table. If clear, the processor ignores all other bits.
         const PRESENT = 1 << 0;
         /// Writes are allowed.
         const WRITABLE = 1 << 1;
-        /// User mode may access.
+        /// User-mode accesses are allowed.
         const USER = 1 << 2;
         /// Write-through caching.
         const PWT = 1 << 3;
-        /// Caching disabled.
+        /// Caching is disabled.
         const PCD = 1 << 4;
         /// The processor has used the entry.
         const ACCESSED = 1 << 5;
         /// The processor has written to the page.
         const DIRTY = 1 << 6;
-        /// In a PMD or PUD entry (there called PS): the entry maps a 2 MiB or 1 GiB page instead of pointing to
-        /// a table.
+        /// In a PMD or PUD entry (the SDM's PS bit): the entry maps a 2 MiB or 1 GiB page instead of pointing to a table.
         const HUGE = 1 << 7;
-        /// In a PTE: the same bit as [`HUGE`](Self::HUGE) selects the memory type.
+        /// In a PTE: selects the memory type. The bit is the same as [`HUGE`](Self::HUGE).
         const PAT = 1 << 7;
-        /// The translation survives a change of CR3.
+        /// The translation stays in the TLB when CR3 changes.
         const GLOBAL = 1 << 8;
-        /// In an entry that maps a 2 MiB or 1 GiB page: selects the memory type. No part of the address.
+        /// In an entry that maps a 2 MiB or 1 GiB page: selects the memory type. Not part of the address.
         const PAT_LARGE = 1 << 12;
-        /// No instruction may be fetched.
+        /// Instruction fetches are not allowed.
         const NX = 1 << 63;
     }
 }
 
-/// The level of a table, named as the kernel names its entries.
+/// The level of a table. The names are the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Level {
@@ -52,9 +51,9 @@ pub enum Level {
     Pmd = 2,
     /// Entries map 1 GiB pages or point to tables of PMDs.
     Pud = 3,
-    /// The top level of 4-level paging. An entry stands for 512 GiB.
+    /// The top level of 4-level paging. An entry covers 512 GiB.
     P4d = 4,
-    /// The top level of 5-level paging. An entry stands for 256 TiB.
+    /// The top level of 5-level paging. An entry covers 256 TiB.
     Pgd = 5,
 }
 
@@ -64,7 +63,7 @@ impl Level {
         if five_level { Self::Pgd } else { Self::P4d }
     }
 
-    /// 5 for the PGD of 5-level paging down to 1 for the PTE.
+    /// The number of the level: 5 for the PGD of 5-level paging, down to 1 for the PTE.
     pub const fn number(self) -> u8 {
         self as u8
     }
@@ -80,7 +79,7 @@ impl Level {
         }
     }
 
-    /// The lowest address bit that selects an entry: an entry stands for `1 << shift()` bytes.
+    /// The lowest address bit that selects an entry. An entry covers `1 << shift()` bytes.
     pub const fn shift(self) -> u32 {
         match self {
             Self::Pte => 12,
@@ -91,30 +90,30 @@ impl Level {
         }
     }
 
-    /// Bytes that one entry stands for.
+    /// Bytes that one entry covers.
     pub const fn entry_span(self) -> u64 {
         1 << self.shift()
     }
 
-    /// Bytes that one table stands for.
+    /// Bytes that one table covers.
     pub const fn table_span(self) -> u64 {
         self.entry_span() << ENTRIES.trailing_zeros()
     }
 
-    /// Whether tables with this level at the top reach `addr`: all bits above their reach must equal the topmost
-    /// one of it, or the processor refuses the address.
+    /// Whether `addr` is canonical if this is the top level: the bits above the translated ones must all equal the highest
+    /// translated bit. The processor refuses other addresses.
     pub const fn is_canonical(self, addr: VirtAddr) -> bool {
         let half = self.table_span() >> 1;
         addr.as_u64().wrapping_add(half) < self.table_span()
     }
 
-    /// Which entry of its table stands for `addr`; always less than [`ENTRIES`].
+    /// The index of the entry for `addr` in its table; always less than [`ENTRIES`].
     pub const fn index(self, addr: VirtAddr) -> usize {
         (addr.as_u64() >> self.shift()) as usize & (ENTRIES - 1)
     }
 }
 
-/// An entry as it stands in memory.
+/// An entry as it is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
@@ -124,16 +123,16 @@ impl Entry {
         EntryFlags::from_bits_truncate(self.0)
     }
 
-    /// Whether the entry, standing at `level`, maps a page; otherwise it points to a table. Meaningful only if
+    /// Whether the entry, in a table of `level`, maps a page; otherwise it points to a table. Meaningful only if
     /// [`EntryFlags::PRESENT`] is set.
     pub const fn maps_page(self, level: Level) -> bool {
         matches!(level, Level::Pte)
             || matches!(level, Level::Pmd | Level::Pud) && self.flags().contains(EntryFlags::HUGE)
     }
 
-    /// The page frame that the entry, standing at `level`, maps or (see [`maps_page`](Self::maps_page)) the
-    /// table that it points to. The encryption bit `sme_mask` is no part of the address, and neither are the
-    /// bits of a large page's entry below its size.
+    /// The physical address in the entry of a table of `level`: that of the page that it maps, or that of the table that it
+    /// points to (see [`maps_page`](Self::maps_page)). The address excludes the encryption bit `sme_mask` and, for a large
+    /// page, the bits below the page size.
     pub const fn address(self, level: Level, sme_mask: u64) -> PhysAddr {
         let address = self.0 & ADDRESS_MASK & !sme_mask;
         if self.maps_page(level) {
@@ -144,17 +143,17 @@ impl Entry {
     }
 }
 
-/// A table, and the part of the address space that it stands for.
+/// A table, and the part of the address space that it covers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
     pub(super) level: Level,
     pub(super) phys: PhysAddr,
-    /// Any address that the table stands for.
+    /// Any address that the table covers.
     pub(super) virt: VirtAddr,
 }
 
 impl Table {
-    /// Whether the table stands for `addr`.
+    /// Whether the table covers `addr`.
     pub(super) const fn covers(&self, addr: VirtAddr) -> bool {
         (self.virt.as_u64() ^ addr.as_u64()) < self.level.table_span()
     }
@@ -165,7 +164,7 @@ pub(super) const fn offset_mask(size: u64) -> u64 {
     size.wrapping_sub(1)
 }
 
-/// Bytes from `addr` on up to the next multiple of `span`, a power of two.
+/// Bytes from `addr` to the next multiple of `span`, a power of two.
 pub(super) const fn bytes_to_border(addr: VirtAddr, span: u64) -> u64 {
     span.wrapping_sub(addr.as_u64() & offset_mask(span))
 }

@@ -1,4 +1,4 @@
-//! x86_64 page tables: translating kernel addresses, and building a direct map.
+//! x86_64 page tables: translates kernel addresses, and builds a direct map.
 
 mod direct_map;
 mod entry;

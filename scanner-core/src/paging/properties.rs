@@ -1,4 +1,4 @@
-//! What holds for all page tables: those that the builder makes, and those that memory happens to hold.
+//! Property tests: for page tables that the builder makes, and for arbitrary page tables.
 
 use super::sparse::SparseMemory;
 use super::*;
@@ -8,12 +8,12 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-/// Pages of the part of memory in which ranges are drawn: 3 GiB, so that 1 GiB pages occur with neighbours.
+/// Frames of the window from which ranges are drawn: 3 GiB, so that adjacent 1 GiB pages occur.
 const WINDOW: u64 = 3 << 18;
-/// Where the tables lie: outside of every window.
+/// Physical address of the tables, outside every window.
 const TABLES: PhysAddr = PhysAddr::new(1 << 40);
 
-/// Tables as the processor would see them.
+/// Page tables in memory, as the processor reads them.
 struct TableMemory(Vec<[u64; ENTRIES]>);
 
 impl PhysicalMemory for TableMemory {
@@ -39,7 +39,7 @@ fn options() -> impl Strategy<Value = DirectMapOptions> {
     })
 }
 
-/// A frame of the window, more often than not close to where a large page may begin.
+/// A frame of the window; most are near a boundary of a large page.
 fn frame() -> impl Strategy<Value = u64> {
     let border = prop_oneof![
         (0..=WINDOW >> 18).prop_map(|n| n << 18),
@@ -50,12 +50,12 @@ fn frame() -> impl Strategy<Value = u64> {
         .prop_map(|(border, distance)| border.saturating_add_signed(distance).min(WINDOW))
 }
 
-/// Where the window starts: the bottom, below a 512 GiB border, and below a 64 TiB one.
+/// The first frame of the window: 0, below a 512 GiB boundary, or below a 64 TiB boundary.
 fn window_start() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just((1_u64 << 27) - (1 << 18)), Just((1 << 34) - (2 << 18))]
 }
 
-/// The direct map as a bit per frame, and from it what the builder should have made.
+/// A model of the direct map: one flag per frame. It computes the expected page tables.
 struct Model {
     start: u64,
     mapped: Vec<bool>,
@@ -70,7 +70,7 @@ impl Model {
         Self { start, mapped }
     }
 
-    /// The size, as a shift of pages, of the page that should map each frame; and the number of tables.
+    /// The expected page size of each frame, as binary logarithm of frames, and the expected number of tables.
     fn pages_and_tables(&self, options: DirectMapOptions) -> (Vec<Option<u32>>, usize) {
         let mut shifts = std::vec![None; self.mapped.len()];
         let mut tables = BTreeSet::from([(99, 0)]); // The root.
@@ -96,7 +96,7 @@ impl Model {
         (shifts, tables.len())
     }
 
-    /// The ranges of mapped and unmapped frames, alternating.
+    /// The runs of mapped and of unmapped frames, alternating.
     fn runs(&self) -> Vec<(bool, u64, u64)> {
         let mut at = self.start;
         let runs = self.mapped.chunk_by(|a, b| a == b);

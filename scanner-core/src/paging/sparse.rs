@@ -1,4 +1,4 @@
-//! Memory for tests: the frames that were written to exist, all others can't be read.
+//! Physical memory for tests. Frames exist once they are written to; other frames cannot be read.
 
 use super::{Entry, Level};
 use crate::addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
@@ -12,13 +12,13 @@ pub(super) struct SparseMemory {
 }
 
 impl SparseMemory {
-    /// Writes `bytes`, within one frame.
+    /// Writes `bytes`, which must lie in one frame.
     pub(super) fn write(&mut self, addr: PhysAddr, bytes: &[u8]) {
         let frame = self.frames.entry(addr.pfn()).or_insert_with(|| std::vec![0; PAGE_SIZE]);
         frame[addr.page_offset()..][..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Writes the entry that stands for `addr` in the table at `table`.
+    /// Writes the entry that maps `addr` in the table at `table`.
     pub(super) fn set_entry(&mut self, table: u64, level: Level, addr: u64, entry: u64) {
         let index = level.index(VirtAddr::new(addr)) as u64;
         self.write(PhysAddr::new(table + 8 * index), &Entry(entry).0.to_le_bytes());

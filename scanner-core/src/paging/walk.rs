@@ -1,52 +1,52 @@
-//! Translating addresses of the kernel under inspection.
+//! Translates virtual addresses of the kernel under inspection.
 
 use super::entry::{ADDRESS_MASK, Entry, EntryFlags, Level, Table, bytes_to_border, offset_mask};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::memory::{PhysicalMemory, ReadError};
 
-/// Where the kernel image is mapped (`__START_KERNEL_map`); `phys_base` relates this address to physical memory.
+/// The start of the kernel image mapping (`__START_KERNEL_map`), which maps physical address `phys_base`.
 pub const START_KERNEL_MAP: VirtAddr = VirtAddr::new(0xffff_ffff_8000_0000);
 
 /// The page tables of the kernel under inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressSpace {
-    /// Where the top-level table is.
+    /// Physical address of the top-level table.
     pub root: PhysAddr,
-    /// Whether the top level is a PML5 (57-bit addresses).
+    /// Whether the page tables have five levels (57-bit addresses).
     pub five_level: bool,
-    /// The memory encryption bit (AMD SME) that entries carry and that is not part of the address; 0 without.
+    /// Mask of the memory encryption bit (AMD SME). Entries have it set; it is not part of the address. 0 without SME.
     pub sme_mask: u64,
 }
 
 /// A physically contiguous part of a virtual range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Where it starts in the kernel's address space.
+    /// Its virtual address.
     pub virt: VirtAddr,
-    /// Where it starts in physical memory.
+    /// Its physical address.
     pub phys: PhysAddr,
-    /// Bytes.
+    /// Its size in bytes.
     pub len: u64,
 }
 
-/// A part of a virtual range that can't be translated, all for the same reason.
+/// A part of a virtual range that cannot be translated, for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
-    /// Where it starts in the kernel's address space.
+    /// Its virtual address.
     pub virt: VirtAddr,
-    /// Bytes.
+    /// Its size in bytes.
     pub len: u64,
-    /// Why: an entry that is not present, or a table that can't be read.
+    /// The reason: an entry that is not present, or a table that cannot be read.
     pub error: ReadError,
 }
 
 impl AddressSpace {
-    /// The kernel's own page tables, from what VMCOREINFO says: `SYMBOL(init_top_pgt)`, `NUMBER(phys_base)`,
+    /// The kernel's page tables, from VMCOREINFO: `SYMBOL(init_top_pgt)`, `NUMBER(phys_base)`,
     /// `NUMBER(pgtable_l5_enabled)` and `NUMBER(sme_mask)`.
     ///
-    /// `phys_base` is negative, in two's complement, when the kernel lies in physical memory below the place it
-    /// was linked for. `None` if the symbol is not in the kernel's image map, or if what results is no address
-    /// of a page table (unaligned, or beyond 52 bits).
+    /// `phys_base` is negative, in two's complement, if the kernel is loaded below the physical address that it is linked
+    /// for. `None` if the symbol is not in the kernel image mapping, or if the resulting address is unaligned or has more
+    /// than 52 bits.
     pub const fn from_symbol(
         init_top_pgt: VirtAddr,
         phys_base: u64,
@@ -68,7 +68,7 @@ impl AddressSpace {
         Level::top(self.five_level).is_canonical(addr)
     }
 
-    /// The physical address behind `addr`, and how many bytes from there on the same table entry maps.
+    /// Translates `addr`. The piece ends where the page ends that contains `addr`.
     ///
     /// # Errors
     /// See [`ReadError`]. An address that is not canonical is unmapped at the top level.
@@ -80,14 +80,13 @@ impl AddressSpace {
         Walker { space: *self, leaf_table: None }.walk(memory, addr).map_err(|hole| hole.error)
     }
 
-    /// The largest physically contiguous piece that starts at `addr`, at most `len` bytes.
+    /// The largest physically contiguous piece that starts at `addr` and has at most `len` bytes. It is empty if `len` is 0.
     ///
-    /// Reads one table entry per page of the piece at the most, and each table above them once.
+    /// Reads at most one table entry per page of the piece, and walks each table above them once.
     ///
     /// # Errors
-    /// If already the first byte can't be translated. A `len` of 0 translates no byte and gives a piece without
-    /// bytes.
-    // Not inlined: its iterator would stand in the stack frame of a caller that has deeper ways to go afterwards.
+    /// Fails if the first byte cannot be translated.
+    // `#[inline(never)]` keeps the iterator off the caller's stack while the caller makes deeper calls.
     #[inline(never)]
     pub fn piece<M: PhysicalMemory + ?Sized>(
         &self,
@@ -101,33 +100,33 @@ impl AddressSpace {
         }
     }
 
-    /// The `len` bytes from `addr` on, in order and without a gap: each part either the largest [`Piece`]
-    /// possible, or a [`Hole`] as large as what one table entry leaves unmapped (up to 256 TiB). A range that
-    /// leads past the end of the address space ends there.
+    /// Splits the `len` bytes from `addr` on into parts, in order and without gaps. A part is the largest possible
+    /// [`Piece`], or a [`Hole`] that one table entry leaves unmapped (up to 256 TiB). The range is cut at the end of the
+    /// address space.
     ///
-    /// The work is at most one table entry for each 4 KiB of the range, and one walk for each table.
+    /// Reads at most one table entry per 4 KiB of the range, and makes one walk per table.
     pub fn pieces<'m, M: PhysicalMemory + ?Sized>(
         &self,
         memory: &'m M,
         addr: VirtAddr,
         len: u64,
     ) -> Pieces<'m, M> {
-        let to_the_end = addr.as_u64().wrapping_neg();
-        let len = if to_the_end == 0 { len } else { len.min(to_the_end) };
+        let available = addr.as_u64().wrapping_neg();
+        let len = if available == 0 { len } else { len.min(available) };
         Pieces {
             memory,
             walker: Walker { space: *self, leaf_table: None },
             next: addr,
             left: len,
-            ahead: None,
+            lookahead: None,
         }
     }
 
-    /// Copies `buf.len()` bytes from the virtual address `addr` on, across pages.
+    /// Copies `buf.len()` bytes, starting at virtual address `addr`. The range may cross page boundaries.
     ///
     /// # Errors
     /// See [`ReadError`]; `buf` may then be partly written.
-    // Not inlined, for the same reason.
+    // `#[inline(never)]` as for `piece`.
     #[inline(never)]
     pub fn read<M: PhysicalMemory + ?Sized>(
         &self,
@@ -138,15 +137,15 @@ impl AddressSpace {
         let mut rest = buf;
         for piece in self.pieces(memory, addr, rest.len() as u64) {
             let piece = piece.map_err(|hole| hole.error)?;
-            // Pieces are never longer than what they were asked for.
-            let (part, behind) = rest.split_at_mut(rest.len().min(piece.len as usize));
+            // A piece is never longer than the rest of the range.
+            let (part, following) = rest.split_at_mut(rest.len().min(piece.len as usize));
             memory.read(piece.phys, part)?;
-            rest = behind;
+            rest = following;
         }
         if rest.is_empty() {
             Ok(())
         } else {
-            // Only a range that leads past the last address gives fewer bytes than asked for.
+            // The parts have fewer bytes than `buf` only if the range passes the end of the address space.
             Err(ReadError::Unmapped { addr, level: Level::top(self.five_level).number() })
         }
     }
@@ -156,38 +155,38 @@ impl AddressSpace {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_u64<M: PhysicalMemory + ?Sized>(&self, memory: &M, addr: VirtAddr) -> Result<u64, ReadError> {
-        // Two parts at the most, and by far most often one: going over pieces would take several times the stack.
+        // The number lies in at most two pages. Iterating over `pieces` would need several times the stack.
         let mut bytes = [0; 8];
         let first = self.translate(memory, addr)?;
         let (head, tail) = bytes.split_at_mut(first.len.min(8) as usize);
         memory.read(first.phys, head)?;
         if !tail.is_empty() {
-            let behind = addr.checked_add(first.len).unwrap_or_default();
-            memory.read(self.translate(memory, behind)?.phys, tail)?;
+            let next_page = addr.checked_add(first.len).unwrap_or_default();
+            memory.read(self.translate(memory, next_page)?.phys, tail)?;
         }
         Ok(u64::from_le_bytes(bytes))
     }
 }
 
-/// Parts of a virtual range; see [`AddressSpace::pieces`].
+/// Iterator over the parts of a virtual range; see [`AddressSpace::pieces`].
 #[derive(Clone, Debug)]
 pub struct Pieces<'m, M: ?Sized> {
     memory: &'m M,
     walker: Walker,
-    /// The first address that no table entry has been looked up for.
+    /// The first address that has not been translated.
     next: VirtAddr,
-    /// Bytes of the range from `next` on.
+    /// Bytes of the range that start at `next`.
     left: u64,
-    /// What the entry said that ended the last piece: the next part begins with it.
-    ahead: Option<Result<Piece, Hole>>,
+    /// The part that ended the last piece. The next part starts with it.
+    lookahead: Option<Result<Piece, Hole>>,
 }
 
-// The panic path has 1 KiB of stack for everything.
+// The panic path has 1 KiB of stack in total.
 static_assertions::const_assert!(size_of::<Pieces<'static, ()>>() <= 104);
 
 impl<M: PhysicalMemory + ?Sized> Pieces<'_, M> {
-    /// What the next table entry maps of the range.
-    // One stack frame less for the panic path.
+    /// The part of the range that the next table entry covers.
+    // Inlined: saves a stack frame in the panic path.
     #[inline(always)]
     fn next_entry(&mut self) -> Option<Result<Piece, Hole>> {
         if self.left == 0 {
@@ -201,7 +200,7 @@ impl<M: PhysicalMemory + ?Sized> Pieces<'_, M> {
             }
         };
         self.left = self.left.saturating_sub(len);
-        // Wraps to 0 where the address space ends, and so does `left`.
+        // Wraps to 0 at the end of the address space, where `left` is also 0.
         self.next = VirtAddr::new(self.next.as_u64().wrapping_add(len));
         Some(part)
     }
@@ -211,7 +210,7 @@ impl<M: PhysicalMemory + ?Sized> Iterator for Pieces<'_, M> {
     type Item = Result<Piece, Hole>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let first = match self.ahead.take() {
+        let first = match self.lookahead.take() {
             Some(part) => part,
             None => self.next_entry()?,
         };
@@ -222,7 +221,7 @@ impl<M: PhysicalMemory + ?Sized> Iterator for Pieces<'_, M> {
                     piece.len = piece.len.saturating_add(more.len);
                 }
                 other => {
-                    self.ahead = other;
+                    self.lookahead = other;
                     return Some(Ok(piece));
                 }
             }
@@ -232,8 +231,7 @@ impl<M: PhysicalMemory + ?Sized> Iterator for Pieces<'_, M> {
 
 impl<M: PhysicalMemory + ?Sized> core::iter::FusedIterator for Pieces<'_, M> {}
 
-/// Walks from the root down, and remembers the last table it came to: the neighbours of an address are most
-/// often found in the same one.
+/// Walks the tables from the root down. It caches the last table: adjacent addresses are usually in the same one.
 #[derive(Clone, Copy, Debug)]
 struct Walker {
     space: AddressSpace,
@@ -241,9 +239,9 @@ struct Walker {
 }
 
 impl Walker {
-    /// What one table entry says about `addr` and the bytes behind it, down to the end of the entry's span.
+    /// Translates `addr` and the bytes after it, up to the end of the span of one table entry.
     ///
-    /// Terminates whatever the tables hold, since each step goes one level down.
+    /// Terminates for any table contents, since each step goes one level down.
     fn walk<M: PhysicalMemory + ?Sized>(&mut self, memory: &M, addr: VirtAddr) -> Result<Piece, Hole> {
         let space = self.space;
         let top = Level::top(space.five_level);
@@ -253,7 +251,7 @@ impl Walker {
             error: ReadError::Unmapped { addr, level: level.number() },
         };
         if !space.is_canonical(addr) {
-            // The upper half starts where the copies of the sign bit do; up to there nothing is canonical.
+            // No address between the two canonical halves is mapped: the hole ends where the upper half starts.
             let upper_half = (top.table_span() >> 1).wrapping_neg();
             return Err(Hole { len: upper_half.saturating_sub(addr.as_u64()), ..unmapped(top, 1) });
         }
@@ -289,13 +287,13 @@ impl Walker {
     }
 }
 
-/// The entry of `table` that stands for `addr`.
+/// Reads the entry of `table` for `addr`.
 fn read_entry<M: PhysicalMemory + ?Sized>(
     memory: &M,
     table: &Table,
     addr: VirtAddr,
 ) -> Result<Entry, ReadError> {
-    // A table is aligned to its size, so its entries are reached without a carry.
+    // A table is aligned to its size, so OR adds the offset.
     let at = PhysAddr::new(table.phys.as_u64() | (table.level.index(addr) as u64) << 3);
     let mut bytes = [0; size_of::<u64>()];
     memory.read(at, &mut bytes)?;
@@ -366,7 +364,7 @@ mod tests {
                     continue;
                 }
                 let (mut memory, table) = tables_down_to(space, level);
-                // All bits but the one that counts.
+                // All bits except PRESENT.
                 memory.set_entry(table, level, BASE, !PRESENT);
                 let addr = BASE + 0x1008;
                 let entry_addr = if level == Level::Pte { BASE + 8 } else { addr };
@@ -463,7 +461,7 @@ mod tests {
         let mut buf = [0; 10];
         FOUR_LEVEL.read(&memory, VirtAddr::new(BASE + 0xffc), &mut buf).unwrap();
         assert_eq!(&buf, b"VMCOREINFO");
-        // Past the second page nothing is mapped, and what was read so far doesn't count.
+        // Nothing is mapped after the second page, so the read fails although its first part succeeds.
         let mut buf = [0; 0x2000];
         let expected = Err(unmapped(BASE + 0x2000, 1));
         assert_eq!(FOUR_LEVEL.read(&memory, VirtAddr::new(BASE + 0xffc), &mut buf), expected);

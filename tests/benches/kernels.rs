@@ -1,15 +1,15 @@
 //! The innermost loops by themselves, in the processor's caches: `cargo bench -p cross-tests`.
 
-use cdbitmap::frames::{FrameBitmap, FrameRanges};
-use cdbitmap::image::MemoryImage;
-use cdbitmap::machine::Machine;
-use cdbitmap::synth::{Generation, Profile, Spec};
 use criterion::{Criterion, Throughput};
 use cross_tests::memmap::{MachineInMemory, Room};
+use page_filter::machine::Machine;
 use scanner_core::info::crc32c;
 use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Unhurried};
 use scanner_core::{Bitmap, DumpLevel, Pfn, PfnRange, RuleSet, Rules, Scan};
 use std::hint::black_box;
+use vmcore::frames::{FrameBitmap, FrameRanges};
+use vmcore::image::MemoryImage;
+use vmcore_synth::{Generation, Profile, Spec};
 
 /// A machine whose array of `struct page` has 4 MiB.
 const MEMORY: u64 = 256 << 20;

@@ -1,13 +1,9 @@
 //! Bitmaps in the memory of a machine, as a producer leaves them there.
 
-use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::dump::FrameFilter;
-use cdbitmap::found::{Clues, Found};
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{GENERATIONS, Spec};
+use page_filter::bitmap_file::{BitmapFile, Info};
+use page_filter::machine::Machine;
+use page_filter::memory_bitmap::{Clues, Found};
+use page_filter::scan::scan;
 use scanner_core::info::v2::{Chunk, Header, Producer};
 use scanner_core::info::{Version, crc32c, v1};
 use scanner_core::scan::Unhurried;
@@ -15,6 +11,10 @@ use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, 
 use std::sync::LazyLock;
 use std::time::Duration;
 use tempfile::NamedTempFile;
+use vmcore::filter::FrameFilter;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
+use vmcore_synth::{GENERATIONS, Spec};
 
 /// An image with other bytes at some places.
 pub struct Planted<'i> {

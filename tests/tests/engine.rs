@@ -1,16 +1,16 @@
 //! The scan as an engine: stopped and resumed, in windows, with little scratch memory, over memory that can't be read.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::{WindowScan, scan, scan_in_threads};
-use cdbitmap::synth::{Fault, Generation, Profile, Spec};
 use cross_tests::fixture::Fixture;
 use cross_tests::synth::file;
+use page_filter::machine::Machine;
+use page_filter::scan::{WindowScan, scan, scan_in_threads};
 use scanner_core::scan::{BitmapSink, Outcome, PACE_FRAMES, Pace, SCRATCH_BYTES, Unhurried};
 use scanner_core::{
     Bitmap, Counters, DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Rules, Scan, Unreadable,
 };
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore_synth::{Fault, Generation, Profile, Spec};
 
 /// A machine with pages of all orders, and one whose struct pages of huge pages share memory page by page.
 const FIXTURES: [&str; 2] = ["6.1-numa", "6.12-hvo"];

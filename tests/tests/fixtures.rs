@@ -1,13 +1,13 @@
 //! Scans of the trimmed vmcores, compared with makedumpfile bit for bit.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
 use cross_tests::fixture::{self, Fixture};
 use cross_tests::trim::Trimmed;
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
 use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{OpenOptions, open};
 
 /// Where the bitmaps differ, for the message.
 fn difference(ours: &FrameBitmap, theirs: &FrameBitmap) -> String {

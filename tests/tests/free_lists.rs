@@ -1,13 +1,13 @@
 //! Free pages by the zones' free lists, on simulated machines of kernels whose `struct page` doesn't tell.
 
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::{ScannedBitmap, scan};
-use cdbitmap::synth::{Fault, Generation, MemoryModel, Spec, write};
+use page_filter::machine::Machine;
+use page_filter::scan::{ScannedBitmap, scan};
 use scanner_core::free_list::{FreeListError, FreeLists};
 use scanner_core::layout::FreePages;
 use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, PageClass, RuleSet};
+use vmcore::image::{OpenOptions, open};
+use vmcore_synth::{Fault, Generation, MemoryModel, Spec, write};
 
 /// A machine whose VMCOREINFO has nothing about free pages in it but the free lists.
 fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {

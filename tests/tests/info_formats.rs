@@ -1,12 +1,12 @@
 //! The formats of `crash_dump_bitmap_info`: golden files, the specification's tables, and the C header.
 
-use cdbitmap::bitmap_file::{BitmapFile, BitmapReader, Info};
-use cdbitmap::info_layout;
+use page_filter::bitmap_file::{BitmapFile, BitmapReader, Info};
 use scanner_core::info::v2::{Cause, Chunk, Header, Producer, RecordedRules, State};
 use scanner_core::info::{Code, Layout, Version, v1};
 use scanner_core::{Pfn, PfnRange};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use vmcore_analysis::info_layout;
 
 const BOTH: [Version; 2] = [Version::V1, Version::V2];
 

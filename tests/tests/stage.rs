@@ -1,18 +1,18 @@
 //! The purgatory stage on a host: its scan of the fixtures' memory, from an area as the loader makes it.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine as ScannedMachine;
-use cdbitmap::stage::area::{Area, Facts, Job};
 use crash_stage::machine::Machine;
 use crash_stage::parameters::{self, INFO_SIZE, Parameters};
 use crash_stage::stage::{self, End, Exception, Progress};
 use cross_tests::fixture::Fixture;
 use cross_tests::stage::image;
+use page_filter::machine::Machine as ScannedMachine;
 use scanner_core::abi::Status;
 use scanner_core::info::v2::{Cause, Header, NOT_COUNTED, Producer, State};
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
+use stage_loader::area::{Area, Facts, Job};
 use std::cell::Cell;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{MemoryImage, OpenOptions, open};
 
 /// Where the area lies in the fixtures' physical memory: behind it, where nothing is.
 const AREA: u64 = 1 << 40;

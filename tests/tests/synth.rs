@@ -1,13 +1,13 @@
 //! Simulated machines of every kernel generation, scanned: the scan has to find what was put in.
 
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec};
 use cross_tests::synth::{file, small};
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
 use scanner_core::scan::Unhurried;
 use scanner_core::{Counters, DumpLevel, PageClass, RuleSet};
 use std::os::unix::fs::MetadataExt;
+use vmcore::image::{OpenOptions, open};
+use vmcore_synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec};
 
 fn counted(counters: &Counters) -> ClassCounts {
     ClassCounts {

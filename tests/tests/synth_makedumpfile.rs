@@ -1,18 +1,18 @@
 //! Simulated machines of every kernel generation: the scan's bitmaps against those of makedumpfile, bit for bit, at
 //! every dump level. The environment variable `MAKEDUMPFILE` names the binary; without it nothing is compared.
 
-use cdbitmap::dump::candidates::Candidates;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{GENERATIONS, Generation, MemoryModel, Profile, Spec};
 use cross_tests::synth::{file, small};
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
 use scanner_core::scan::Unhurried;
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use vmcore::dump::dumpable::Candidates;
+use vmcore::image::{OpenOptions, open};
+use vmcore_synth::{GENERATIONS, Generation, MemoryModel, Profile, Spec};
 
 /// The binary to compare with; says so on the terminal if there is none.
 fn makedumpfile() -> Option<OsString> {

@@ -1,15 +1,10 @@
 //! What `verify`, `diff` and `explain` say about bitmaps and pages.
 
-use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::explain::Explanation;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::reference::{Fate, KeptBecause, ReferenceScan, Rule};
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{Generation, Spec};
-use cdbitmap::verdict::{Asked, Subject, Verdict, VerifyReport, diff, verify};
 use cross_tests::fixture::Fixture;
 use cross_tests::synth::{file, small};
+use page_filter::bitmap_file::{BitmapFile, Info};
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
 use scanner_core::info::{Version, v2};
 use scanner_core::scan::{Pace, Unhurried};
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
@@ -17,6 +12,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore_analysis::explain::Explanation;
+use vmcore_analysis::reference::{Fate, KeptBecause, ReferenceScan, Rule};
+use vmcore_analysis::{Asked, Subject, Verdict, VerifyReport, diff, verify};
+use vmcore_synth::{Generation, Spec};
 
 const ALL_BUT_ZERO: DumpLevel = DumpLevel::all().difference(DumpLevel::ZERO);
 

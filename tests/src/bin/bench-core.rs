@@ -2,19 +2,19 @@
 //! whose array of `struct page` is in memory, beside the speed at which one core can read that memory; and with `--loops`
 //! how fast the loops are that go over pages and bitmaps, beside reading the same bytes.
 
-use cdbitmap::dump::zero::is_zero;
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::MemoryImage;
-use cdbitmap::machine::Machine;
-use cdbitmap::synth::{Generation, Profile, Spec};
 use clap::Parser;
 use cross_tests::measure::{first_word, median, touch};
 use cross_tests::memmap::{MachineInMemory, Room};
+use page_filter::machine::Machine;
 use scanner_core::info::crc32c;
 use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Sink, Unhurried};
 use scanner_core::{Bitmap, DumpLevel, PAGE_SIZE, PageClass, Pfn, PfnRange, RuleSet, Rules, Scan};
 use std::hint::black_box;
 use std::time::Instant;
+use vmcore::dump::zero::is_zero;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::MemoryImage;
+use vmcore_synth::{Generation, Profile, Spec};
 
 /// Bytes that the loops go over: more than any cache has.
 const LOOP_BYTES: usize = 1 << 30;

@@ -5,9 +5,6 @@
 //! with makedumpfile's, bit for bit; so do trials with memory that was plugged in after the stage was loaded. A trial
 //! with a fault wants the capture kernel to boot and to dump, and `cdbitmap inspect` to name what happened.
 
-use cdbitmap::frames::FrameRanges;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::{Error, Result};
 use clap::Parser;
 use machines::comparison::Comparison;
 use machines::kit::{Contents, get_kernel, succeeded};
@@ -16,6 +13,9 @@ use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
+use vmcore::frames::FrameRanges;
+use vmcore::image::{OpenOptions, open};
+use vmcore::{Error, Result};
 
 /// Crashes machines with the purgatory stage loaded.
 #[derive(Debug, Parser)]

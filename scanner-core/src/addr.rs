@@ -97,8 +97,8 @@ impl Pfn {
         self.0
     }
 
-    /// The physical address of the frame's first byte. A frame at or after [`Pfn::END`] has no address; the result is then
-    /// meaningless.
+    /// The physical address of the frame's first byte. A frame at or after [`Pfn::END`] has no address; the result is
+    /// then meaningless.
     pub const fn addr(self) -> PhysAddr {
         PhysAddr(self.0 << PAGE_SHIFT)
     }

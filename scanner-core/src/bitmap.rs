@@ -4,8 +4,8 @@ use crate::addr::{Pfn, PfnRange};
 use crate::arch::prefetch;
 use core::fmt;
 
-/// A bitmap in chunks of memory that need not be contiguous. In each chunk, bit `i & 63` of word `i >> 6` is the bit of the
-/// chunk's `i`-th frame.
+/// A bitmap in chunks of memory that need not be contiguous. In each chunk, bit `i & 63` of word `i >> 6` is the bit of
+/// the chunk's `i`-th frame.
 pub trait BitmapChunks {
     /// The frames of the bitmap.
     fn frames(&self) -> PfnRange;
@@ -89,8 +89,8 @@ impl<'a> Bitmap<'a> {
         self.words.get_mut((index >> 6) as usize)
     }
 
-    /// Clears the bits of the frames in `mask`; bit `i` of `mask` stands for frame `first + i`. Returns the number of bits
-    /// that were set.
+    /// Clears the bits of the frames in `mask`; bit `i` of `mask` stands for frame `first + i`. Returns the number of
+    /// bits that were set.
     #[inline]
     pub fn clear_masked(&mut self, first: Pfn, mask: u64) -> u64 {
         match self.word_mut(first) {
@@ -192,47 +192,5 @@ const BITS_OF_LINE: u64 = 512;
 const PREFETCH: usize = 4096;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn words_must_be_enough() {
-        let frames = PfnRange::from_start(Pfn::new(0), 130);
-        assert!(Bitmap::new(frames, &mut [0; 3]).is_ok());
-        assert_eq!(Bitmap::new(frames, &mut [0; 2]).err(), Some(TooFewWords { needed: 3 }));
-    }
-
-    #[test]
-    fn frames_without_a_bit_are_kept() {
-        let mut words = [0; 2];
-        let bitmap = Bitmap::new(PfnRange::from_start(Pfn::new(64), 100), &mut words).unwrap();
-        assert!(bitmap.get(Pfn::new(63)) && bitmap.get(Pfn::new(164)));
-        assert!(!bitmap.get(Pfn::new(64)) && !bitmap.get(Pfn::new(163)));
-    }
-
-    proptest! {
-        #[test]
-        fn clearing_agrees_with_a_plain_set(
-            start in 0_u64..200,
-            len in 1_u64..2000,
-            clears in prop::collection::vec((0_u64..2500, 0_u64..1800), 0..12),
-        ) {
-            let mut words = std::vec![0; len.div_ceil(64) as usize];
-            let mut bitmap = Bitmap::new(PfnRange::from_start(Pfn::new(start), len), &mut words).unwrap();
-            bitmap.fill();
-            let mut plain = std::vec![true; len as usize];
-            for (from, count) in clears {
-                let cleared = bitmap.clear(PfnRange::from_start(Pfn::new(from), count));
-                let mut expected = 0;
-                for pfn in from.max(start)..(from + count).min(start + len) {
-                    expected += u64::from(std::mem::replace(&mut plain[(pfn - start) as usize], false));
-                }
-                prop_assert_eq!(cleared, expected);
-            }
-            for (i, keep) in plain.iter().enumerate() {
-                prop_assert_eq!(bitmap.get(Pfn::new(start + i as u64)), *keep);
-            }
-        }
-    }
-}
+#[path = "bitmap_tests.rs"]
+mod tests;

@@ -1,11 +1,11 @@
 //! CRC-32C (Castagnoli), the checksum of format version 2.
 //!
-//! The panic path seals 32 MiB of bitmap per TiB of memory. Processors with SSE4.2 have an instruction for CRC-32C that uses
-//! general-purpose registers only, so crash-time code may execute it. It starts on eight bytes each cycle and has a
-//! latency of three cycles, so the checksums of three parts of the memory are computed in parallel.
+//! The panic path seals 32 MiB of bitmap per TiB of memory. Processors with SSE4.2 have an instruction for CRC-32C that
+//! uses general-purpose registers only, so crash-time code may execute it. It starts on eight bytes each cycle and has
+//! a latency of three cycles, so the checksums of three parts of the memory are computed in parallel.
 //!
-//! Other processors use one table of 256 entries (1 KiB), which takes 250 ms per TiB. Sixteen tables would be faster, but
-//! need 16 KiB, the limit for all crash-time code.
+//! Other processors use one table of 256 entries (1 KiB), which takes 250 ms per TiB. Sixteen tables would be faster,
+//! but need 16 KiB, the limit for all crash-time code.
 
 use crate::arch::crc32::Instruction;
 use crate::arch::prefetch;
@@ -18,8 +18,8 @@ static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 /// The polynomial without its highest term, bit-reflected: the lowest bit is the coefficient of x^31.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// Size of each of the three parts, in 64-bit words. It is large enough that the cost of combining the parts does not
-/// matter. Two sets of three parts are slightly less than 64 KiB, the size of one sealing step. It is not a power of two:
-/// the parts would then compete for the same cache sets and memory banks.
+/// matter. Two sets of three parts are slightly less than 64 KiB, the size of one sealing step. It is not a power of
+/// two: the parts would then compete for the same cache sets and memory banks.
 const PART: usize = 1360;
 /// Prefetch distance into L2, in bytes: one set of three parts.
 const PREFETCH_L2: usize = 3 * PART * 8;

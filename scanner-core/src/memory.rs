@@ -30,8 +30,8 @@ pub trait PhysicalMemory {
     /// Fails with the first address that cannot be read. `buf` may then be partly written.
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable>;
 
-    /// The `len` bytes at `addr`, without a copy, if they are contiguous in the reader's own memory. `None` does not mean
-    /// that [`read`](Self::read) fails.
+    /// The `len` bytes at `addr`, without a copy, if they are contiguous in the reader's own memory. `None` does not
+    /// mean that [`read`](Self::read) fails.
     fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         let _ = (addr, len);
         None

@@ -1,15 +1,15 @@
 //! The innermost loops by themselves, in the processor's caches: `cargo bench -p cross-tests`.
 
-use cdbitmap::frames::{FrameBitmap, FrameRanges};
-use cdbitmap::image::MemoryImage;
-use cdbitmap::machine::Machine;
-use cdbitmap::synth::{Generation, Profile, Spec};
 use criterion::{Criterion, Throughput};
 use cross_tests::memmap::{MachineInMemory, Room};
-use scanner_core::info::crc32c;
-use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Unhurried};
+use page_filter::machine::Machine;
+use scanner_core::crc32c::crc32c;
+use scanner_core::scan::{BitmapRecorder, RunToCompletion, SCRATCH_BYTES, Tally};
 use scanner_core::{Bitmap, DumpLevel, Pfn, PfnRange, RuleSet, Rules, Scan};
 use std::hint::black_box;
+use vmcore::frames::{FrameBitmap, FrameRanges};
+use vmcore::image::MemoryImage;
+use vmcore_synth::{Generation, Profile, Spec};
 
 /// A machine whose array of `struct page` has 4 MiB.
 const MEMORY: u64 = 256 << 20;
@@ -35,17 +35,17 @@ fn scans(criterion: &mut Criterion) {
             bench.iter(|| {
                 let words = bits.words_mut();
                 words.fill(u64::MAX);
-                let mut chunks = [words];
-                let mut bitmap = Bitmap::new(all, 63, &mut chunks).expect("one chunk for all");
-                let mut sink = BitmapSink::new(&mut bitmap);
+                let mut tally = Tally::default();
+                let bitmap = Bitmap::new(all, words).expect("a bit for each frame");
+                let mut recorder = BitmapRecorder::new(bitmap, &mut tally);
                 Scan::new(rules, &machine.sections, ranges).run(
                     &memory,
                     all.end,
                     &mut scratch,
-                    &mut sink,
-                    &mut Unhurried,
+                    &mut recorder,
+                    &mut RunToCompletion,
                 );
-                sink.counters.total()
+                tally.counters.total()
             });
         });
     }

@@ -1,4 +1,4 @@
-//! The trimmed vmcores in `tests/fixtures`, and makedumpfile's bitmaps for them.
+//! The trimmed vmcores in `tests/fixtures` (that of the demo in `host-tools/cdbitmap/demo`), and makedumpfile's bitmaps for them.
 //!
 //! `NAME.vmcore.zst` is a vmcore trimmed by [`trim`](crate::trim), compressed with zstd. `NAME.bitmaps.zst` is a text
 //! head of `key: value` lines and an empty line, and then makedumpfile's 2nd bitmaps for dump levels 0 to 31, each of
@@ -46,22 +46,29 @@ impl Fixture {
 /// # Panics
 /// The directory can't be read.
 pub fn names() -> Vec<String> {
-    let entries = directory().read_dir().expect("tests/fixtures can be read");
+    let entries =
+        DIRECTORIES.map(|directory| in_repository(directory).read_dir().expect("fixtures can be listed"));
     let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.expect("an entry of tests/fixtures").file_name().into_string().ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.expect("an entry of a directory").file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".vmcore.zst").map(str::to_owned))
         .collect();
     names.sort();
     names
 }
 
-/// Where the fixture `name` has the file that ends in `ending`.
+/// Where the fixture `name` has, or will have, the file that ends in `ending`.
 pub fn path(name: &str, ending: &str) -> PathBuf {
-    directory().join(format!("{name}.{ending}"))
+    let [own, demo] = DIRECTORIES.map(|directory| in_repository(directory).join(format!("{name}.{ending}")));
+    if demo.exists() { demo } else { own }
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+/// Where fixtures are: most of them in `tests`, that of the demo in the crate whose binary contains it.
+const DIRECTORIES: [&str; 2] = ["tests/fixtures", "host-tools/cdbitmap/demo"];
+
+fn in_repository(directory: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory)
 }
 
 /// Compresses what `source` has into the file `target`.

@@ -6,32 +6,34 @@
 use crate::fixture;
 use crate::planted::{Planted, Site, pieces};
 use crate::simulated::{Dice, GENERATIONS, SimulatedMachine};
-use cdbitmap::bitmap_file::{BitmapFile, BitmapReader, Info};
-use cdbitmap::found::{Clues, find};
-use cdbitmap::frames::{FrameBitmap, FrameRanges};
-use cdbitmap::image::MemoryImage;
-use cdbitmap::image::elf::ElfImage;
-use cdbitmap::image::file::PlainFile;
-use cdbitmap::image::kdump::KdumpImage;
-use cdbitmap::image::notes::{CoreNotes, vmcoreinfo_text};
-use cdbitmap::image::raw::{MapRange, RawImage, parse_map};
-use cdbitmap::kdump::codec::{Codec, Compressor, Decompressor};
-use cdbitmap::kdump::{DumpIdentity, flattened};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::WindowScan;
-use cdbitmap::stage::image::StageImage;
-use cdbitmap::stage::iomem::Iomem;
 use core::mem::offset_of;
-use scanner_core::info::v2::{Chunk, Header, MAGIC, VERSION};
-use scanner_core::info::{Version, crc32c, probe, v1};
+use page_codecs::{Codec, Compressor, Decompressor};
+use page_filter::bitmap_file::{BitmapFile, BitmapReader, Info};
+use page_filter::machine::Machine;
+use page_filter::memory_bitmap::{Clues, find};
+use page_filter::scan::WindowScan;
+use scanner_core::crc32c::crc32c;
+use scanner_core::info::v2::{ChunkEntry, Header, MAGIC, VERSION};
+use scanner_core::info::{Version, probe, v1};
 use scanner_core::paging::AddressSpace;
-use scanner_core::scan::Unhurried;
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{
     DumpLevel, KernelLayout, PAGE_SIZE, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Unreadable,
     VirtAddr, VmcoreInfo,
 };
+use stage_loader::image::StageImage;
+use stage_loader::iomem::Iomem;
 use std::fs::File;
 use std::io::Read;
+use vmcore::format::flattened;
+use vmcore::frames::{FrameBitmap, FrameRanges};
+use vmcore::image::MemoryImage;
+use vmcore::image::elf::ElfImage;
+use vmcore::image::file::PlainFile;
+use vmcore::image::identify;
+use vmcore::image::kdump::KdumpImage;
+use vmcore::image::notes::{CoreNotes, vmcoreinfo_text};
+use vmcore::image::raw::{MapRange, RawImage, parse_map};
 
 /// A target by name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -140,7 +142,7 @@ fn vmcoreinfo(bytes: &[u8]) {
     let Ok(info) = VmcoreInfo::parse(bytes) else { return };
     if let Ok(layout) = KernelLayout::resolve(&info, Some(0x100_0000)) {
         assert!(layout.page.flags + 8 <= layout.page.size && layout.page.mapping + 8 <= layout.page.size);
-        let _ = layout.dead_rules().count();
+        let _ = layout.unavailable_rules().count();
     }
 }
 
@@ -243,11 +245,11 @@ fn hostile_memory(bytes: &[u8]) {
     let mut scan = WindowScan::new(&machine, level);
     for start in (0..machine.frames).step_by(512) {
         let window = PfnRange::new(Pfn::new(start), Pfn::new(machine.frames.min(start + 512)));
-        assert!(scan.run(window, &mut [u64::MAX; 8], &mut Unhurried), "nothing stops it");
+        assert!(scan.run(window, &mut [u64::MAX; 8], &mut RunToCompletion), "nothing stops it");
     }
     let findings = scan.findings();
     assert!(findings.unreadable_frames <= machine.frames);
-    let _ = (machine.dead_rules(level), machine.exists(), DumpIdentity::of_image(&memory));
+    let _ = (machine.unavailable_rules(level), machine.exists(), identify(&memory));
 }
 
 /// What is read can be described, converted and written, and reads the same again.
@@ -290,7 +292,7 @@ fn info_v2(bytes: &[u8]) {
         |offset: usize, number: u32| area[offset..offset + 4].copy_from_slice(&number.to_le_bytes());
     put(offset_of!(Header, version), VERSION);
     put(offset_of!(Header, header_size), Header::SIZE as u32);
-    put(offset_of!(Header, chunk_entry_size), Chunk::SIZE as u32);
+    put(offset_of!(Header, chunk_entry_size), ChunkEntry::SIZE as u32);
     put(offset_of!(Header, header_crc), 0);
     area[..MAGIC.len()].copy_from_slice(&MAGIC);
     let Ok(size) = Header::area_size_of(&area) else { return };
@@ -329,7 +331,7 @@ fn look_around(image: &dyn MemoryImage) {
         let _ = image.read(PhysAddr::new(addr), &mut page);
         let _ = image.view(PhysAddr::new(addr), PAGE_SIZE);
     }
-    let _ = (DumpIdentity::of_image(image), Machine::new(image, RuleSet::Makedumpfile).is_ok());
+    let _ = (identify(image), Machine::new(image, RuleSet::Makedumpfile).is_ok());
 }
 
 fn holds(ranges: &FrameRanges, max_pfn: u64) -> bool {
@@ -361,7 +363,7 @@ fn fixture_head(name: &str, size: u64) -> Vec<u8> {
 
 /// A kdump-compressed file of a few pages.
 fn small_kdump() -> Vec<u8> {
-    use cdbitmap::kdump::header::{DumpHeader, PageDesc, STATUS_INCOMPLETE, SubHeader};
+    use vmcore::format::kdump::{DumpHeader, PageDesc, STATUS_INCOMPLETE, SubHeader};
     let header = DumpHeader {
         version: 6,
         utsname: [[b'x'; 65]; 6],

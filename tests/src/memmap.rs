@@ -1,18 +1,18 @@
 //! Simulated machines whose array of `struct page` lies in memory as in a running kernel: in huge pages, in place.
 
-use cdbitmap::image::elf::ElfImage;
-use cdbitmap::image::file::Access;
-use cdbitmap::image::{ImageFacts, MemoryImage};
-use cdbitmap::synth::{Spec, write};
 use memmap2::{Advice, MmapMut};
 use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom};
-use scanner_core::layout::KernelLayout;
-use scanner_core::sections::Lookup;
+use scanner_core::kernel::layout::KernelLayout;
+use scanner_core::memmap::sections::Lookup;
 use scanner_core::{MemorySections, Pfn, PhysAddr, PhysicalMemory, RuleSet, Unreadable, VmcoreInfo};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use vmcore::image::elf::ElfImage;
+use vmcore::image::file::Access;
+use vmcore::image::{ImageFacts, MemoryImage};
+use vmcore_synth::{Spec, write};
 
 /// Bytes that are moved at once.
 const STEP: usize = 64 << 20;

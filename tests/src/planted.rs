@@ -1,20 +1,21 @@
 //! Bitmaps in the memory of a machine, as a producer leaves them there.
 
-use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::dump::FrameFilter;
-use cdbitmap::found::{Clues, Found};
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{GENERATIONS, Spec};
-use scanner_core::info::v2::{Chunk, Header, Producer};
-use scanner_core::info::{Version, crc32c, v1};
-use scanner_core::scan::Unhurried;
+use page_filter::bitmap_file::{BitmapFile, Info};
+use page_filter::machine::Machine;
+use page_filter::memory_bitmap::{Clues, Found};
+use page_filter::scan::scan;
+use scanner_core::crc32c::crc32c;
+use scanner_core::info::v2::{ChunkEntry, Header, Producer};
+use scanner_core::info::{Version, v1};
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Unreadable};
 use std::sync::LazyLock;
 use std::time::Duration;
 use tempfile::NamedTempFile;
+use vmcore::filter::FrameFilter;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
+use vmcore_synth::{GENERATIONS, Spec};
 
 /// An image with other bytes at some places.
 pub struct Planted<'i> {
@@ -124,7 +125,7 @@ pub fn pieces(file: &BitmapFile, site: Site) -> Vec<(u64, Vec<u8>)> {
                 let start = index as usize * header.chunk_size(0) as usize;
                 let bytes = bits[start..start + size as usize].to_vec();
                 let address = site.chunks + u64::from(index) * size_of_place(header.chunk_size(0));
-                let mut chunk = Chunk::unsealed(address, size);
+                let mut chunk = ChunkEntry::unsealed(address, size);
                 if site.sealed {
                     chunk = chunk.sealed(crc32c(&bytes));
                 }
@@ -163,7 +164,7 @@ pub static MACHINE: LazyLock<SimulatedMachine> = LazyLock::new(|| {
         crate::synth::file(&Spec { edge_cases: false, ..Spec::with_everything(generation, 512 << 20) });
     let image = open(file.path(), &OpenOptions::default()).expect("the simulated machine is healthy");
     let machine = Machine::new(&*image, RuleSet::Makedumpfile).expect("the simulated machine is healthy");
-    let mut scanned = scan(&machine, DumpLevel::all(), &mut Unhurried);
+    let mut scanned = scan(&machine, DumpLevel::all(), &mut RunToCompletion);
     // A real producer's memory is the kernel's own, and kept. Here it is that of a free block.
     let excluded = {
         let mut bits = FrameBitmap::ones(scanned.bitmap.frames());

@@ -1,11 +1,11 @@
 //! Small machines made up of random `struct page`s, for kernels of every generation.
 
-use cdbitmap::frames::FrameRanges;
-use cdbitmap::image::{ImageFacts, ImageFormat, MemoryImage};
-use scanner_core::layout::{CompoundPages, FreePages};
+use scanner_core::kernel::layout::{CompoundPages, FreePages};
 use scanner_core::{
     KernelLayout, PAGE_SIZE, Pfn, PfnRange, PhysAddr, PhysicalMemory, Unreadable, VmcoreInfo,
 };
+use vmcore::frames::FrameRanges;
+use vmcore::image::{ImageFacts, ImageFormat, MemoryImage};
 
 /// A kernel, by what it exports: its release, and keys of VMCOREINFO that classification goes by.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! An image for the purgatory stage's loader, without code.
 
-use cdbitmap::stage::image::StageImage;
 use scanner_core::PAGE_SIZE;
+use stage_loader::image::StageImage;
 
 /// An image of a page of code, and one for the info.
 ///

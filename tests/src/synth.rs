@@ -1,7 +1,7 @@
 //! Simulated machines in temporary files.
 
-use cdbitmap::synth::{Generation, Spec, Summary, write};
 use tempfile::NamedTempFile;
+use vmcore_synth::{Generation, Spec, Summary, write};
 
 /// A small machine of `generation` with everything in it: all kinds of pages, all edge cases.
 pub fn small(generation: &'static Generation) -> Spec {

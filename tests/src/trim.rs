@@ -8,11 +8,9 @@
 //! The result is a valid vmcore, and makedumpfile gives the same 2nd bitmaps for it as for the original at all dump
 //! levels (the 2nd bitmap of a kdump-compressed file doesn't know zero pages). A 512 MiB machine takes about 50 KiB.
 
-use cdbitmap::image::MemoryImage;
-use cdbitmap::{Error, Result};
-use scanner_core::layout::{CompoundPages, KernelLayout, TailField};
-use scanner_core::sections::Lookup;
-use scanner_core::vmcoreinfo::{Key, VmcoreInfo};
+use scanner_core::kernel::layout::{CompoundPages, KernelLayout, TailField};
+use scanner_core::kernel::vmcoreinfo::{Key, VmcoreInfo};
+use scanner_core::memmap::sections::Lookup;
 use scanner_core::{
     MemorySections, PAGE_SIZE, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Unreadable, VirtAddr,
 };
@@ -21,6 +19,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use vmcore::image::MemoryImage;
+use vmcore::{Error, Result};
 
 /// One page of so many keeps a byte that says whether it is zero.
 const MARK_EVERY: u64 = 16;

@@ -1,16 +1,19 @@
 //! The scan as an engine: stopped and resumed, in windows, with little scratch memory, over memory that can't be read.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::{WindowScan, scan, scan_in_threads};
-use cdbitmap::synth::{Fault, Generation, Profile, Spec};
 use cross_tests::fixture::Fixture;
 use cross_tests::synth::file;
-use scanner_core::scan::{BitmapSink, Outcome, PACE_FRAMES, Pace, SCRATCH_BYTES, Unhurried};
+use page_filter::machine::Machine;
+use page_filter::scan::{WindowScan, scan, scan_in_threads};
+use scanner_core::scan::{
+    BitmapRecorder, CHECKPOINT_FRAMES, Checkpoint, Outcome, RunToCompletion, SCRATCH_BYTES, Tally,
+};
 use scanner_core::{
     Bitmap, Counters, DumpLevel, Pfn, PfnRange, PhysAddr, PhysicalMemory, RuleSet, Rules, Scan, Unreadable,
 };
+use std::ops::ControlFlow;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore_synth::{Fault, Generation, Profile, Spec};
 
 /// A machine with pages of all orders, and one whose struct pages of huge pages share memory page by page.
 const FIXTURES: [&str; 2] = ["6.1-numa", "6.12-hvo"];
@@ -27,25 +30,20 @@ fn scan_through(
     memory: &dyn PhysicalMemory,
     scratch: usize,
     mut on_stop: impl FnMut(&[u64]),
-    pace: &mut dyn Pace,
+    checkpoint: &mut dyn Checkpoint,
 ) -> (FrameBitmap, Counters, u64) {
     let mut bits = FrameBitmap::ones(machine.frames);
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
     let rules = Rules::new(&machine.layout, DumpLevel::all(), machine.rule_set);
     let mut scan = Scan::new(rules, &machine.sections, machine.image.facts().backed.as_slice());
     let mut scratch = vec![0; scratch];
-    let (mut counters, mut unreadable) = (Counters::default(), 0);
+    let mut tally = Tally::default();
     loop {
-        let mut chunks = [bits.words_mut()];
-        let mut bitmap = Bitmap::new(all, 63, &mut chunks).expect("one chunk for all");
-        let mut sink = BitmapSink::new(&mut bitmap);
-        let outcome = scan.run(memory, all.end, &mut scratch, &mut sink, pace);
-        for class in scanner_core::PageClass::ALL {
-            counters.add(class, sink.counters.get(class));
-        }
-        unreadable += sink.unreadable;
-        if outcome == Outcome::Reached {
-            return (bits, counters, unreadable);
+        let bitmap = Bitmap::new(all, bits.words_mut()).expect("a bit for each frame");
+        let mut recorder = BitmapRecorder::new(bitmap, &mut tally);
+        let outcome = scan.run(memory, all.end, &mut scratch, &mut recorder, checkpoint);
+        if outcome == Outcome::Completed {
+            return (bits, tally.counters, tally.unreadable);
         }
         on_stop(bits.words());
     }
@@ -54,10 +52,10 @@ fn scan_through(
 /// Stops at every second question, so that each call gets one stretch further.
 struct Fitful(bool);
 
-impl Pace for Fitful {
-    fn go_on(&mut self, _: Pfn) -> bool {
+impl Checkpoint for Fitful {
+    fn check(&mut self, _: Pfn) -> ControlFlow<()> {
         self.0 = !self.0;
-        self.0
+        if self.0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
@@ -65,7 +63,7 @@ impl Pace for Fitful {
 fn a_stopped_scan_keeps_a_superset_and_goes_on_where_it_was() {
     for name in FIXTURES {
         with_machine(name, |machine| {
-            let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+            let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
             let mut stops = 0;
             let superset = |words: &[u64]| {
                 stops += 1;
@@ -73,7 +71,10 @@ fn a_stopped_scan_keeps_a_superset_and_goes_on_where_it_was() {
             };
             let (bits, counters, _) =
                 scan_through(machine, machine.image, SCRATCH_BYTES, superset, &mut Fitful(false));
-            assert!(stops > machine.image.facts().backed.count() / PACE_FRAMES / 20, "{name}: {stops} stops");
+            assert!(
+                stops > machine.image.facts().backed.count() / CHECKPOINT_FRAMES / 20,
+                "{name}: {stops} stops"
+            );
             assert_eq!(bits, whole.bitmap, "{name}");
             assert_eq!(counters, whole.findings.counters, "{name}");
         });
@@ -84,7 +85,7 @@ fn a_stopped_scan_keeps_a_superset_and_goes_on_where_it_was() {
 fn windows_add_up_to_the_whole() {
     for name in FIXTURES {
         with_machine(name, |machine| {
-            let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+            let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
             for size in [64, 4096, 99_968] {
                 let mut scan = WindowScan::new(machine, DumpLevel::all());
                 let mut words = Vec::new();
@@ -92,7 +93,7 @@ fn windows_add_up_to_the_whole() {
                     let end = (start + size as u64).min(machine.frames);
                     let window = PfnRange::new(Pfn::new(start), Pfn::new(end));
                     let mut keep = FrameBitmap::ones(end - start);
-                    assert!(scan.run(window, keep.words_mut(), &mut Unhurried));
+                    assert!(scan.run(window, keep.words_mut(), &mut RunToCompletion));
                     words.extend_from_slice(keep.words());
                 }
                 assert!(words == whole.bitmap.words(), "{name}, windows of {size} frames");
@@ -108,9 +109,9 @@ fn windows_add_up_to_the_whole() {
 
 /// Threads must find what one finds, whatever crosses the borders of their pieces.
 fn compare_threads(machine: &Machine<'_>, what: &str) {
-    let one = scan(machine, DumpLevel::all(), &mut Unhurried);
+    let one = scan(machine, DumpLevel::all(), &mut RunToCompletion);
     for threads in [2, 3] {
-        let many = scan_in_threads(machine, DumpLevel::all(), threads, &mut Unhurried);
+        let many = scan_in_threads(machine, DumpLevel::all(), threads, &mut RunToCompletion);
         assert!(many.bitmap == one.bitmap, "{what}, {threads} threads: the bits");
         assert_eq!(many.findings.counters, one.findings.counters, "{what}, {threads} threads");
         assert_eq!(many.findings.unreadable, one.findings.unreadable, "{what}, {threads} threads");
@@ -125,7 +126,7 @@ fn compare_threads(machine: &Machine<'_>, what: &str) {
         for start in (0..machine.frames).step_by(400_000) {
             let window = PfnRange::new(Pfn::new(start), Pfn::new((start + 400_000).min(machine.frames)));
             let mut keep = FrameBitmap::ones(window.len());
-            assert!(scan.run(window, keep.words_mut(), &mut Unhurried));
+            assert!(scan.run(window, keep.words_mut(), &mut RunToCompletion));
             words.extend_from_slice(keep.words());
         }
         assert!(words == one.bitmap.words(), "{what}, {threads} threads in windows");
@@ -155,14 +156,14 @@ fn threads_find_what_one_finds() {
 #[test]
 fn stopped_threads_leave_a_superset() {
     struct Early(u32);
-    impl Pace for Early {
-        fn go_on(&mut self, _: Pfn) -> bool {
+    impl Checkpoint for Early {
+        fn check(&mut self, _: Pfn) -> ControlFlow<()> {
             self.0 = self.0.saturating_sub(1);
-            self.0 > 0
+            if self.0 > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         }
     }
     with_machine(FIXTURES[0], |machine| {
-        let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+        let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
         for questions in [1, 2, 20] {
             let some = scan_in_threads(machine, DumpLevel::all(), 2, &mut Early(questions));
             let end = some.findings.scanned_up_to;
@@ -198,11 +199,11 @@ fn scratch_memory_of_any_size_gives_the_same() {
     let none = PfnRange::default();
     for name in FIXTURES {
         with_machine(name, |machine| {
-            let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+            let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
             let memory = Reluctant { image: machine.image, hole: none };
             for scratch in [128, 200, 4096, SCRATCH_BYTES, 3 * SCRATCH_BYTES] {
                 let (bits, counters, unreadable) =
-                    scan_through(machine, &memory, scratch, |_| {}, &mut Unhurried);
+                    scan_through(machine, &memory, scratch, |_| {}, &mut RunToCompletion);
                 assert_eq!(bits, whole.bitmap, "{name}, {scratch} bytes of scratch memory");
                 assert_eq!((counters, unreadable), (whole.findings.counters, 0), "{name}");
             }
@@ -213,15 +214,16 @@ fn scratch_memory_of_any_size_gives_the_same() {
 #[test]
 fn struct_pages_that_cannot_be_read_cost_their_pages_only() {
     with_machine("6.1-numa", |machine| {
-        let whole = scan(machine, DumpLevel::all(), &mut Unhurried);
+        let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
         // The struct pages of the second section: 2 MiB from wherever they are, less a page at each end.
         let section = Pfn::new(32768);
         let found = machine.sections.lookup(machine.image, section).expect("a second section");
-        let scanner_core::sections::Lookup::Present(found) = found else { panic!("{found:?}") };
+        let scanner_core::memmap::sections::Lookup::Present(found) = found else { panic!("{found:?}") };
         let piece = machine.layout.space.translate(machine.image, found.mem_map).expect("a mapped array");
         let hole = PfnRange::from_start(piece.phys.pfn().saturating_add(1), 8);
         let memory = Reluctant { image: machine.image, hole };
-        let (bits, _, unreadable) = scan_through(machine, &memory, SCRATCH_BYTES, |_| {}, &mut Unhurried);
+        let (bits, _, unreadable) =
+            scan_through(machine, &memory, SCRATCH_BYTES, |_| {}, &mut RunToCompletion);
         // A block of 512 frames is 8 pages of struct pages: the hole touches two blocks.
         assert_eq!(unreadable, 1024);
         let lost = PfnRange::from_start(section, 1024);

@@ -1,13 +1,13 @@
 //! Scans of the trimmed vmcores, compared with makedumpfile bit for bit.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
 use cross_tests::fixture::{self, Fixture};
 use cross_tests::trim::Trimmed;
-use scanner_core::scan::Unhurried;
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{OpenOptions, open};
 
 /// Where the bitmaps differ, for the message.
 fn difference(ours: &FrameBitmap, theirs: &FrameBitmap) -> String {
@@ -29,7 +29,7 @@ fn second_bitmaps_are_makedumpfiles_at_every_level() {
         for (number, theirs) in (0..).zip(&fixture.bitmaps.levels) {
             let level = DumpLevel::from_number(number).unwrap();
             let mut ours = exists.clone();
-            ours.intersect(&scan(&machine, level, &mut Unhurried).bitmap);
+            ours.intersect(&scan(&machine, level, &mut RunToCompletion).bitmap);
             assert!(ours == *theirs, "{name}, level {number}: {}", difference(&ours, theirs));
         }
     }

@@ -1,14 +1,14 @@
 //! Bitmaps that are found in a machine's memory: by each of the ways, whole, damaged, of others, unfinished.
 
-use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::found::{Clues, Found, Job, find};
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::machine::Machine;
-use cdbitmap::output::OutputFile;
 use cross_tests::planted::{MACHINE, Planted, Site, by_address, kept, pieces};
+use page_filter::bitmap_file::{BitmapFile, Info};
+use page_filter::machine::Machine;
+use page_filter::memory_bitmap::{Clues, Found, Job, find};
 use scanner_core::info::Version;
 use scanner_core::info::v2::{NOT_COUNTED, State};
 use scanner_core::{Counters, DumpLevel, Pfn, PfnRange, RuleSet};
+use vmcore::frames::FrameBitmap;
+use vmcore::output::OutputFile;
 
 const JOB: Job = Job { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
 

@@ -1,21 +1,21 @@
 //! The command line on a vmcore with a bitmap in its memory: `dump --bitmap`, `extract`, `verify`.
 
 use cdbitmap::commands::{Answer, CommandLine};
-use cdbitmap::error::ExitCode;
-use cdbitmap::image::MemoryImage;
-use cdbitmap::machine::Machine;
-use cdbitmap::verdict::{Asked, Subject, Verdict, verify};
 use clap::Parser;
 use cross_tests::planted::{MACHINE, pieces};
+use page_filter::machine::Machine;
 use scanner_core::info::Version;
 use scanner_core::{DumpLevel, RuleSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use vmcore::error::ExitCode;
+use vmcore::image::MemoryImage;
+use vmcore_analysis::{Asked, Subject, Verdict, verify};
 
 /// Runs `cdbitmap` with `arguments`, separated by spaces.
-fn run(arguments: &str) -> cdbitmap::Result<Answer> {
+fn run(arguments: &str) -> vmcore::Result<Answer> {
     let words = std::iter::once("cdbitmap").chain(arguments.split_whitespace());
     CommandLine::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).run()
 }

@@ -1,14 +1,14 @@
 //! Bitmaps in memory that can't be used: each is refused with its reason, and never costs a page.
 
-use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::found::{Found, Job};
-use cdbitmap::image::MemoryImage;
-use cdbitmap::machine::Machine;
 use core::mem::offset_of;
 use cross_tests::planted::{MACHINE, Planted, Site, by_address, kept, pieces};
+use page_filter::bitmap_file::{BitmapFile, Info};
+use page_filter::machine::Machine;
+use page_filter::memory_bitmap::{Found, Job};
 use proptest::prelude::*;
-use scanner_core::info::v2::{Chunk, Header, LEVEL_NOT_RECORDED, RecordedRules, State};
+use scanner_core::info::v2::{ChunkEntry, Header, LEVEL_NOT_RECORDED, RecordedRules, State};
 use scanner_core::{DumpLevel, RuleSet};
+use vmcore::image::MemoryImage;
 
 const JOB: Job = Job { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
 
@@ -171,7 +171,7 @@ fn overlap(area: &mut [u8]) {
     let header = Header::decode(area, MACHINE.site.at).unwrap();
     let first = header.chunks(area).unwrap().get(0).unwrap();
     let second = header.chunks(area).unwrap().get(1).unwrap();
-    header.put_chunk(area, 1, &Chunk { address: first.address, ..second }).unwrap();
+    header.put_chunk(area, 1, &ChunkEntry { address: first.address, ..second }).unwrap();
     header.encode(area).unwrap();
 }
 

@@ -1,13 +1,13 @@
 //! Free pages by the zones' free lists, on simulated machines of kernels whose `struct page` doesn't tell.
 
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::{ScannedBitmap, scan};
-use cdbitmap::synth::{Fault, Generation, MemoryModel, Spec, write};
-use scanner_core::free_list::{FreeListError, FreeLists};
-use scanner_core::layout::FreePages;
-use scanner_core::scan::Unhurried;
+use page_filter::machine::Machine;
+use page_filter::scan::{ScannedBitmap, scan};
+use scanner_core::kernel::layout::FreePages;
+use scanner_core::memmap::free_lists::{FreeListError, FreeLists};
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{DumpLevel, PageClass, RuleSet};
+use vmcore::image::{OpenOptions, open};
+use vmcore_synth::{Fault, Generation, MemoryModel, Spec, write};
 
 /// A machine whose VMCOREINFO has nothing about free pages in it but the free lists.
 fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {
@@ -31,7 +31,7 @@ fn scan_at(spec: &Spec, level: DumpLevel) -> (ScannedBitmap, u64) {
     let image = open(file.path(), &OpenOptions::default()).unwrap();
     let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
     assert_eq!(machine.layout.free, FreePages::FreeLists);
-    (scan(&machine, level, &mut Unhurried), summary.expected.free)
+    (scan(&machine, level, &mut RunToCompletion), summary.expected.free)
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The formats of `crash_dump_bitmap_info`: golden files, the specification's tables, and the C header.
 
-use cdbitmap::bitmap_file::{BitmapFile, BitmapReader, Info};
-use cdbitmap::info_layout;
-use scanner_core::info::v2::{Cause, Chunk, Header, Producer, RecordedRules, State};
-use scanner_core::info::{Code, Layout, Version, v1};
+use page_filter::bitmap_file::{BitmapFile, BitmapReader, Info};
+use scanner_core::info::v2::{Cause, ChunkEntry, Header, Producer, RecordedRules, State};
+use scanner_core::info::{Code, StructureLayout, Version, v1};
 use scanner_core::{Pfn, PfnRange};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use vmcore_analysis::info_layout;
 
 const BOTH: [Version; 2] = [Version::V1, Version::V2];
 
@@ -100,7 +100,7 @@ fn golden_version_2_is_read_as_it_is() {
     assert_eq!(set_bits(&file), [(0, 512), (32768, 32772), (65536 + 99, 65536 + 100)]);
 
     let reader = BitmapReader::from_bytes(&bytes).unwrap();
-    let chunk = |address, size, crc| Chunk::unsealed(address, size).sealed(crc);
+    let chunk = |address, size, crc| ChunkEntry::unsealed(address, size).sealed(crc);
     let range = |start, len| PfnRange::from_start(Pfn::new(start), len);
     assert_eq!(
         reader.chunks(),
@@ -152,7 +152,7 @@ fn golden_version_2_with_a_cause_is_read_and_encoded() {
 fn golden_version_2_is_encoded_to_the_same_bytes() {
     let bytes = golden("v2.bin");
     let header = Header::decode(&bytes, 0).unwrap();
-    let chunks: Vec<Chunk> = header.chunks(&bytes).unwrap().iter().collect();
+    let chunks: Vec<ChunkEntry> = header.chunks(&bytes).unwrap().iter().collect();
     let mut area = vec![0xff; header.area_size()];
     for (index, chunk) in (0..).zip(&chunks) {
         header.put_chunk(&mut area, index, chunk).unwrap();
@@ -180,7 +180,7 @@ fn the_layout_as_text() {
 /// A structure's fields don't overlap, and what is not in them is the padding that C puts there.
 #[test]
 fn fields_lie_behind_each_other() {
-    for layout in [v1::Info::LAYOUT, Header::LAYOUT, Chunk::LAYOUT] {
+    for layout in [v1::Info::LAYOUT, Header::LAYOUT, ChunkEntry::LAYOUT] {
         let mut end = 0;
         for field in layout.fields {
             let padding = field.offset - end;
@@ -194,9 +194,9 @@ fn fields_lie_behind_each_other() {
 #[test]
 fn the_specification_has_the_tables_of_the_code() {
     let text = std::fs::read_to_string(root().join("Documentation/format.md")).unwrap();
-    let structures = [v1::Info::LAYOUT, Header::LAYOUT, Chunk::LAYOUT];
+    let structures = [v1::Info::LAYOUT, Header::LAYOUT, ChunkEntry::LAYOUT];
     let codes = [Producer::CODES, State::CODES, RecordedRules::CODES, Cause::CODES];
-    let tables = structures.iter().map(|layout: &Layout| info_layout::field_table(layout));
+    let tables = structures.iter().map(|layout: &StructureLayout| info_layout::field_table(layout));
     for table in tables.chain(codes.iter().map(|codes: &&[Code]| info_layout::code_table(codes))) {
         assert!(text.contains(&table), "Documentation/format.md lacks this table:\n{table}");
     }

@@ -1,15 +1,15 @@
 //! What `inspect` says of real vmcores and of the dumps written from them.
 
-use cdbitmap::dump::kdump::{DumpOptions, write};
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::inspect::ImageReport;
-use cdbitmap::kdump::Codec;
-use cdbitmap::machine::Machine;
-use cdbitmap::output::OutputFile;
-use cdbitmap::progress::Silent;
-use cdbitmap::scan::WindowScan;
 use cross_tests::fixture::Fixture;
+use page_codecs::Codec;
+use page_filter::machine::Machine;
+use page_filter::scan::WindowScan;
 use scanner_core::{DumpLevel, RuleSet};
+use vmcore::dump::kdump::{DumpOptions, write};
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore::output::OutputFile;
+use vmcore::progress::Silent;
+use vmcore_analysis::inspect::ImageReport;
 
 fn report(image: &dyn MemoryImage) -> String {
     ImageReport::new(image).expect("the notes can be read").to_string()

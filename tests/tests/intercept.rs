@@ -1,9 +1,9 @@
 //! The loader puts the stage into a program's `kexec_load`, and lets everything else alone.
 
-use cdbitmap::stage::area::{Area, Facts, Job};
-use cdbitmap::stage::intercept::{Outcome, run};
 use cross_tests::stage::image;
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
+use stage_loader::area::{Area, Facts, Job};
+use stage_loader::intercept::{Outcome, run};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,7 @@ fn area(at: u64) -> Area {
         rules: RuleSet::Makedumpfile,
         budget_ms: 1000,
         serial_port: 0,
-        drill: 0,
+        injected_fault: 0,
     };
     Area::new(&image(), &facts, &job, at).unwrap()
 }

@@ -1,19 +1,19 @@
 //! The scanner against the reference: two implementations of the same rules must agree on everything.
 
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::reference::{Difference, Fate, Fixes, Judge, PageFacts, ReferenceScan, Rule};
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{self, Spec};
 use cross_tests::fixture::{self, Fixture};
 use cross_tests::simulated::{Dice, GENERATIONS, SimulatedMachine, random_page};
 use cross_tests::synth::{file, small};
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
 use proptest::prelude::*;
-use scanner_core::classify::Verdict;
-use scanner_core::scan::Unhurried;
+use scanner_core::rules::Verdict;
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{Counters, DumpLevel, Pfn, RuleSet, Rules};
 use std::collections::BTreeSet;
 use std::path::Path;
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore_analysis::reference::{Difference, Fate, Fixes, Judge, PageFacts, ReferenceScan, Rule};
+use vmcore_synth::Spec;
 
 const RULE_SETS: [RuleSet; 2] = [RuleSet::Makedumpfile, RuleSet::Kernel];
 
@@ -68,9 +68,9 @@ proptest! {
 /// Compares bitmaps, counters and what could not be read.
 fn compare(image: &dyn MemoryImage, rule_set: RuleSet, level: DumpLevel, what: &str) {
     let machine = Machine::new(image, rule_set).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let ours = scan(&machine, level, &mut Unhurried);
+    let ours = scan(&machine, level, &mut RunToCompletion);
     let mut counters = Counters::default();
-    let mut bitmap = cdbitmap::frames::FrameBitmap::ones(machine.frames);
+    let mut bitmap = vmcore::frames::FrameBitmap::ones(machine.frames);
     let mut next = Pfn::new(0);
     for run in ReferenceScan::new(&machine, level) {
         assert_eq!(run.frames.start, next, "{what}: a gap between runs");
@@ -82,7 +82,7 @@ fn compare(image: &dyn MemoryImage, rule_set: RuleSet, level: DumpLevel, what: &
     }
     assert_eq!(next.as_u64(), machine.frames, "{what}: the last frame");
     let level = level.bits();
-    let differ = |kept: &cdbitmap::frames::FrameBitmap, lost: &cdbitmap::frames::FrameBitmap| {
+    let differ = |kept: &vmcore::frames::FrameBitmap, lost: &vmcore::frames::FrameBitmap| {
         kept.to_ranges().minus(&lost.to_ranges())
     };
     assert!(
@@ -115,7 +115,7 @@ proptest! {
 /// Simulated machines have the pages that filters easily get wrong, free lists, and all memory models.
 #[test]
 fn simulated_machines_are_scanned_alike() {
-    for generation in synth::GENERATIONS {
+    for generation in vmcore_synth::GENERATIONS {
         for hand_keys in [true, false] {
             let (file, _) = file(&Spec { hand_keys, ..small(generation) });
             let image = open(file.path(), &OpenOptions::default()).unwrap();

@@ -1,18 +1,18 @@
 //! The purgatory stage on a host: its scan of the fixtures' memory, from an area as the loader makes it.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine as ScannedMachine;
-use cdbitmap::stage::area::{Area, Facts, Job};
 use crash_stage::machine::Machine;
 use crash_stage::parameters::{self, INFO_SIZE, Parameters};
 use crash_stage::stage::{self, End, Exception, Progress};
 use cross_tests::fixture::Fixture;
 use cross_tests::stage::image;
-use scanner_core::abi::Status;
+use page_filter::machine::Machine as ScannedMachine;
+use scanner_core::info::ScanStatus;
 use scanner_core::info::v2::{Cause, Header, NOT_COUNTED, Producer, State};
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
+use stage_loader::area::{Area, Facts, Job};
 use std::cell::Cell;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{MemoryImage, OpenOptions, open};
 
 /// Where the area lies in the fixtures' physical memory: behind it, where nothing is.
 const AREA: u64 = 1 << 40;
@@ -54,8 +54,8 @@ impl Machine for Simulated {
         assert!(root > AREA && root.is_multiple_of(PAGE_SIZE as u64));
     }
 
-    fn go_wrong(drill: u64) {
-        unreachable!("a drill {drill} that nobody asked for");
+    fn inject_fault(fault: u64) {
+        unreachable!("fault {fault} was not asked for");
     }
 
     fn print(_: u16, _: u8) {
@@ -161,7 +161,7 @@ const ENOUGH: u64 = 1 << 40;
 
 fn area(facts: &Facts, level: u64, budget_ms: u64) -> Area {
     let level = DumpLevel::from_number(level).unwrap();
-    let job = Job { level, rules: RuleSet::Makedumpfile, budget_ms, serial_port: 0, drill: 0 };
+    let job = Job { level, rules: RuleSet::Makedumpfile, budget_ms, serial_port: 0, injected_fault: 0 };
     Area::new(&image(), facts, &job, AREA).unwrap()
 }
 
@@ -296,6 +296,6 @@ fn a_kernel_without_page_tables_is_a_fault() {
         assert_eq!(crashed.run(None), End::Refused);
         let header = crashed.header();
         assert_eq!((header.state, header.frame_count), (State::Fault, 64));
-        assert_eq!((header.cause, header.cause_number), (Cause::Refused, Status::Unreadable as u32));
+        assert_eq!((header.cause, header.cause_number), (Cause::Refused, ScanStatus::Unreadable as u32));
     });
 }

@@ -1,13 +1,13 @@
 //! Simulated machines of every kernel generation, scanned: the scan has to find what was put in.
 
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec};
 use cross_tests::synth::{file, small};
-use scanner_core::scan::Unhurried;
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{Counters, DumpLevel, PageClass, RuleSet};
 use std::os::unix::fs::MetadataExt;
+use vmcore::image::{OpenOptions, open};
+use vmcore_synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec};
 
 fn counted(counters: &Counters) -> ClassCounts {
     ClassCounts {
@@ -29,7 +29,7 @@ fn check(spec: &Spec) {
     let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
     assert_eq!(machine.os_release(), spec.generation.release);
     let level = DumpLevel::from_number(31).unwrap();
-    let found = scan(&machine, level, &mut Unhurried).findings;
+    let found = scan(&machine, level, &mut RunToCompletion).findings;
     assert_eq!(found.unreadable_frames, 0, "{spec:?}");
     assert_eq!(counted(&found.counters), summary.expected, "{spec:?}");
 }
@@ -91,7 +91,7 @@ fn no_fault_makes_a_scan_drop_more() {
         let (core, _) = file(&sound);
         let image = open(core.path(), &OpenOptions::default()).unwrap();
         let whole =
-            scan(&Machine::new(&*image, RuleSet::Makedumpfile).unwrap(), level, &mut Unhurried).bitmap;
+            scan(&Machine::new(&*image, RuleSet::Makedumpfile).unwrap(), level, &mut RunToCompletion).bitmap;
         for fault in [
             Fault::UnmappedVmemmap,
             Fault::VmemmapOutside,
@@ -107,7 +107,7 @@ fn no_fault_makes_a_scan_drop_more() {
             // An image or a machine that is refused loses nothing either.
             let Ok(image) = open(core.path(), &OpenOptions::default()) else { continue };
             let Ok(machine) = Machine::new(&*image, RuleSet::Makedumpfile) else { continue };
-            let scanned = scan(&machine, level, &mut Unhurried).bitmap;
+            let scanned = scan(&machine, level, &mut RunToCompletion).bitmap;
             let lost = whole.to_ranges().minus(&scanned.to_ranges());
             let lost = lost.as_slice().iter().filter(|range| range.start.as_u64() < scanned.frames()).count();
             assert_eq!(lost, 0, "{name}, {fault:?}");

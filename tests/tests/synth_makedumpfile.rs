@@ -1,18 +1,18 @@
 //! Simulated machines of every kernel generation: the scan's bitmaps against those of makedumpfile, bit for bit, at
 //! every dump level. The environment variable `MAKEDUMPFILE` names the binary; without it nothing is compared.
 
-use cdbitmap::dump::candidates::Candidates;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{GENERATIONS, Generation, MemoryModel, Profile, Spec};
 use cross_tests::synth::{file, small};
-use scanner_core::scan::Unhurried;
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use vmcore::dump::dumpable::Candidates;
+use vmcore::image::{OpenOptions, open};
+use vmcore_synth::{GENERATIONS, Generation, MemoryModel, Profile, Spec};
 
 /// The binary to compare with; says so on the terminal if there is none.
 fn makedumpfile() -> Option<OsString> {
@@ -52,7 +52,7 @@ fn compare(makedumpfile: &OsString, spec: &Spec, levels: impl IntoIterator<Item 
         let theirs = open(dump.path(), &OpenOptions::default()).unwrap();
         let theirs = &theirs.facts().filtered.as_ref().expect("a dump is filtered").kept;
         let mut ours = candidates.clone();
-        ours.intersect(&scan(&machine, level, &mut Unhurried).bitmap);
+        ours.intersect(&scan(&machine, level, &mut RunToCompletion).bitmap);
         let (ours, theirs) = (ours.to_ranges(), theirs.to_ranges());
         assert!(
             ours == theirs,

@@ -1,22 +1,23 @@
 //! What `verify`, `diff` and `explain` say about bitmaps and pages.
 
-use cdbitmap::bitmap_file::{BitmapFile, Info};
-use cdbitmap::explain::Explanation;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::reference::{Fate, KeptBecause, ReferenceScan, Rule};
-use cdbitmap::scan::scan;
-use cdbitmap::synth::{Generation, Spec};
-use cdbitmap::verdict::{Asked, Subject, Verdict, VerifyReport, diff, verify};
 use cross_tests::fixture::Fixture;
 use cross_tests::synth::{file, small};
+use page_filter::bitmap_file::{BitmapFile, Info};
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
 use scanner_core::info::{Version, v2};
-use scanner_core::scan::{Pace, Unhurried};
+use scanner_core::scan::{Checkpoint, RunToCompletion};
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore_analysis::explain::Explanation;
+use vmcore_analysis::reference::{Fate, KeptBecause, ReferenceScan, Rule};
+use vmcore_analysis::{Asked, Subject, Verdict, VerifyReport, diff, verify};
+use vmcore_synth::{Generation, Spec};
 
 const ALL_BUT_ZERO: DumpLevel = DumpLevel::all().difference(DumpLevel::ZERO);
 
@@ -36,7 +37,7 @@ impl Setting {
     }
 
     /// The bitmap of a scan that `pace` may stop.
-    fn bitmap(&self, level: DumpLevel, rules: RuleSet, pace: &mut dyn Pace) -> BitmapFile {
+    fn bitmap(&self, level: DumpLevel, rules: RuleSet, pace: &mut dyn Checkpoint) -> BitmapFile {
         let machine = Machine::new(&*self.image, rules).unwrap();
         let scanned = scan(&machine, level, pace);
         BitmapFile::of_scan(&machine, level, &scanned, Version::V2, Duration::ZERO).unwrap()
@@ -44,7 +45,7 @@ impl Setting {
 
     /// Simulated pages are all zero, so zero pages stay.
     fn full(&self) -> BitmapFile {
-        self.bitmap(ALL_BUT_ZERO, RuleSet::Makedumpfile, &mut Unhurried)
+        self.bitmap(ALL_BUT_ZERO, RuleSet::Makedumpfile, &mut RunToCompletion)
     }
 
     fn open(&self, name: &str, bytes: &[u8]) -> Subject {
@@ -87,7 +88,7 @@ fn a_bitmap_of_the_same_machine_holds() {
     let setting = Setting::new("6.12", 1);
     for (level, rules) in [(30, RuleSet::Makedumpfile), (31, RuleSet::Kernel), (0, RuleSet::Makedumpfile)] {
         let level = DumpLevel::from_number(level).unwrap();
-        let report = setting.verdict(&setting.bitmap(level, rules, &mut Unhurried));
+        let report = setting.verdict(&setting.bitmap(level, rules, &mut RunToCompletion));
         assert_eq!(report.verdict, Verdict::Holds, "{report}");
         assert!(report.comparison.unwrap().frames > 60_000);
     }
@@ -127,12 +128,13 @@ fn a_page_too_many_is_no_loss() {
 fn a_scan_that_stopped_keeps_more_and_says_why() {
     /// Stops at the first question from frame 0x4000 on, and remembers where that was.
     struct Early(Option<u64>);
-    impl Pace for Early {
-        fn go_on(&mut self, next: Pfn) -> bool {
-            next < Pfn::new(0x4000) || {
-                self.0.get_or_insert(next.as_u64());
-                false
+    impl Checkpoint for Early {
+        fn check(&mut self, next: Pfn) -> ControlFlow<()> {
+            if next < Pfn::new(0x4000) {
+                return ControlFlow::Continue(());
             }
+            self.0.get_or_insert(next.as_u64());
+            ControlFlow::Break(())
         }
     }
     let setting = Setting::new("6.12", 1);
@@ -205,7 +207,7 @@ fn version_1_needs_a_level_and_holds() {
 #[test]
 fn a_zero_page_may_be_left_out_where_the_level_says_so() {
     let setting = Setting::new("6.12", 1);
-    let mut file = setting.bitmap(DumpLevel::all(), RuleSet::Makedumpfile, &mut Unhurried);
+    let mut file = setting.bitmap(DumpLevel::all(), RuleSet::Makedumpfile, &mut RunToCompletion);
     flip(&setting, &mut file, true);
     let Info::V2(header) = &mut file.info else { panic!("not version 2") };
     header.zero_pages = 1;
@@ -216,7 +218,7 @@ fn a_zero_page_may_be_left_out_where_the_level_says_so() {
 #[test]
 fn the_rule_set_that_would_hold_is_named() {
     let setting = Setting::new("6.12", 1);
-    let file = setting.bitmap(ALL_BUT_ZERO, RuleSet::Kernel, &mut Unhurried);
+    let file = setting.bitmap(ALL_BUT_ZERO, RuleSet::Kernel, &mut RunToCompletion);
     let asked = Asked { level: None, rules: Some(RuleSet::Makedumpfile) };
     let report = setting.verify(&file.to_bytes().unwrap(), asked);
     assert_ne!(report.verdict, Verdict::Holds, "the machine has no page that the rule sets differ on");
@@ -227,7 +229,7 @@ fn the_rule_set_that_would_hold_is_named() {
 fn a_difference_is_listed_with_what_the_rules_say() {
     let setting = Setting::new("6.12", 1);
     let all = setting.full();
-    let free = setting.bitmap(DumpLevel::FREE, RuleSet::Makedumpfile, &mut Unhurried);
+    let free = setting.bitmap(DumpLevel::FREE, RuleSet::Makedumpfile, &mut RunToCompletion);
     let machine = Machine::new(&*setting.image, RuleSet::Makedumpfile).unwrap();
     let a = setting.open("a", &all.to_bytes().unwrap());
     let b = setting.open("b", &free.to_bytes().unwrap());
@@ -291,7 +293,7 @@ fn pages_of_every_generation_are_explained() {
 fn a_difference_between_the_rule_sets_is_explained() {
     let setting = Setting::new("6.12", 1);
     let [makedumpfile, kernel] = [RuleSet::Makedumpfile, RuleSet::Kernel]
-        .map(|rules| setting.bitmap(DumpLevel::all(), rules, &mut Unhurried));
+        .map(|rules| setting.bitmap(DumpLevel::all(), rules, &mut RunToCompletion));
     let only = makedumpfile.bits.to_ranges().minus(&kernel.bits.to_ranges());
     let mut named = Vec::new();
     for range in only.as_slice() {

@@ -1,4 +1,4 @@
-//! Why a call from C failed.
+//! Failures of calls from C.
 
 use scanner_core::info::ScanStatus;
 use scanner_core::kernel::LayoutError;
@@ -7,13 +7,13 @@ use scanner_core::memmap::sections::SectionError;
 use scanner_core::memory::ReadError;
 use scanner_core::paging::DirectMapError;
 
-/// Why a call failed: the status, what it is about, and a number.
+/// Why a call failed: a status, its subject, and a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub status: ScanStatus,
-    /// The key, argument or field.
+    /// The key, argument or field that is invalid; empty if there is none.
     pub about: &'static str,
-    /// The value, address or index that is wrong; 0 if none is.
+    /// The invalid value, address or index; 0 if there is none.
     pub value: u64,
 }
 
@@ -26,8 +26,9 @@ impl Failure {
         Self::new(ScanStatus::BadArgument, about, 0)
     }
 
-    /// Writes the failure as `meaning: about (0x...)` with a zero byte behind it, cut off where `out` ends. Returns
-    /// the bytes written without the zero. The formatting machinery of core would cost more room than the scan.
+    /// Writes the failure as `meaning: about (0x...)`, followed by a zero byte. The text is cut if `out` is too small.
+    /// Returns its length without the zero byte.
+    // Not core::fmt: its code is larger than that of the scan.
     pub fn write(&self, out: &mut [u8]) -> usize {
         let mut text = Text { out, len: 0 };
         text.push(self.status.meaning());
@@ -44,6 +45,7 @@ impl Failure {
     }
 }
 
+/// A text under construction. Excess characters are dropped.
 struct Text<'a> {
     out: &'a mut [u8],
     len: usize,
@@ -55,7 +57,7 @@ impl Text<'_> {
     }
 
     fn push_byte(&mut self, byte: u8) {
-        // The last byte is for the zero.
+        // The last byte is reserved for the zero byte.
         let room = self.out.len().saturating_sub(1);
         if let Some(place) = self.out.get_mut(..room).and_then(|out| out.get_mut(self.len)) {
             *place = byte;
@@ -145,7 +147,7 @@ mod tests {
         let error = LayoutError::OutOfRange { key: Key::SizePage, value: 0x1234_5678, expected: "56..=256" };
         let mut out = [0xff; 200];
         let len = Failure::from(error).write(&mut out);
-        assert_eq!(&out[..len], b"the value of a key of VMCOREINFO can't be: SIZE(page) (0x12345678)");
+        assert_eq!(&out[..len], b"the value of a key of VMCOREINFO is out of range: SIZE(page) (0x12345678)");
         assert_eq!(out[len], 0);
     }
 

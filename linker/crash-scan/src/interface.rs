@@ -1,7 +1,7 @@
-//! The functions that C calls.
+//! The functions of the C interface.
 
 use crate::failure::{Failure, status_of_map};
-use crate::setup::fits;
+use crate::setup::is_slice;
 use crate::state::{STATE_SIZE, State, set_up};
 use crate::types::{DirectMapSetup, ScanResult, Setup};
 use core::ffi::{c_char, c_void};
@@ -9,13 +9,13 @@ use scanner_core::info::ScanStatus;
 use scanner_core::paging::{DirectMap, DirectMapOptions, ENTRIES, FixedPool};
 use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr};
 
-/// Sets a scan up in `state`, of `state_size` bytes, and sets every bit of the bitmap. To be called while the kernel is
-/// healthy: it parses VMCOREINFO and reads the description of the memory sections.
+/// Sets up a scan in `state`, which has `state_size` bytes, and sets every bit of the bitmap. It parses VMCOREINFO and
+/// reads the description of the memory sections, so it must be called while the kernel is healthy.
 ///
 /// # Safety
-/// If not null, `state` must point to `state_size` writable bytes, `setup` to a [`Setup`], and each pointer in that to as much
-/// memory as the number beside it says. All of that memory except the text must stay there, and only the scanner may write to
-/// it, until the state is not used any more. The callbacks must behave as described.
+/// If not null, `state` must point to `state_size` writable bytes, `setup` to a [`Setup`], and each pointer in the
+/// setup to memory of the given size. All of that memory except the text must stay valid, and only the scanner may
+/// write to it, as long as the state is used. The callbacks must behave as documented.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crash_scan_setup(
     state: *mut c_void,
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn crash_scan_setup(
     if setup.is_null() || !setup.is_aligned() {
         return ScanStatus::BadArgument;
     }
-    // SAFETY: not null, aligned, and the caller promised a Setup there.
+    // SAFETY: not null and aligned, and the caller promised a Setup there.
     let setup = unsafe { &*setup };
     // SAFETY: `state` as above; what `setup` points to is promised by the caller.
     match unsafe { set_up(state, setup) } {
@@ -44,12 +44,12 @@ pub unsafe extern "C" fn crash_scan_setup(
 }
 
 /// Scans until all frames are decided and the bitmap is sealed ([`ScanStatus::Done`]), or until the caller's checkpoint
-/// stops it ([`ScanStatus::Interrupted`]). What it found is in the info structures either way. After an interruption the next
-/// call resumes the scan.
+/// stops the scan ([`ScanStatus::Interrupted`]). In both cases the info structures have the result. After an
+/// interruption the next call resumes the scan.
 ///
 /// # Safety
-/// `state` must be null, or have been given to [`crash_scan_setup`], whose conditions still hold. No other call with the same
-/// state may be in progress.
+/// `state` must be null, or have been passed to [`crash_scan_setup`], whose conditions must still hold. No other call
+/// with the same state may be in progress.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crash_scan_run(state: *mut c_void) -> ScanStatus {
     // SAFETY: the caller's promise is the same.
@@ -60,10 +60,10 @@ pub unsafe extern "C" fn crash_scan_run(state: *mut c_void) -> ScanStatus {
     }
 }
 
-/// Copies what the scan has found so far to `result`.
+/// Copies the current results of the scan to `result`.
 ///
 /// # Safety
-/// As for [`crash_scan_run`]; `result` must be null or point to a [`ScanResult`].
+/// As for [`crash_scan_run`]. `result` must be null or point to a [`ScanResult`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crash_scan_results(state: *const c_void, result: *mut ScanResult) -> ScanStatus {
     // SAFETY: the caller's promise is the same.
@@ -71,17 +71,18 @@ pub unsafe extern "C" fn crash_scan_results(state: *const c_void, result: *mut S
     if result.is_null() || !result.is_aligned() {
         return ScanStatus::BadArgument;
     }
-    // SAFETY: the state is ready and no other call is in progress; `result` is not null and aligned, and the caller promised
-    // room there.
+    // SAFETY: the state is ready and no other call is in progress. `result` is aligned and not null, and the caller
+    // promised that it is writable.
     unsafe { result.write(State::progress(state).result()) };
     ScanStatus::Done
 }
 
-/// Writes why [`crash_scan_setup`] failed to `text`, of `size` bytes: one line that names the key, the argument or the
-/// address, truncated where `text` ends, with a zero byte at the end. Returns its length without that byte.
+/// Writes the reason why [`crash_scan_setup`] failed to `text`, which has `size` bytes: one line with the key, the
+/// argument or the address, and a zero byte. The line is truncated if `text` is too small. Returns its length without
+/// the zero byte.
 ///
 /// # Safety
-/// `state` must be null, or have been given to [`crash_scan_setup`]; `text` must be null or have `size` writable
+/// `state` must be null, or have been passed to [`crash_scan_setup`]. `text` must be null or have `size` writable
 /// bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crash_scan_error_text(
@@ -93,20 +94,21 @@ pub unsafe extern "C" fn crash_scan_error_text(
         return 0;
     }
     let failure = match State::at(state.cast_mut()) {
-        // SAFETY: the caller promised that set-up has seen this memory.
+        // SAFETY: the caller promised that `crash_scan_setup` was called with this memory.
         Some(state) => unsafe { State::failure(state) }.unwrap_or(Failure::new(ScanStatus::Done, "", 0)),
         None => Failure::new(ScanStatus::BadState, "", 0),
     };
-    // SAFETY: not null, and the caller promised `size` writable bytes, which is no more than an object can have.
+    // SAFETY: not null, and the caller promised `size` writable bytes. `size` is at most `isize::MAX`.
     failure.write(unsafe { core::slice::from_raw_parts_mut(text.cast::<u8>(), size) })
 }
 
-/// Builds page tables that map physical memory, and stores the physical address of the top one at `root` and the number of
-/// tables that it takes at `needed`; either may be null. With `table_count` 0 it only counts.
+/// Builds page tables that map physical memory. Stores the physical address of the top-level table at `root`, and the
+/// number of tables that the map needs at `needed`; both pointers may be null. If `table_count` is 0, it only counts
+/// the tables.
 ///
 /// # Safety
-/// `map` must be null or point to a [`DirectMapSetup`] whose pointers are null or have as much writable memory as the
-/// number beside them says; `root` and `needed` must be null or writable.
+/// `map` must be null or point to a [`DirectMapSetup`] whose pointers are null or point to writable memory of the given
+/// size. `root` and `needed` must be null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crash_direct_map(
     map: *const DirectMapSetup,
@@ -116,17 +118,18 @@ pub unsafe extern "C" fn crash_direct_map(
     if map.is_null() || !map.is_aligned() {
         return ScanStatus::BadArgument;
     }
-    // SAFETY: not null, aligned, and the caller promised one.
+    // SAFETY: not null and aligned, and the caller promised a DirectMapSetup there.
     let map = unsafe { &*map };
     let tables = map.tables.cast::<[u64; ENTRIES]>();
     let no_tables = map.table_count == 0;
-    if !fits(map.ranges, map.range_count)
-        || !(no_tables || fits(tables, map.table_count) && (tables as usize).is_multiple_of(PAGE_SIZE))
+    if !is_slice(map.ranges, map.range_count)
+        || !(no_tables || is_slice(tables, map.table_count) && (tables as usize).is_multiple_of(PAGE_SIZE))
         || !(root.is_aligned() && needed.is_aligned())
     {
         return ScanStatus::BadArgument;
     }
-    // SAFETY: not null, aligned, of a possible size, and the caller promised the memory. Both types have one layout (types.rs).
+    // SAFETY: not null, aligned, at most `isize::MAX` bytes, and the caller promised the memory. Both types have the
+    // same layout (types.rs).
     let ranges = unsafe { core::slice::from_raw_parts_mut(map.ranges.cast::<PfnRange>(), map.range_count) };
     let options = DirectMapOptions {
         five_level: map.five_level != 0,
@@ -143,7 +146,7 @@ pub unsafe extern "C" fn crash_direct_map(
         if no_tables {
             return Ok(None);
         }
-        // SAFETY: as for the ranges; they are aligned even to 4096.
+        // SAFETY: as for the ranges. The tables are aligned to 4096.
         let tables = unsafe { core::slice::from_raw_parts_mut(tables, map.table_count) };
         direct_map.build(&mut FixedPool::new(tables, PhysAddr::new(map.tables_address))).map(Some)
     });

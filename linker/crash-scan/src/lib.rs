@@ -1,19 +1,19 @@
-//! The scanner for callers in C: a kernel module, a stage in purgatory, the kernel itself.
+//! The C interface of the scanner, for a kernel module, a purgatory stage, or the kernel itself.
 //!
-//! [`crash_scan_run`] is called from a dying kernel, with interrupts off and a few KiB of stack left. It therefore keeps to
+//! A dying kernel calls [`crash_scan_run`] with interrupts off and a few KiB of stack left. The scanner therefore obeys
 //! these constraints:
 //!
-//! - Nothing is allocated. The scanner's state lies in [`STATE_SIZE`] bytes that the caller provides; large parts of it lie
-//!   there rather than on the stack.
-//! - Nothing panics, and no number from the crashed kernel's memory alone bounds a loop.
-//! - No floating point and no vector registers: their contents belong to the context that crashed.
-//! - Memory is accessed through the caller's callbacks only. They decide what exists.
-//! - Nothing is parsed: [`crash_scan_setup`] did that while the kernel was healthy. It also set every bit of the bitmap, so
-//!   that a scan which never ends leaves a bitmap that keeps everything.
+//! - It does not allocate. Its state has [`STATE_SIZE`] bytes, which the caller provides. Large objects are in the
+//!   state, not on the stack.
+//! - It does not panic, and no number from the crashed kernel's memory alone bounds a loop.
+//! - It uses neither floating point nor vector registers: they belong to the context that crashed.
+//! - It reads memory through the caller's callbacks only. They decide which memory exists.
+//! - It does not parse: [`crash_scan_setup`] parsed VMCOREINFO while the kernel was healthy. It also set every bit of
+//!   the bitmap, so that a scan that does not end leaves a bitmap that keeps all pages.
 //!
-//! Every function returns a [`Status`]; [`crash_scan_error_text`] puts it into words. Calls with the same state must not
-//! overlap. `include/crash_scan.h` is the C side. `build` links the crate into one relocatable object; on a host it is an
-//! ordinary static library, which the tests link with C programs.
+//! Functions return a [`Status`]. [`crash_scan_error_text`] describes a failed setup in words. Calls with the same
+//! state must not overlap. `include/crash_scan.h` is the C header. `build` links the crate into one relocatable object.
+//! On a host it is a static library, which the tests link with C programs.
 //!
 //! ```
 //! use crash_scan::{Status, crash_scan_run};
@@ -48,14 +48,14 @@ pub use scanner_core::info::ScanStatus as Status;
 pub use state::{STATE_ALIGN, STATE_SIZE};
 pub use types::{BitmapChunk, CheckpointFn, DirectMapSetup, NowFn, Range, ReadFn, ScanResult, Setup, ViewFn};
 
-/// A panic cannot be handled when a kernel dies. Nothing defines the symbol, so an object with a path to a panic has an
-/// undefined reference: it does not link and does not pass the audit.
+/// A panic cannot be handled when a kernel dies. `a_panic_is_reachable` is not defined anywhere, so an object with a
+/// path to a panic has an undefined symbol: it does not link, and it does not pass the audit.
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe extern "C" {
         fn a_panic_is_reachable() -> !;
     }
-    // SAFETY: never called: a caller does not link.
+    // SAFETY: never called, since an object with this call does not link.
     unsafe { a_panic_is_reachable() }
 }

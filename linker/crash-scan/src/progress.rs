@@ -1,4 +1,4 @@
-//! What changes while a scan runs: the scan, its tally, and what the info structures say.
+//! The mutable state of a scan: the scan, its tally, and the contents of the info structures.
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -9,26 +9,27 @@ use scanner_core::info::{InfoError, ScanStatus, v1};
 use scanner_core::scan::{BitmapRecorder, Checkpoint, Outcome, SCRATCH_BYTES, Scan, Tally};
 use scanner_core::{PAGE_SIZE, PageClass, Pfn, PfnRange, PhysAddr};
 
-/// Bytes of bitmap that are sealed between two checkpoints.
+/// Bytes of the bitmap that are sealed between two checkpoints.
 const SEAL_BYTES: usize = 1 << 16;
 
 /// Frames between two updates of the info while a scan runs: 4 GiB of memory.
 const RECORD_FRAMES: u64 = 1 << 20;
 
-/// What changes while a scan runs.
+/// The mutable state of a scan.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// `None` if no rule can find anything. Refers to the state's fixed part.
+    /// `None` if no scan is needed ([`Rules::need_scan`](scanner_core::Rules::need_scan)). Refers to the fixed part of
+    /// the state.
     pub scan: Option<Scan<'static>>,
     pub tally: Tally,
-    /// Chunks that are sealed.
+    /// Number of sealed chunks.
     pub sealed: u32,
     pub header: Header,
     pub scratch: [u8; SCRATCH_BYTES],
 }
 
 impl Progress {
-    /// Sets every bit, and writes an info whose state is "empty". `start` is the time at which set-up began.
+    /// Sets every bit, and writes an info structure with state "empty". `start` is the time at which the setup started.
     pub fn begin(&mut self, output: &mut Output<'_>, start: u64) -> Result<(), Failure> {
         let setup = output.setup();
         if !setup.has_bitmap() {
@@ -41,7 +42,7 @@ impl Progress {
             words.fill(u64::MAX);
         }
         let bad_info = |error: InfoError| Failure::new(ScanStatus::BadInfo, error.field, 0);
-        self.begin_table(output).map_err(bad_info)?;
+        self.reset_table(output).map_err(bad_info)?;
         self.header.setup_ns = setup.setup().now().saturating_sub(start);
         self.header.encode(output.info()).map_err(bad_info)?;
         if let Some(area) = output.info_v1() {
@@ -50,21 +51,21 @@ impl Progress {
         Ok(())
     }
 
-    /// Scans and seals, as far as the caller lets it.
+    /// Scans and seals, until the caller's checkpoint stops it.
     pub fn run(&mut self, memory: &Callbacks, output: &mut Output<'_>) -> ScanStatus {
         let setup = output.setup().setup();
         if self.header.state == v2::State::Complete {
             return ScanStatus::Done;
         }
-        // Nothing written earlier is relied on: another state may have used the info since, and a dying kernel may have
-        // corrupted it. Set-up did the same once, so this cannot fail.
-        let _ = self.begin_table(output);
+        // The info is written anew: another state may have used its memory, and a dying kernel may have corrupted it.
+        // This cannot fail, since the setup did the same.
+        let _ = self.reset_table(output);
         self.record(output, v2::State::Scanning);
         let start = setup.now();
         let outcome = self.scan(memory, output);
         let scanned = setup.now();
         self.header.scan_ns = self.header.scan_ns.saturating_add(scanned.saturating_sub(start));
-        self.keep_own(output);
+        self.keep_own_frames(output);
         let sealed = self.seal(output);
         self.header.seal_ns = self.header.seal_ns.saturating_add(setup.now().saturating_sub(scanned));
         if sealed && outcome == Outcome::Completed {
@@ -76,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// Decides about all frames, as far as the caller lets it.
+    /// Decides all frames, until the caller's checkpoint stops it.
     fn scan(&mut self, memory: &Callbacks, output: &mut Output<'_>) -> Outcome {
         let mut setup = output.setup();
         let frames = setup.setup().frames();
@@ -92,8 +93,8 @@ impl Progress {
         Outcome::Completed
     }
 
-    /// Fills the chunk table with chunks that are not sealed.
-    fn begin_table(&mut self, output: &mut Output<'_>) -> Result<(), InfoError> {
+    /// Writes the chunk table, with all chunks unsealed.
+    fn reset_table(&mut self, output: &mut Output<'_>) -> Result<(), InfoError> {
         self.sealed = 0;
         for (index, chunk) in (0..self.header.chunk_count).zip(output.setup().chunks()) {
             let entry = v2::ChunkEntry::unsealed(chunk.address, self.header.chunk_size(index));
@@ -102,9 +103,9 @@ impl Progress {
         Ok(())
     }
 
-    /// Keeps the frames that hold the bitmap and the info, whatever their struct pages said.
+    /// Keeps the frames that hold the bitmap and the info, whatever the decision about them.
     #[inline(never)]
-    fn keep_own(&mut self, output: &mut Output<'_>) {
+    fn keep_own_frames(&mut self, output: &mut Output<'_>) {
         let setup = output.setup();
         for chunk in setup.chunks() {
             self.keep(output, chunk.address, chunk.size);
@@ -114,7 +115,7 @@ impl Progress {
         }
     }
 
-    /// Sets the bits of the frames with the `size` bytes from `address` on.
+    /// Sets the bits of the frames that contain the `size` bytes from `address` on.
     fn keep(&mut self, output: &mut Output<'_>, address: u64, size: usize) {
         let end = address.saturating_add(size as u64).div_ceil(PAGE_SIZE as u64);
         let own = PfnRange::new(PhysAddr::new(address).pfn(), Pfn::new(end));
@@ -131,7 +132,7 @@ impl Progress {
         }
     }
 
-    /// What was found so far.
+    /// The current results.
     pub fn result(&self) -> ScanResult {
         let pages = |class| self.tally.counters.get(class);
         ScanResult {
@@ -154,8 +155,8 @@ impl Progress {
         self.scan.as_ref().map_or(frames.end, |scan| scan.next().max(frames.start).min(frames.end))
     }
 
-    /// Gives checksums to the chunks that have none yet; `false` if the caller stops it. Not inlined: its locals must not
-    /// occupy the stack during the scan.
+    /// Seals the chunks that are not sealed. Returns `false` if the caller's checkpoint stops it.
+    // `#[inline(never)]` keeps its locals off the stack during the scan.
     #[inline(never)]
     fn seal(&mut self, output: &mut Output<'_>) -> bool {
         let mut setup = output.setup();
@@ -171,15 +172,15 @@ impl Progress {
             }
             let size = bytes.len() as u64;
             let entry = v2::ChunkEntry::unsealed(chunk.address, size).sealed(crc.finish());
-            // Set-up put all entries there once, so this one fits.
+            // Cannot fail: the setup has written all entries.
             let _ = self.header.put_chunk(output.info(), self.sealed, &entry);
             self.sealed = self.sealed.saturating_add(1);
         }
         true
     }
 
-    /// Writes the place of the scan and what it found to the info structures. Set-up encoded the same header once, so this
-    /// cannot fail.
+    /// Writes the position and the results of the scan to the info structures. Cannot fail: the setup has encoded the
+    /// same header.
     fn record(&mut self, output: &mut Output<'_>, state: v2::State) {
         let setup = output.setup();
         let next = self.next();

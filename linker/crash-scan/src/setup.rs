@@ -1,4 +1,4 @@
-//! A caller's [`Setup`] with its pointers checked, and safe access to what they point to.
+//! A caller's [`Setup`] with checked pointers, and safe access to the memory that they point to.
 
 use crate::failure::Failure;
 use crate::types::{BitmapChunk, Callbacks, Setup};
@@ -8,15 +8,15 @@ use scanner_core::info::v2::{ChunkGeometry, Header, MAX_CHUNKS, Producer};
 use scanner_core::scan::Checkpoint;
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
 
-/// A setup whose pointers are checked.
+/// A setup with checked pointers.
 ///
-/// Invariant: ranges, chunks and info are not null (unless there is no bitmap), aligned and of a possible size, ranges
-/// ascend, and each chunk has room for its frames; and the caller of `crash_scan_setup` promised that this memory exists as
-/// long as the state is used.
+/// Invariant: ranges, chunks and info are not null (chunks and info: unless there is no bitmap), aligned, and at most
+/// `isize::MAX` bytes large. The ranges ascend, and each chunk has room for its frames. The caller of
+/// `crash_scan_setup` promised that this memory stays valid as long as the state is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CheckedSetup(Setup);
 
-/// What the numbers of a setup mean.
+/// The numbers of a setup, converted to the scanner's types.
 pub(crate) struct Request {
     pub level: DumpLevel,
     pub rule_set: RuleSet,
@@ -25,7 +25,7 @@ pub(crate) struct Request {
 }
 
 impl Setup {
-    /// The caller's numbers and callbacks.
+    /// Converts the caller's numbers and callbacks.
     pub(crate) fn request(&self) -> Result<Request, Failure> {
         let rule_sets = [RuleSet::Makedumpfile, RuleSet::Kernel];
         let rule_set = rule_sets.into_iter().find(|rules| *rules as u32 == self.rules);
@@ -41,7 +41,7 @@ impl Setup {
         })
     }
 
-    /// Nanoseconds by the caller's clock; 0 without one.
+    /// The time of the caller's clock in nanoseconds; 0 without a clock.
     pub(crate) fn now(&self) -> u64 {
         // SAFETY: the caller of `crash_scan_setup` promised that this function accepts its context.
         self.now.map_or(0, |now| unsafe { now(self.context) })
@@ -52,14 +52,14 @@ impl Setup {
     /// # Safety
     /// The pointer and its size must be as `crash_scan_setup` requires.
     pub(crate) unsafe fn vmcoreinfo<'a>(&self) -> Result<&'a [u8], Failure> {
-        if !fits(self.vmcoreinfo, self.vmcoreinfo_size) {
+        if !is_slice(self.vmcoreinfo, self.vmcoreinfo_size) {
             return Err(Failure::argument("vmcoreinfo"));
         }
-        // SAFETY: not null, of a possible size, and the caller promised the memory. Bytes need no alignment.
+        // SAFETY: not null, at most `isize::MAX` bytes, and the caller promised the memory. Bytes need no alignment.
         Ok(unsafe { core::slice::from_raw_parts(self.vmcoreinfo.cast::<u8>(), self.vmcoreinfo_size) })
     }
 
-    /// The clock's name; empty without one.
+    /// The name of the clock; empty without a name.
     ///
     /// # Safety
     /// `clock` must be null, or point to a text of at most 23 bytes that ends with a zero byte.
@@ -68,10 +68,10 @@ impl Setup {
         if start.is_null() {
             return "";
         }
-        // SAFETY: not null; the bytes up to the zero byte are there, and so is that.
+        // SAFETY: not null, and the caller promised the bytes up to and including the zero byte.
         let is_text = |at: &usize| unsafe { start.add(*at).read() } != 0;
         let size = (0..23).take_while(is_text).count();
-        // SAFETY: these bytes have just been read, and the caller promised not to change them meanwhile.
+        // SAFETY: these bytes have just been read, and the caller promised not to change them during the call.
         core::str::from_utf8(unsafe { core::slice::from_raw_parts(start, size) }).unwrap_or_default()
     }
 
@@ -89,16 +89,16 @@ impl CheckedSetup {
     /// Checks the pointers of `setup` and what they point to.
     ///
     /// # Safety
-    /// The pointers must be as `crash_scan_setup` requires, for as long as the result is used.
+    /// The pointers must be as `crash_scan_setup` requires, as long as the result is used.
     pub unsafe fn new(setup: &Setup) -> Result<Self, Failure> {
         let checked = Self(*setup);
-        if !fits(setup.ranges, setup.range_count) {
+        if !is_slice(setup.ranges, setup.range_count) {
             return Err(Failure::argument("ranges"));
         }
-        if setup.has_bitmap() && !fits(setup.chunks, setup.chunk_count) {
+        if setup.has_bitmap() && !is_slice(setup.chunks, setup.chunk_count) {
             return Err(Failure::argument("chunks"));
         }
-        if setup.has_bitmap() && !fits(setup.info.cast::<u64>(), setup.info_size / 8) {
+        if setup.has_bitmap() && !is_slice(setup.info.cast::<u64>(), setup.info_size / 8) {
             return Err(Failure::argument("info"));
         }
         let mut end = Pfn::new(0);
@@ -115,7 +115,7 @@ impl CheckedSetup {
         for index in 0..geometry.chunk_count {
             let size = geometry.chunk_size(index).next_multiple_of(8);
             let chunk = checked.chunks().get(index as usize).filter(|chunk| {
-                fits(chunk.words, chunk.size / 8) && chunk.size as u64 >= size && chunk.address % 8 == 0
+                is_slice(chunk.words, chunk.size / 8) && chunk.size as u64 >= size && chunk.address % 8 == 0
             });
             if chunk.is_none() || index >= MAX_CHUNKS {
                 return Err(Failure::new(ScanStatus::BadChunk, "chunk number", u64::from(index)));
@@ -129,15 +129,15 @@ impl CheckedSetup {
         &self.0
     }
 
-    /// How the frames are divided into chunks.
+    /// The division of the frames into chunks.
     pub fn geometry(&self) -> ChunkGeometry {
         Header::new(self.0.frames().start, self.0.frame_count, self.0.chunk_shift).geometry()
     }
 
-    /// The memory that exists. `'a` is the time in which the state is used.
+    /// The ranges of memory that exist. `'a` is the lifetime of the state.
     pub fn ranges<'a>(&self) -> &'a [PfnRange] {
-        // SAFETY: the invariant: not null, aligned, of a possible size, and there. Both types have one layout (types.rs),
-        // and the caller promised that only the scanner writes to what the setup points to.
+        // SAFETY: the invariant: not null, aligned, at most `isize::MAX` bytes, and valid. Both types have the same
+        // layout (types.rs), and the caller promised that only the scanner writes to this memory.
         unsafe { core::slice::from_raw_parts(self.0.ranges.cast::<PfnRange>(), self.0.range_count) }
     }
 
@@ -156,19 +156,18 @@ impl CheckedSetup {
     }
 }
 
-/// Asks the caller at each checkpoint.
+/// Calls the caller's checkpoint.
 impl Checkpoint for &CheckedSetup {
     fn check(&mut self, next: Pfn) -> ControlFlow<()> {
         let setup = &self.0;
         // SAFETY: the caller of `crash_scan_setup` promised that this function accepts its context and any frame.
-        let goes_on =
-            setup.checkpoint.is_none_or(|check| unsafe { check(setup.context, next.as_u64()) } != 0);
-        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let resume = setup.checkpoint.is_none_or(|check| unsafe { check(setup.context, next.as_u64()) } != 0);
+        if resume { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
-/// Whether `count` of what `start` points to can be a slice: not null, aligned, and of a possible size.
-pub(crate) fn fits<T>(start: *const T, count: usize) -> bool {
+/// Whether `start` and `count` can form a slice: `start` is aligned and not null, and the size is at most `isize::MAX`.
+pub(crate) fn is_slice<T>(start: *const T, count: usize) -> bool {
     let size = size_of::<T>().checked_mul(count);
     !start.is_null() && start.is_aligned() && size.is_some_and(|size| size <= isize::MAX as usize)
 }

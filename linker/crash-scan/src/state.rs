@@ -1,4 +1,4 @@
-//! A scanner's state in memory of the caller.
+//! The scanner's state, in memory that the caller provides.
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -15,24 +15,24 @@ use scanner_core::scan::{Scan, Tally};
 use scanner_core::{KernelLayout, PAGE_SHIFT, Rules};
 use static_assertions::const_assert;
 
-/// Bytes that a scanner's state takes: nine pages, with some room for later versions.
+/// Size of the scanner's state in bytes: nine pages. Part of it is reserved for later versions.
 pub const STATE_SIZE: usize = 9 << PAGE_SHIFT;
-/// The alignment of a scanner's state.
+/// Alignment of the scanner's state in bytes.
 pub const STATE_ALIGN: usize = 64;
 const_assert!(size_of::<State>() <= STATE_SIZE && align_of::<State>() <= STATE_ALIGN);
 
-/// A scanner's state. Opaque to C.
+/// The scanner's state. It is opaque to C.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct State {
-    /// [`State::READY`] once all other fields are written.
+    /// [`State::READY`] after all other fields are written.
     magic: u64,
     failure: Failure,
     fixed: Fixed,
     progress: Progress,
 }
 
-/// What set-up resolved. Nothing writes to it afterwards; [`Progress`] refers to it.
+/// The results of the setup. They do not change afterwards; [`Progress`] refers to them.
 #[derive(Debug)]
 struct Fixed {
     memory: Callbacks,
@@ -50,60 +50,61 @@ impl State {
         (!state.is_null() && (memory as usize).is_multiple_of(STATE_ALIGN)).then_some(state)
     }
 
-    /// Records in `state` that set-up has not succeeded, because of `failure`.
+    /// Records in `state` that the setup failed with `failure`.
     ///
     /// # Safety
     /// `state` must be aligned and have room for a state.
     pub unsafe fn fail(state: *mut Self, failure: Failure) {
-        // SAFETY: the caller's promise; these are the writes that make the start of the state valid.
+        // SAFETY: the caller's promise. These writes make the first two fields valid.
         unsafe {
             addr_of_mut!((*state).magic).write(Self::FAILED);
             addr_of_mut!((*state).failure).write(failure);
         }
     }
 
-    /// Why set-up of `state` failed; `None` if it did not.
+    /// Why the setup of `state` failed; `None` if it succeeded.
     ///
     /// # Safety
-    /// `state` must have been given to [`fail`](Self::fail), which set-up calls first.
+    /// `state` must have been passed to [`fail`](Self::fail), which `crash_scan_setup` calls first.
     pub unsafe fn failure(state: *mut Self) -> Option<Failure> {
-        // SAFETY: the caller's promise: both are written.
+        // SAFETY: the caller's promise: `fail` has written both fields.
         unsafe {
             (addr_of!((*state).magic).read() == Self::FAILED).then(|| addr_of!((*state).failure).read())
         }
     }
 
-    /// The state at `memory`, if it is set up.
+    /// The state at `memory`; `None` if it is not set up.
     ///
     /// # Safety
-    /// `memory` must be null, or have been given to `crash_scan_setup`.
+    /// `memory` must be null, or have been passed to `crash_scan_setup`.
     pub unsafe fn ready(memory: *mut c_void) -> Option<*mut Self> {
         let state = Self::at(memory)?;
-        // SAFETY: aligned, and set-up has seen this memory: the magic is the first field that it writes.
+        // SAFETY: aligned, and passed to `crash_scan_setup`, which writes the magic before all other fields.
         let magic = unsafe { addr_of!((*state).magic).read() };
         (magic == Self::READY).then_some(state)
     }
 
-    /// What changes while the scan runs.
+    /// The mutable state of the scan.
     ///
     /// # Safety
-    /// `state` must be [`ready`](Self::ready), and no other reference to its progress exist meanwhile.
+    /// `state` must be [`ready`](Self::ready), and no other reference to its progress may exist while the result is
+    /// used.
     pub unsafe fn progress<'a>(state: *mut Self) -> &'a mut Progress {
-        // SAFETY: a state that is ready is written; the rest is the caller's promise.
+        // SAFETY: all fields of a ready state are written. The caller promised that there is no other reference.
         unsafe { &mut *addr_of_mut!((*state).progress) }
     }
 
-    /// Runs the scan of `state` as far as the caller lets it.
+    /// Runs the scan of `state` until the caller's checkpoint stops it.
     ///
     /// # Safety
-    /// `state` must be [`ready`](Self::ready), and no other call with the same state be in progress.
+    /// `state` must be [`ready`](Self::ready), and no other call with the same state may be in progress.
     pub unsafe fn run(state: *mut Self) -> ScanStatus {
-        // SAFETY: a state that is ready is written. Nothing writes to `fixed` after set-up, and this is the only reference to
-        // the progress.
+        // SAFETY: all fields of a ready state are written. `fixed` does not change after the setup, and this is the
+        // only reference to the progress.
         let (fixed, progress) = unsafe { (&*addr_of!((*state).fixed), Self::progress(state)) };
         let geometry = progress.header.geometry();
-        // SAFETY: the caller of `crash_scan_setup` promised that only the scanner writes to this memory, and no other call is
-        // in progress.
+        // SAFETY: the caller of `crash_scan_setup` promised that only the scanner writes to this memory, and no other
+        // call is in progress.
         let mut output = unsafe { Output::new(&fixed.setup, geometry) };
         progress.run(&fixed.memory, &mut output)
     }
@@ -121,8 +122,8 @@ pub(crate) unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Fail
     // SAFETY: the caller's promise is the same.
     let checked = unsafe { CheckedSetup::new(setup)? };
 
-    // SAFETY: aligned, with room for a state, and nothing refers to it yet. It is written field by field because it is too
-    // large for the stack; each field is written before a reference to it is made.
+    // SAFETY: aligned, with room for a state, and without references to it. The state is too large for the stack, so it
+    // is written field by field; each field is written before a reference to it is made.
     let (header, sections) = unsafe {
         let header = addr_of_mut!((*state).progress.header);
         header.write(Header::new(setup.frames().start, setup.frame_count, setup.chunk_shift));
@@ -136,7 +137,7 @@ pub(crate) unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Fail
     header.set_clock(unsafe { setup.clock() });
     let layout = resolve(text, setup.phys_base, header)?;
     let end = setup.frames().end;
-    // SAFETY: as above; all of `fixed` is written before the reference to it is made.
+    // SAFETY: as above. All fields of `fixed` are written before the reference to it is made.
     let fixed = unsafe {
         sections.write(MemorySections::locate(&layout, &request.memory, end, request.rule_set)?);
         addr_of_mut!((*state).fixed.memory).write(request.memory);
@@ -145,7 +146,7 @@ pub(crate) unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Fail
     };
     let rules = Rules::new(&layout, request.level, request.rule_set);
     let scan = rules.need_scan().then(|| Scan::new(rules, &fixed.sections, fixed.setup.ranges()));
-    // SAFETY: as above; with these four and the header all of `progress` is written.
+    // SAFETY: as above. With these four fields and the header, all of `progress` is written.
     let progress = unsafe {
         let progress = addr_of_mut!((*state).progress);
         addr_of_mut!((*progress).scan).write(scan);
@@ -154,8 +155,8 @@ pub(crate) unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Fail
         addr_of_mut!((*progress).scratch).write_bytes(0, 1);
         &mut *progress
     };
-    // SAFETY: the caller of `crash_scan_setup` promised that only the scanner writes to this memory, and no other `Output`
-    // exists.
+    // SAFETY: the caller of `crash_scan_setup` promised that only the scanner writes to this memory, and no other
+    // `Output` exists.
     let mut output = unsafe { Output::new(&fixed.setup, progress.header.geometry()) };
     progress.begin(&mut output, start)?;
     // SAFETY: aligned, with room for a state.
@@ -163,8 +164,8 @@ pub(crate) unsafe fn set_up(state: *mut State, setup: &Setup) -> Result<(), Fail
     Ok(())
 }
 
-/// Resolves the kernel's layout, and records its identity. Not inlined: the parsed text takes more than 1 KiB of stack and is
-/// not needed any more when the sections are located.
+/// Resolves the kernel's layout, and records the kernel's identity in `header`.
+// `#[inline(never)]` frees the parsed text, more than 1 KiB of stack, before the sections are located.
 #[inline(never)]
 fn resolve(text: &[u8], phys_base: u64, header: &mut Header) -> Result<KernelLayout, Failure> {
     let info = VmcoreInfo::parse(text)?;
@@ -174,7 +175,7 @@ fn resolve(text: &[u8], phys_base: u64, header: &mut Header) -> Result<KernelLay
     Ok(KernelLayout::resolve(&info, Some(phys_base))?)
 }
 
-/// The bytes of a build id in hexadecimal; none if it is malformed or longer than `place`.
+/// The bytes of a hexadecimal build ID; empty if it is malformed or longer than `place`.
 fn build_id<'a>(hexadecimal: &str, place: &'a mut [u8]) -> &'a [u8] {
     let (pairs, rest) = hexadecimal.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16);

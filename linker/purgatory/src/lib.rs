@@ -1,19 +1,23 @@
-//! The scan between two kernels.
+//! The purgatory stage: it scans between the crash of the first kernel and the start of the capture kernel.
 //!
-//! kexec keeps the capture kernel ready in memory that the running kernel can't write to. This stage lies beside it,
-//! loaded and checksummed long before the crash. When the kernel dies, kexec jumps here instead of to the capture
-//! kernel's purgatory. The stage takes a stack, page tables and descriptor tables of its own, checks itself, scans the
-//! dead kernel's `struct page`s, and goes on to where kexec would have gone, with every register as it was given.
-//! Whatever goes wrong on the way, an exception, the end of the time budget or a failed check, ends the scan and
-//! nothing else.
+//! kexec keeps the capture kernel in memory that the running kernel cannot write to. The stage is in the same memory.
+//! It is loaded and checksummed long before the crash. When the kernel crashes, kexec jumps to the stage instead of the
+//! capture kernel's purgatory. The stage then
 //!
-//! - [`parameters`]: what the loader tells the stage, in one block with a checksum.
-//! - [`ram`]: the dead kernel's memory, as far as it is known to be RAM.
-//! - [`stage`]: the scan itself and its end, for any [`machine::Machine`]; the tests run it on a host.
+//! 1. sets up its own stack, page tables and descriptor tables,
+//! 2. checks its parameters and its own code,
+//! 3. scans the dead kernel's `struct page`s,
+//! 4. restores all registers and jumps to the capture kernel's purgatory.
+//!
+//! An exception, the end of the time budget or a failed check ends the scan only: the stage then continues with step 4.
+//!
+//! - [`parameters`]: the parameters of the stage, in one block with a checksum.
+//! - [`ram`]: the dead kernel's memory that is known to be RAM.
+//! - [`stage`]: the scan and its end, for any [`machine::Machine`]. The tests run it on a host.
 //! - [`machine`]: the real machine: entry, exceptions, page tables, clock.
 //!
-//! The constraints are those of [`crash_scan`]: no allocation, no panic path, no vector registers, bounded loops
-//! and a bounded stack. `linker/purgatory/build` builds the image, and `linker/audit` proves the constraints.
+//! The constraints are those of [`crash_scan`]: no allocation, no panic path, no vector registers, bounded loops and a
+//! bounded stack. `linker/purgatory/build` builds the image, and `linker/audit` checks the constraints.
 #![no_std]
 #![deny(
     clippy::arithmetic_side_effects,

@@ -1,38 +1,39 @@
-//! What the loader tells the stage: a block of numbers, the memory ranges and the VMCOREINFO text behind them, and one
-//! checksum over all.
+//! The parameters that the loader passes to the stage: a block of numbers, followed by the memory ranges and the
+//! VMCOREINFO text. One checksum covers the block.
 //!
-//! The area is what kexec was given as one more segment, in this order. The loader hands over the bytes up to the end
-//! of the block; kexec fills the rest with zeros.
+//! The *area* is the kexec segment of the stage. Its parts are in this order:
 //!
 //! ```text
-//! image, its last page the info | parameters, ranges, VMCOREINFO | state | page tables | bitmap
+//! image (last page: info) | block: parameters, ranges, VMCOREINFO | state | page tables | bitmap
 //! ```
 //!
-//! Where the info lies does not depend on the parameters: a stage that can't trust them can still say so.
+//! The loader provides the bytes up to the end of the block. kexec fills the rest with zeros.
+//!
+//! The location of the info does not depend on the parameters, so the stage can report corrupted parameters.
 
 use crash_scan::{STATE_ALIGN, STATE_SIZE};
 use scanner_core::crc32c::Crc32c;
 use scanner_core::info::v2::{ChunkEntry, Header};
 use scanner_core::{PAGE_SIZE, PfnRange};
 
-/// [`Parameters::magic`]: the version of all that the stage and its loader have to agree on is in its last byte.
+/// The value of [`Parameters::magic`]. Its last byte is the version of the interface between the stage and its loader.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"CDSTAGE\x02");
 
-/// Bytes at the end of the info's page that hold the bitmap of the header which the loader prepares: all ones.
+/// Size of the prepared bitmap in bytes. It is at the end of the info's page, and all of its bits are 1.
 pub const PREPARED_BITMAP: u64 = 8;
 
-/// The memory for the info, the image's last page: a header, its one chunk, and the prepared bitmap.
+/// Size of the info in bytes: the last page of the image, with a header, one chunk entry, and the prepared bitmap.
 pub const INFO_SIZE: u64 = PAGE_SIZE as u64;
 const _: () = assert!((Header::SIZE + ChunkEntry::SIZE) as u64 + PREPARED_BITMAP <= INFO_SIZE);
 
-/// [`Parameters::large_pages`]: the processor has pages of 2 MiB.
+/// Bit of [`Parameters::large_pages`]: the processor supports 2 MiB pages.
 pub const LARGE_2M: u64 = 1;
-/// [`Parameters::large_pages`]: the processor has pages of 1 GiB.
+/// Bit of [`Parameters::large_pages`]: the processor supports 1 GiB pages.
 pub const LARGE_1G: u64 = 2;
 
 macro_rules! parameters {
     ($($(#[doc = $doc:literal])+ $field:ident;)*) => {
-        /// The numbers. All are little-endian and of 64 bits; sizes and offsets are in bytes.
+        /// The numbers of the block, each with 64 bits, little-endian. Sizes and offsets are in bytes.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Parameters {
@@ -40,10 +41,10 @@ macro_rules! parameters {
         }
 
         impl Parameters {
-            /// Bytes of the numbers; the ranges follow.
+            /// Size of the numbers in bytes. The ranges follow.
             pub const SIZE: usize = size_of::<Self>();
 
-            /// The numbers as they lie in memory.
+            /// The numbers as bytes.
             pub fn to_bytes(&self) -> [u8; Self::SIZE] {
                 let mut bytes = [0; Self::SIZE];
                 let words = [$(self.$field),*];
@@ -59,9 +60,9 @@ macro_rules! parameters {
 parameters! {
     /// [`MAGIC`].
     magic;
-    /// Where the stage goes on: the entry that kexec was about to load.
+    /// Address that the stage jumps to at its end: the original entry of the kexec image.
     entry;
-    /// CRC-32C of the block, this field taken as 0.
+    /// CRC-32C of the block, with this field as 0.
     crc;
     /// Size of the block: the numbers, the ranges, and the VMCOREINFO text.
     block_size;
@@ -69,64 +70,64 @@ parameters! {
     area;
     /// Size of the area.
     area_size;
-    /// Size of the image with the info, a multiple of 4096; the block is behind it.
+    /// Size of the image with the info, a multiple of 4096. The block follows the image.
     image_size;
-    /// Bytes from the image's start on that nothing writes to.
+    /// Size of the read-only part at the start of the image.
     image_checked;
-    /// CRC-32C of these.
+    /// CRC-32C of the read-only part.
     image_crc;
     /// Offset of the scanner's state in the area, a multiple of 4096.
     state;
     /// Offset of the memory for page tables in the area, a multiple of 4096.
     tables;
-    /// How many page tables fit there.
+    /// Number of page tables in that memory.
     table_count;
     /// Offset of the bitmap in the area, a multiple of 4096.
     bitmap;
     /// Size of the bitmap, a multiple of 8.
     bitmap_size;
-    /// Frames of the bitmap, from frame 0 on.
+    /// Number of frames of the bitmap, which starts with frame 0.
     frame_count;
-    /// How many memory ranges there are; each is two numbers, the first frame and the first one behind.
+    /// Number of memory ranges. A range is two numbers: its first frame, and the first frame after it.
     range_count;
     /// Size of the VMCOREINFO text.
     text_size;
     /// Dump level.
     level;
-    /// 0 for makedumpfile's rules, 1 for the kernel's.
+    /// Rule set: 0 for makedumpfile's rules, 1 for the kernel's.
     rules;
     /// 1 if the dead kernel has five levels of page tables.
     five_level;
-    /// Which large pages the stage's own page tables may use.
+    /// Large pages that the stage's page tables may use: [`LARGE_2M`], [`LARGE_1G`].
     large_pages;
-    /// Ticks of the time stamp counter in a millisecond.
+    /// Frequency of the time stamp counter in kHz: ticks per millisecond.
     tsc_khz;
-    /// Milliseconds after which the scan ends.
+    /// Time budget of the scan in milliseconds.
     budget_ms;
-    /// I/O port of a serial console to say on what happens; 0 for none.
+    /// I/O port of a serial console, on which the stage prints a summary; 0 for none.
     serial_port;
-    /// What goes wrong on purpose; see [`Drill`].
-    drill;
+    /// The fault to inject; see [`FaultInjection`]. 0 for none.
+    injected_fault;
 }
 
-/// Something that goes wrong on purpose, to see that it costs nothing but the bitmap.
+/// A fault that the stage injects into its own scan, to test that a fault affects only the bitmap.
 #[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drill {
-    /// The scan runs into an invalid opcode.
+pub enum FaultInjection {
+    /// Executes an invalid opcode.
     InvalidOpcode = 1,
-    /// It reads memory that is not mapped.
+    /// Reads memory that is not mapped.
     PageFault = 2,
-    /// It reads through a non-canonical address.
+    /// Reads from a non-canonical address.
     GeneralProtection = 3,
-    /// It calls itself until the stack is used up.
+    /// Pushes to the stack until it overflows.
     StackOverflow = 4,
-    /// A machine check arrives.
+    /// Raises a machine check.
     MachineCheck = 5,
 }
 
-impl Drill {
-    /// All, with the names by which they are asked for.
+impl FaultInjection {
+    /// All faults, with their names on command lines.
     pub const NAMES: [(Self, &'static str); 5] = [
         (Self::InvalidOpcode, "invalid-opcode"),
         (Self::PageFault, "page-fault"),
@@ -136,51 +137,51 @@ impl Drill {
     ];
 }
 
-/// A block whose checksum holds and whose numbers agree with each other.
+/// A block with a valid checksum and consistent numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     /// The numbers.
     pub numbers: &'a Parameters,
-    /// The memory that exists, ascending and disjoint; [`crash_scan::crash_scan_setup`] checks that.
+    /// The ranges of memory that exist. [`crash_scan::crash_scan_setup`] checks that they are ascending and disjoint.
     pub ranges: &'a [PfnRange],
     /// The VMCOREINFO text.
     pub text: &'a [u8],
 }
 
 impl<'a> Block<'a> {
-    /// The block at `start`, if it holds.
+    /// The block at `start`; `None` if its checksum or its numbers are invalid.
     ///
     /// # Safety
-    /// `start` must be aligned to 8, and the memory from there on be readable as far as the block's own size says.
-    /// Where that can't be known a fault must be survivable.
+    /// `start` must be aligned to 8, and the block must be readable up to the size that it contains. If that is not
+    /// certain, a fault during the read must be survivable.
     pub unsafe fn at(start: *const u8) -> Option<Self> {
-        // SAFETY: aligned, and the caller promised the memory. Any bits are numbers.
+        // SAFETY: aligned, and the caller promised the memory. Any bits are valid numbers.
         let numbers = unsafe { &*start.cast::<Parameters>() };
         let size = numbers
             .block_size
             .try_into()
             .ok()
             .filter(|size| (Parameters::SIZE..=MAX_BLOCK).contains(size))?;
-        // SAFETY: the caller promised memory of the size that the block says it has.
+        // SAFETY: the caller promised memory of the size that the block contains.
         let bytes: &[u8] = unsafe { core::slice::from_raw_parts(start, size) };
         let range_bytes = (numbers.range_count as usize).checked_mul(size_of::<PfnRange>())?;
         let (ranges, text) = bytes.get(Parameters::SIZE..)?.split_at_checked(range_bytes)?;
-        let holds = numbers.magic == MAGIC
+        let is_valid = numbers.magic == MAGIC
             && numbers.crc == u64::from(block_crc(bytes)?)
             && numbers.text_size == text.len() as u64
             && numbers.is_consistent();
-        // SAFETY: the bytes behind the numbers are aligned as these are, and there are as many as the ranges take. A
-        // range is two numbers, of any bits.
+        // SAFETY: the size of the numbers is a multiple of the alignment of a range, so the bytes after the numbers are
+        // aligned, and `ranges` has the bytes of all ranges. A range is two numbers, for which any bits are valid.
         let ranges =
             unsafe { core::slice::from_raw_parts(ranges.as_ptr().cast(), numbers.range_count as usize) };
-        holds.then_some(Self { numbers, ranges, text })
+        is_valid.then_some(Self { numbers, ranges, text })
     }
 }
 
-/// The most bytes that a block may have.
+/// The largest size of a block, in bytes.
 const MAX_BLOCK: usize = 16 << 20;
 
-/// Sets the checksum of a block.
+/// Writes the checksum of a block.
 pub fn seal(block: &mut [u8]) {
     if let (Some(crc), Some(place)) = (block_crc(block), block.get_mut(CRC..CRC + 8)) {
         place.copy_from_slice(&u64::from(crc).to_le_bytes());
@@ -189,7 +190,7 @@ pub fn seal(block: &mut [u8]) {
 
 const CRC: usize = core::mem::offset_of!(Parameters, crc);
 
-/// The checksum of a block as if its field for it were 0.
+/// The checksum of a block, with the checksum field as 0.
 fn block_crc(block: &[u8]) -> Option<u32> {
     let (before, rest) = block.split_at_checked(CRC)?;
     let mut crc = Crc32c::new();
@@ -205,7 +206,7 @@ impl Parameters {
         self.image_size.saturating_sub(INFO_SIZE)
     }
 
-    /// Whether everything lies inside the area, in its order, and is as large and as aligned as it has to be.
+    /// Whether all parts are inside the area, in order, aligned, and large enough.
     pub fn is_consistent(&self) -> bool {
         let page = PAGE_SIZE as u64;
         let is_page = |offset: u64| offset.is_multiple_of(page);

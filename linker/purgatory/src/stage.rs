@@ -1,7 +1,7 @@
-//! The scan, and what is left behind at its end.
+//! The scan, and the info that it leaves at its end.
 //!
-//! [`scan`] may be left at any instruction by an exception. It therefore leaves nothing to be undone but what
-//! [`finish`] does, and that relies on nothing but the block, the info and [`Progress`].
+//! An exception can end [`scan`] at any instruction. All of its cleanup is therefore in [`finish`], which relies only
+//! on the block, the info and [`Progress`].
 
 use crate::machine::Machine;
 use crate::parameters::{Block, INFO_SIZE, LARGE_1G, LARGE_2M, PREPARED_BITMAP, Parameters};
@@ -20,48 +20,48 @@ use scanner_core::{PAGE_SHIFT, Pfn, PfnRange, PhysAddr};
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It came to its end, or to that of its budget: the info says which.
+    /// The scan is complete or out of its time budget; the info has the state.
     Scanned = 0,
-    /// The parameters' checksum doesn't hold, they contradict themselves, or they are those of another place.
+    /// The parameters have a wrong checksum, are inconsistent, or are for another load address.
     BadParameters,
-    /// The image is not what was loaded.
+    /// The image has a wrong checksum.
     BadImage,
-    /// The processor's page tables have another number of levels than those of the kernel that was loaded for.
+    /// The processor's page tables do not have the number of levels that the loader recorded.
     BadPaging,
-    /// The page tables don't fit where they have to.
+    /// The page tables do not fit into their memory.
     CannotMap,
-    /// The scanner can't make sense of the dead kernel.
+    /// The scanner refused the setup.
     Refused,
-    /// An exception.
+    /// An exception ended the scan.
     Exception,
 }
 
-/// What the processor said about an exception.
+/// An exception, as the processor reports it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
-    /// Its number.
+    /// Its vector number.
     pub vector: u64,
     /// Its error code; 0 if it has none.
     pub error: u64,
-    /// The instruction.
+    /// The address of the instruction.
     pub ip: u64,
-    /// What CR2 held: the address, if it was a page fault.
+    /// The value of CR2: for a page fault, the accessed address.
     pub address: u64,
 }
 
 impl Exception {
-    /// There was none.
+    /// No exception.
     pub const NONE: Self = Self { vector: 0, error: 0, ip: 0, address: 0 };
 
-    /// Says in the header which exception it was; the image lies at physical address `image`.
+    /// Records the exception in the header. `image` is the physical address of the image.
     fn record(&self, header: &mut Header, image: u64) {
         header.cause_number = self.vector as u32;
         header.exception_error = self.error;
         header.exception_at = self.ip.wrapping_sub(image);
         if self.vector == u64::from(PAGE_FAULT) {
             header.exception_address = self.address;
-            // The dead kernel's memory is mapped at its own addresses.
+            // The stage's page tables are an identity map, so the address is a physical address.
             if PhysAddr::new(self.address).pfn() < Pfn::END {
                 header.first_unreadable = self.address;
             }
@@ -69,21 +69,21 @@ impl Exception {
     }
 }
 
-/// What has to survive an exception.
+/// The state that survives an exception.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Ticks when the stage began.
+    /// Time stamp counter at the start of the stage.
     started: AtomicU64,
     /// The first frame that is not decided.
     next: AtomicU64,
-    /// 1 as soon as the block is known to hold.
+    /// 1 after the block and the image have been checked.
     checked: AtomicU64,
     /// Why the scanner refused, as a [`Status`].
     status: AtomicI32,
 }
 
 impl Progress {
-    /// Nothing has happened yet.
+    /// The initial state.
     pub const fn new() -> Self {
         Self {
             started: AtomicU64::new(0),
@@ -94,34 +94,34 @@ impl Progress {
     }
 }
 
-/// The most ranges, with two of the area's own, that fit where the state will be.
+/// The number of ranges that fit into the memory of the scanner's state, including the two ranges of the area.
 const MAX_RANGES: usize = STATE_SIZE / size_of::<PfnRange>();
 
-/// What the scanner's callbacks work with.
+/// The context of the scanner's callbacks.
 struct Context<'a> {
     ram: Ram<'a>,
     numbers: &'a Parameters,
     progress: &'a Progress,
-    /// Ticks at which the budget is used up.
+    /// Time stamp counter at the end of the time budget.
     deadline: u64,
 }
 
-/// Checks everything, maps the dead kernel's memory, and scans it.
+/// Checks the parameters and the image, maps the dead kernel's memory, and scans it.
 ///
 /// # Safety
-/// At `image` must lie the area of a stage whose parameters are at `block`, and nobody else may use it. If it doesn't
-/// hold, reading it must be survivable. All of the memory that the parameters list must be readable where
-/// [`Machine::at`] says.
+/// The area of the stage must be at `image`, with its parameters at `block`, and nothing else may use the area. If the
+/// parameters are invalid, reads of them must be survivable. All memory in the parameters' ranges must be readable at
+/// [`Machine::at`].
 pub unsafe fn scan<M: Machine>(image: *mut u8, block: *const u8, progress: &Progress) -> End {
     progress.started.store(M::ticks(), Relaxed);
     // SAFETY: the caller's promise is the same.
     let Some(Block { numbers, ranges, text }) = (unsafe { Block::at(block) }) else {
         return End::BadParameters;
     };
-    if !describes_this_place::<M>(image, block, numbers, ranges) {
+    if !matches_location::<M>(image, block, numbers, ranges) {
         return End::BadParameters;
     }
-    // SAFETY: the image is that large, and this part of it is only read.
+    // SAFETY: the image has at least this size, and nothing writes to this part of it.
     let checked = unsafe { core::slice::from_raw_parts(image.cast_const(), numbers.image_checked as usize) };
     if u64::from(crc32c(checked)) != numbers.image_crc {
         return End::BadImage;
@@ -130,10 +130,10 @@ pub unsafe fn scan<M: Machine>(image: *mut u8, block: *const u8, progress: &Prog
     if M::has_five_levels() != (numbers.five_level == 1) {
         return End::BadPaging;
     }
-    // SAFETY: the numbers are consistent: the state and the tables lie in the area, each at its own place.
+    // SAFETY: the numbers are consistent: the state and the tables are in the area and do not overlap.
     let root = unsafe { build_map::<M>(image, numbers, ranges) };
     let Some(root) = root else { return End::CannotMap };
-    // SAFETY: they map the area, with code and stack in it, and all memory that is read.
+    // SAFETY: the tables map the area, which contains code and stack, and all memory that is read.
     unsafe { M::use_page_tables(root) };
 
     let ticks = numbers.budget_ms.saturating_mul(numbers.tsc_khz);
@@ -143,13 +143,13 @@ pub unsafe fn scan<M: Machine>(image: *mut u8, block: *const u8, progress: &Prog
         progress,
         deadline: progress.started.load(Relaxed).saturating_add(ticks),
     };
-    // SAFETY: as above, and nobody uses these any more or as yet.
+    // SAFETY: as above. The memory of the state is not in use.
     unsafe { run::<M>(image, &context, ranges, text) }
 }
 
-/// Whether the parameters are those of this area, and none of the dead kernel's memory lies in it: what is written to is
-/// in the area, and what is read is not.
-fn describes_this_place<M: Machine>(
+/// Whether the parameters are for this area, and no range of the dead kernel's memory overlaps the area. The stage
+/// writes to the area only, and the scanner reads outside it only.
+fn matches_location<M: Machine>(
     image: *const u8,
     block: *const u8,
     numbers: &Parameters,
@@ -161,12 +161,13 @@ fn describes_this_place<M: Machine>(
         && ranges.iter().all(|range| range.intersection(area).is_empty())
 }
 
-/// Builds page tables that map the memory in `ranges`, and the area, where they are; the root's physical address.
+/// Builds an identity map of `ranges` and of the area, without the guard page. Returns the physical address of the
+/// root.
 ///
 /// # Safety
-/// The numbers must be consistent and the area at `image` nobody else's.
+/// The numbers must be consistent, and nothing else may use the area at `image`.
 unsafe fn build_map<M: Machine>(image: *mut u8, numbers: &Parameters, ranges: &[PfnRange]) -> Option<u64> {
-    // SAFETY: the state is not in use yet, and has room for as many ranges; any bits are ranges.
+    // SAFETY: the memory of the state is not in use, and has room for this many ranges. Any bits are valid ranges.
     let scratch = unsafe {
         let start = image.wrapping_add(numbers.state as usize).cast::<PfnRange>();
         core::slice::from_raw_parts_mut(start, MAX_RANGES)
@@ -181,7 +182,7 @@ unsafe fn build_map<M: Machine>(image: *mut u8, numbers: &Parameters, ranges: &[
     for (place, range) in rest.get_mut(..ranges.len())?.iter_mut().zip(ranges) {
         *place = *range;
     }
-    // SAFETY: as many tables are there, aligned; any bits are entries.
+    // SAFETY: the area has this many tables, aligned to pages. Any bits are valid entries.
     let tables = unsafe {
         let start = image.wrapping_add(numbers.tables as usize).cast::<[u64; ENTRIES]>();
         core::slice::from_raw_parts_mut(start, numbers.table_count as usize)
@@ -200,10 +201,10 @@ unsafe fn build_map<M: Machine>(image: *mut u8, numbers: &Parameters, ranges: &[
     Some(space.root.as_u64())
 }
 
-/// Sets the scanner up and lets it scan.
+/// Sets up the scanner and scans.
 ///
 /// # Safety
-/// The numbers must be consistent and the area at `image` nobody else's.
+/// The numbers must be consistent, and nothing else may use the area at `image`.
 unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRange], text: &[u8]) -> End {
     let numbers = context.numbers;
     let inside = |offset: u64| image.wrapping_add(offset as usize);
@@ -239,8 +240,8 @@ unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRa
         clock: clock.as_ptr().cast(),
     };
     let state = inside(numbers.state).cast::<c_void>();
-    // SAFETY: state, chunk and info lie in the area, each at its own place and of the size given; ranges and text are
-    // in the block. All stay there until the stage ends, as does the context.
+    // SAFETY: state, chunk and info are in the area, do not overlap and have the given sizes. Ranges and text are in
+    // the block. All of them and the context stay valid until the stage ends.
     match unsafe { crash_scan_setup(state, STATE_SIZE, &setup) } {
         // SAFETY: as above.
         Status::Done => unsafe {
@@ -254,8 +255,8 @@ unsafe fn run<M: Machine>(image: *mut u8, context: &Context<'_>, ranges: &[PfnRa
     }
 }
 
-/// Says in the info how the scan ended, if the scanner itself could not. The info is where the image says, whatever the
-/// parameters say.
+/// Records in the info how the scan ended, unless the scanner has done so, and prints a summary. The location of the
+/// info depends on the image only, not on the parameters.
 ///
 /// # Safety
 /// As for [`scan`], with the same arguments.
@@ -268,18 +269,18 @@ pub unsafe fn finish<M: Machine>(
 ) {
     let info = block.cast_mut().wrapping_sub(INFO_SIZE as usize);
     let address = M::address_of(info);
-    // SAFETY: the image's last page, which the scanner has done with.
+    // SAFETY: the last page of the image, which the scanner no longer uses.
     let info = unsafe { core::slice::from_raw_parts_mut(info, INFO_SIZE as usize) };
     let mut header = match Header::decode(info, address) {
         Ok(header) => header,
-        // Torn by an exception.
+        // An exception interrupted a write to the info.
         Err(_) => match prepare_info(info, address) {
             Some(header) => header,
             None => return,
         },
     };
     let trusted = if progress.checked.load(Relaxed) == 1 {
-        // SAFETY: the block has been checked.
+        // SAFETY: `scan` has checked the block.
         unsafe { Block::at(block) }
     } else {
         None
@@ -295,7 +296,7 @@ pub unsafe fn finish<M: Machine>(
                 );
                 header.scanned_up_to = progress.next.load(Relaxed).min(numbers.frame_count);
             }
-            forget_counts(&mut header, ranges);
+            clear_counts(&mut header, ranges);
         }
         let status = progress.status.load(Relaxed);
         (header.state, header.cause) = match end {
@@ -316,12 +317,12 @@ pub unsafe fn finish<M: Machine>(
     }
     if let Some(Block { numbers, .. }) = trusted.filter(|block| block.numbers.serial_port != 0) {
         let ticks = M::ticks().saturating_sub(progress.started.load(Relaxed));
-        say::<M>(numbers, &header, ticks);
+        print_summary::<M>(numbers, &header, ticks);
     }
 }
 
-/// Writes the info that stands in the area before the stage has run: an empty bitmap of 64 frames, all ones, in the
-/// info's last bytes. Valid at any time, and of no frame it says that it can be left out.
+/// Writes the initial info: an empty bitmap of 64 frames, all ones, in the last bytes of the info. It is valid and
+/// excludes no frame. `address` is the physical address of `info`. `None` if `info` is too small.
 pub fn prepare_info(info: &mut [u8], address: u64) -> Option<Header> {
     let at = info.len().checked_sub(PREPARED_BITMAP as usize)?;
     info.fill(0);
@@ -335,7 +336,7 @@ pub fn prepare_info(info: &mut [u8], address: u64) -> Option<Header> {
     Some(header)
 }
 
-/// Sets the bits from frame `next` on: decisions behind it were under way.
+/// Sets the bits from frame `next` on: the decisions about these frames are not final.
 fn keep_from(bitmap: &mut [u64], next: u64) {
     let first = (next >> 6) as usize;
     if let Some(word) = bitmap.get_mut(first) {
@@ -346,8 +347,8 @@ fn keep_from(bitmap: &mut [u64], next: u64) {
     }
 }
 
-/// What was counted is not known for a scan that was left in the middle; how many frames it has not seen is.
-fn forget_counts(header: &mut Header, ranges: &[PfnRange]) {
+/// Marks the counts as unknown, after a scan that did not end normally. The number of unscanned frames is known.
+fn clear_counts(header: &mut Header, ranges: &[PfnRange]) {
     for count in [
         &mut header.cache_pages,
         &mut header.cache_private_pages,
@@ -366,7 +367,7 @@ fn forget_counts(header: &mut Header, ranges: &[PfnRange]) {
         ranges.iter().fold(0, |sum, range| sum.saturating_add(range.intersection(rest).len()));
 }
 
-/// The clock's name, as "tsc 2893 MHz", with a zero byte at the end.
+/// The name of the clock, such as "tsc 2893 MHz", with a zero byte.
 fn clock_name(khz: u64) -> [u8; 24] {
     let mut text = [0; 24];
     // The last byte stays 0.
@@ -377,8 +378,8 @@ fn clock_name(khz: u64) -> [u8; 24] {
     text
 }
 
-/// Says on the serial console how the scan ended.
-fn say<M: Machine>(numbers: &Parameters, header: &Header, ticks: u64) {
+/// Prints on the serial console how the scan ended.
+fn print_summary<M: Machine>(numbers: &Parameters, header: &Header, ticks: u64) {
     let mut text = [0; 160];
     let mut line = Line { text: &mut text, len: 0 };
     line.push("crash stage: ");
@@ -403,7 +404,7 @@ fn say<M: Machine>(numbers: &Parameters, header: &Header, ticks: u64) {
     }
 }
 
-/// A line of text under construction; what doesn't fit is left out.
+/// A line of text under construction. Excess characters are dropped.
 struct Line<'a> {
     text: &'a mut [u8],
     len: usize,
@@ -430,54 +431,54 @@ impl Line<'_> {
     }
 }
 
-/// The context behind a callback's argument.
+/// The context that a callback's argument points to.
 ///
 /// # Safety
-/// `context` must be what [`run`] put into the setup, and the scan be running.
+/// `context` must be the pointer that [`run`] passes in the setup, and the scan must be running.
 unsafe fn context<'a>(context: *mut c_void) -> &'a Context<'a> {
     // SAFETY: the caller's promise.
     unsafe { &*context.cast_const().cast::<Context<'a>>() }
 }
 
-/// Copies the dead kernel's memory for the scanner.
+/// Callback of the scanner: copies the dead kernel's memory.
 unsafe extern "C" fn read<M: Machine>(data: *mut c_void, addr: u64, out: *mut c_void, len: usize) -> c_int {
-    // SAFETY: the scanner hands on what it was given.
-    if !unsafe { context(data) }.ram.has(addr, len) {
+    // SAFETY: the scanner passes the context of the setup.
+    if !unsafe { context(data) }.ram.contains(addr, len) {
         return -1;
     }
-    // SAFETY: the memory is RAM and mapped, and `out` has room for it; the scanner's own memory is none of the dead
-    // kernel's.
+    // SAFETY: the memory is RAM and mapped, and `out` has room for it. The scanner's memory is in the area, which does
+    // not overlap the dead kernel's memory.
     unsafe { core::ptr::copy_nonoverlapping(M::at(addr).cast_const(), out.cast::<u8>(), len) };
     0
 }
 
-/// Shows the dead kernel's memory to the scanner.
+/// Callback of the scanner: views the dead kernel's memory.
 unsafe extern "C" fn view<M: Machine>(data: *mut c_void, addr: u64, len: usize) -> *const c_void {
-    // SAFETY: the scanner hands on what it was given.
-    if unsafe { context(data) }.ram.has(addr, len) {
+    // SAFETY: the scanner passes the context of the setup.
+    if unsafe { context(data) }.ram.contains(addr, len) {
         M::at(addr).cast_const().cast()
     } else {
         core::ptr::null()
     }
 }
 
-/// Whether there is time left to scan from frame `next` on.
+/// Callback of the scanner: whether the time budget allows to scan from frame `next` on.
 unsafe extern "C" fn checkpoint<M: Machine>(data: *mut c_void, next: u64) -> c_int {
-    // SAFETY: the scanner hands on what it was given.
+    // SAFETY: the scanner passes the context of the setup.
     let context = unsafe { context(data) };
-    // Sealing names the end, also of a scan that didn't get there.
+    // The sealing passes the end of the bitmap, even if the scan has not reached it.
     if next < context.numbers.frame_count {
         context.progress.next.store(next, Relaxed);
     }
-    if context.numbers.drill != 0 && next >= context.numbers.frame_count >> 1 {
-        M::go_wrong(context.numbers.drill);
+    if context.numbers.injected_fault != 0 && next >= context.numbers.frame_count >> 1 {
+        M::inject_fault(context.numbers.injected_fault);
     }
     c_int::from(M::ticks() < context.deadline)
 }
 
-/// Nanoseconds since the stage began.
+/// Callback of the scanner: nanoseconds since the start of the stage.
 unsafe extern "C" fn now<M: Machine>(data: *mut c_void) -> u64 {
-    // SAFETY: the scanner hands on what it was given.
+    // SAFETY: the scanner passes the context of the setup.
     let context = unsafe { context(data) };
     let ticks = M::ticks().saturating_sub(context.progress.started.load(Relaxed));
     let khz = context.numbers.tsc_khz;

@@ -1,5 +1,5 @@
-//! The CRC-32C instruction of SSE4.2. It uses general-purpose registers only, so crash-time code may execute it.
-//! The intrinsic cannot be used: it requires the SSE4.2 target feature, which is off where vector registers are disabled.
+//! The CRC-32C instruction of SSE4.2. It uses general-purpose registers only, so crash-time code may execute it. The
+//! intrinsic cannot be used: it requires the SSE4.2 target feature, which is off where vector registers are disabled.
 
 #[cfg(target_arch = "x86_64")]
 use core::sync::atomic::{AtomicU8, Ordering};

@@ -1,12 +1,12 @@
-//! The fields of fixed choices: producer, state, rules, and what stopped a scan.
+//! The fields with fixed choices: producer, state, rules, and the cause of a stop.
 //!
-//! A cause of 0 says nothing. It is also what bitmaps have whose producers did not know the field.
+//! Cause 0 gives no details. Bitmaps of producers that are older than the field also have this value.
 
 use super::wire::wire_codes;
 use crate::rules::RuleSet;
 
 wire_codes! {
-    /// Who wrote a bitmap.
+    /// The producer of a bitmap.
     pub enum Producer {
         /// Not recorded: converted from version 1.
         NotRecorded = 0, "not-recorded";
@@ -20,21 +20,21 @@ wire_codes! {
 }
 
 wire_codes! {
-    /// How far a scan got. In every state the bitmap keeps a superset of the right pages.
+    /// The state of a scan. In every state the bitmap keeps a superset of the pages that a complete scan keeps.
     pub enum State {
-        /// Set up, not begun: every bit is 1.
+        /// The scan is set up but has not started: every bit is 1.
         Empty = 0, "empty";
-        /// Begun, and never ended by the producer: the machine stopped, or the scan runs still.
+        /// The scan has started and has not ended: it is still running, or the machine stopped.
         Scanning = 1, "scanning";
-        /// All frames are decided and all chunks sealed.
+        /// All frames are decided and all chunks are sealed.
         Complete = 2, "complete";
         /// Stopped by the time budget.
         OutOfBudget = 3, "out-of-budget";
         /// Stopped by memory that could not be read, or another exception.
         Fault = 4, "fault";
-        /// Stopped because the kernel's data contradict themselves.
+        /// Stopped because the kernel's data are inconsistent.
         Corrupt = 5, "corrupt";
-        /// Stopped by whoever ran it, or by a check of its own.
+        /// Stopped by the caller, or by a check of the producer.
         Cancelled = 6, "cancelled";
         /// Not recorded: converted from version 1.
         NotRecorded = 7, "not-recorded";
@@ -42,9 +42,9 @@ wire_codes! {
 }
 
 wire_codes! {
-    /// Whose rules decided about the pages.
+    /// The rule set that decided about the pages.
     pub enum RecordedRules {
-        /// makedumpfile's, bit for bit.
+        /// makedumpfile's rules, bit for bit.
         Makedumpfile = 0, "makedumpfile";
         /// The kernel's own predicates.
         Kernel = 1, "kernel";
@@ -63,33 +63,33 @@ impl From<RuleSet> for RecordedRules {
 }
 
 wire_codes! {
-    /// What stopped a scan, in more detail than its state.
+    /// The cause of a stop, in more detail than the state.
     pub enum Cause {
-        /// Nothing that the state doesn't say.
+        /// No details besides the state.
         NotSaid = 0, "not-said";
-        /// An exception of the processor: cause_number and the exception's fields say which.
+        /// A processor exception; see cause_number and the exception fields.
         Exception = 1, "exception";
-        /// The producer's parameters are not those that it was given, or contradict themselves.
+        /// The producer's parameters are corrupted, inconsistent, or for another load address.
         Parameters = 2, "parameters";
-        /// The producer's code is not what was loaded.
+        /// The producer's code is not the code that was loaded.
         Code = 3, "code";
-        /// The processor's page tables have another number of levels than the kernel's were known to have.
+        /// The processor's page tables do not have the number of levels that the producer was set up for.
         Levels = 4, "levels";
-        /// The producer's own page tables don't fit where they have to.
+        /// The producer cannot build its page tables in the memory reserved for them.
         Tables = 5, "tables";
-        /// The scanner refuses what it was given: cause_number is its status.
+        /// The scanner refused the setup; cause_number is its status.
         Refused = 6, "refused";
     }
 }
 
-/// The number of a page fault among the exceptions.
+/// The exception number of a page fault.
 pub const PAGE_FAULT: u32 = 14;
-/// The number of a machine check.
+/// The exception number of a machine check.
 pub const MACHINE_CHECK: u32 = 18;
-/// The largest number of an exception or interrupt.
+/// The largest number of an exception or interrupt on x86_64.
 pub(super) const LAST_VECTOR: u64 = 255;
 
-/// The exceptions of x86_64 by their numbers.
+/// The exceptions of x86_64: their numbers and names.
 const EXCEPTIONS: [(u32, &str); 22] = [
     (0, "divide error"),
     (1, "debug exception"),
@@ -115,8 +115,12 @@ const EXCEPTIONS: [(u32, &str); 22] = [
     (30, "security exception"),
 ];
 
-/// The name of the exception with this number; `None` for a number that processors keep to themselves.
+/// The name of exception `number`; `None` for a reserved number.
 pub fn exception_name(number: u32) -> Option<&'static str> {
-    // Not by match: that could be a table of jumps.
+    // Not a match: the compiler could turn it into a jump table.
     EXCEPTIONS.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
 }
+
+#[cfg(test)]
+#[path = "codes_tests.rs"]
+mod tests;

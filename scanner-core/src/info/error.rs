@@ -1,32 +1,32 @@
-//! Why bytes are not a valid `crash_dump_bitmap_info`.
+//! Errors of an invalid `crash_dump_bitmap_info`.
 
 use crate::addr::Pfn;
 use core::fmt;
 
-/// The first address after those that x86_64 can form.
+/// The first address after the largest physical address of x86_64.
 pub(super) const ADDRESS_END: u64 = Pfn::END.addr().as_u64();
 
-/// A field of `crash_dump_bitmap_info` that is not as it must be.
+/// A field of `crash_dump_bitmap_info` whose value is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InfoError {
     /// The field's name, as in the table of fields.
     pub field: &'static str,
-    /// The chunk whose entry the field is in; `None` for a field of the header.
+    /// The index of the chunk whose entry contains the field; `None` for a field of the header.
     pub chunk: Option<u32>,
-    /// What would have been right.
+    /// The valid values.
     pub expected: Expected,
-    /// What is there.
+    /// The actual value.
     pub found: u64,
 }
 
-/// What a field should have been.
+/// The valid values of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This number.
     Exactly(u64),
     /// This version of the format.
     Version(u32),
-    /// A number in this range, both ends included.
+    /// A number in this inclusive range.
     Between(u64, u64),
     /// A multiple of this number.
     MultipleOf(u64),
@@ -34,29 +34,29 @@ pub enum Expected {
     OneOf(&'static [Code]),
     /// At least this many bytes of input.
     Bytes(u64),
-    /// What these words say.
+    /// A rule in words.
     Rule(&'static str),
 }
 
-/// A value that a field of fixed choices can have.
+/// A choice of a field with fixed choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
     /// The number in the field.
     pub value: u32,
-    /// Its name in reports; in C, in upper case, behind the field's prefix.
+    /// Its name in reports. The C name is the field's prefix, followed by this name in upper case.
     pub name: &'static str,
-    /// What it means, in words.
+    /// Its meaning, in words.
     pub meaning: &'static str,
 }
 
-/// An [`InfoError`] before it is known which field it is about.
+/// An [`InfoError`] without the name of the field.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wrong {
+pub(super) struct InvalidValue {
     pub expected: Expected,
     pub found: u64,
 }
 
-impl Wrong {
+impl InvalidValue {
     pub(super) fn in_field(self, field: &'static str) -> InfoError {
         InfoError::new(field, self.expected, self.found)
     }
@@ -67,27 +67,27 @@ impl InfoError {
         Self { field, chunk: None, expected, found }
     }
 
-    pub(super) const fn of_chunk(self, index: u32) -> Self {
+    pub(super) const fn in_chunk(self, index: u32) -> Self {
         Self { chunk: Some(index), ..self }
     }
 
-    /// Whether the bytes are of a version that is newer than this reader.
+    /// Whether the version of the structure is newer than this reader.
     pub const fn is_newer_version(&self) -> bool {
         matches!(self.expected, Expected::Version(known) if self.found > known as u64)
     }
 
-    /// Whether the input ends too early; more bytes may make it valid.
+    /// Whether the input is too short. With more bytes it may be valid.
     pub const fn is_truncated(&self) -> bool {
         matches!(self.expected, Expected::Bytes(_))
     }
 }
 
-/// Refuses `found` unless it is `expected`.
+/// Fails unless `found` is `expected`.
 pub(super) fn exactly(field: &'static str, expected: u64, found: u64) -> Result<(), InfoError> {
     between(field, expected, expected, found)
 }
 
-/// Refuses `found` unless it is from `min` to `max`.
+/// Fails unless `found` is from `min` to `max`.
 pub(super) fn between(field: &'static str, min: u64, max: u64, found: u64) -> Result<(), InfoError> {
     if min <= found && found <= max {
         return Ok(());
@@ -96,7 +96,7 @@ pub(super) fn between(field: &'static str, min: u64, max: u64, found: u64) -> Re
     Err(InfoError::new(field, expected, found))
 }
 
-/// Refuses `found` unless it is a multiple of `unit`, a power of two.
+/// Fails unless `found` is a multiple of `unit`, a power of two.
 pub(super) fn multiple_of(field: &'static str, unit: u64, found: u64) -> Result<(), InfoError> {
     if found & unit.wrapping_sub(1) == 0 {
         return Ok(());
@@ -104,7 +104,7 @@ pub(super) fn multiple_of(field: &'static str, unit: u64, found: u64) -> Result<
     Err(InfoError::new(field, Expected::MultipleOf(unit), found))
 }
 
-/// A number as a person wants to see it: small ones in decimal, others in hexadecimal too.
+/// A number in a message: decimal, and from 64 on also hexadecimal.
 struct Number(u64);
 
 impl fmt::Display for Number {
@@ -134,7 +134,7 @@ impl fmt::Display for Expected {
 }
 
 impl fmt::Display for InfoError {
-    /// `field: expected X, found Y`, behind the chunk's number if there is one.
+    /// `field: expected X, found Y`, with the prefix `chunk N, ` for a field of a chunk's entry.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(index) = self.chunk {
             write!(f, "chunk {index}, ")?;
@@ -144,3 +144,7 @@ impl fmt::Display for InfoError {
 }
 
 impl core::error::Error for InfoError {}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

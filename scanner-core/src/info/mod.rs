@@ -1,8 +1,8 @@
-//! `crash_dump_bitmap_info`: how a bitmap is found and described, in memory and in a file.
+//! `crash_dump_bitmap_info`: the structure that locates and describes a bitmap, in memory and in a file.
 //!
-//! Version 1 is the structure of the 2013 proposal, byte for byte; version 2 adds what a reader needs to trust a
-//! bitmap. A bitmap file is the same structure at offset 0, with file offsets in place of physical addresses.
-//! `Documentation/format.md` is the specification.
+//! Version 1 is the structure of the 2013 proposal, byte for byte. Version 2 adds checksums, chunks and the state of
+//! the scan, so that a reader can check a bitmap. A bitmap file has the same structure at offset 0, with file offsets
+//! instead of physical addresses. `Documentation/reference/bitmap-format.md` is the specification.
 
 mod chunks;
 mod codes;
@@ -27,12 +27,12 @@ pub enum Version {
     V2,
 }
 
-/// Which version stands at the start of `bytes`. Version 1 begins with its number, which is how version 2's
-/// magic is told from it; a reader of version 1 takes the magic for an unknown version, and refuses it.
+/// Detects the version of the structure at the start of `bytes`. Version 1 starts with its version number, version 2
+/// with a magic. A reader of version 1 takes the magic for an unknown version and refuses it.
 ///
 /// # Errors
-/// If there are too few bytes to see, or if it is neither; of a version newer than this reader,
-/// [`InfoError::is_newer_version`] holds.
+/// Fails if `bytes` is too short, or if the structure has neither version. If its version is newer than this reader,
+/// [`InfoError::is_newer_version`] is true.
 pub fn probe(bytes: &[u8]) -> Result<Version, InfoError> {
     if bytes.len() < v1::Info::SIZE {
         let needed = v1::Info::SIZE as u64;

@@ -1,8 +1,8 @@
-//! How a call of the scanner's C interface ended. [`Cause::Refused`](super::v2::Cause::Refused) records the number.
+//! The status codes of the scanner's C interface. [`Cause::Refused`](super::v2::Cause::Refused) records their numbers.
 
 macro_rules! statuses {
     ($($(#[doc = $meaning:literal])+ $variant:ident = $value:literal, $c_name:literal;)*) => {
-        /// How a call from C ended; [`C_NAMES`](Self::C_NAMES) are the names in the header.
+        /// The status of a call from C. [`C_NAMES`](Self::C_NAMES) has the names in the header.
         #[repr(i32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ScanStatus {
@@ -10,13 +10,13 @@ macro_rules! statuses {
         }
 
         impl ScanStatus {
-            /// Every status: its name in C, its number, and what it means in words.
+            /// All statuses: name in C, number, and meaning in words.
             pub const C_NAMES: &'static [(&'static str, i32, &'static str)] =
                 &[$(($c_name, $value, concat!($($meaning),+).trim_ascii()),)*];
 
-            /// What it means, in words.
+            /// The meaning of the status, in words.
             pub fn meaning(self) -> &'static str {
-                // Not by match: that would be a jump table with a trap for numbers that can't be.
+                // Not a match: it would become a jump table with a trap for invalid numbers.
                 let own = Self::C_NAMES.iter().find(|(_, value, _)| *value == self as i32);
                 own.map_or("", |(_, _, meaning)| meaning)
             }
@@ -27,7 +27,7 @@ macro_rules! statuses {
 statuses! {
     /// done
     Done = 0, "CRASH_SCAN_DONE";
-    /// interrupted by the caller; the next call goes on
+    /// interrupted by the caller; the next call resumes the scan
     Interrupted = 1, "CRASH_SCAN_INTERRUPTED";
     /// the state is a null pointer, unaligned, too small, or was not set up
     BadState = 16, "CRASH_SCAN_BAD_STATE";
@@ -37,24 +37,24 @@ statuses! {
     BadChunk = 18, "CRASH_SCAN_BAD_CHUNK";
     /// the memory ranges are not ascending and disjoint
     BadRange = 19, "CRASH_SCAN_BAD_RANGE";
-    /// VMCOREINFO has no OSRELEASE with a kernel version in it, or two different ones
+    /// VMCOREINFO has no OSRELEASE with a kernel version, or two different ones
     NoRelease = 20, "CRASH_SCAN_NO_RELEASE";
     /// a key of VMCOREINFO is missing
     KeyMissing = 21, "CRASH_SCAN_KEY_MISSING";
     /// the value of a key of VMCOREINFO is not a number
     KeyMalformed = 22, "CRASH_SCAN_KEY_MALFORMED";
-    /// a key of VMCOREINFO stands there twice, with different values
+    /// a key of VMCOREINFO occurs twice, with different values
     KeyContradictory = 23, "CRASH_SCAN_KEY_CONTRADICTORY";
-    /// the value of a key of VMCOREINFO can't be
+    /// the value of a key of VMCOREINFO is out of range
     KeyOutOfRange = 24, "CRASH_SCAN_KEY_OUT_OF_RANGE";
-    /// the kernel's memory can't be read where the array of struct page is described
+    /// the memory that describes the array of struct page cannot be read
     Unreadable = 25, "CRASH_SCAN_UNREADABLE";
     /// no memory section has struct pages
     NoSections = 26, "CRASH_SCAN_NO_SECTIONS";
-    /// the bitmap can't be described by crash_dump_bitmap_info
+    /// crash_dump_bitmap_info cannot describe the bitmap
     BadInfo = 27, "CRASH_SCAN_BAD_INFO";
-    /// the direct map takes more page tables
+    /// the direct map needs more page tables
     TooFewTables = 28, "CRASH_SCAN_TOO_FEW_TABLES";
-    /// a range, an option or a table of the direct map is impossible
+    /// a range, an option or a table of the direct map is invalid
     CannotMap = 29, "CRASH_SCAN_CANNOT_MAP";
 }

@@ -5,15 +5,15 @@ use super::wire::wire_struct;
 use crate::addr::Pfn;
 use crate::rules::{Counters, PageClass};
 
-/// The number in [`Info::version`].
+/// The value of [`Info::version`].
 pub const VERSION: u32 = 1;
 
-/// The largest bitmap: a bit for each frame that x86_64 can address.
+/// The largest size of a bitmap, in bytes: one bit per frame of x86_64's physical address space.
 pub const MAX_BITMAP_SIZE: u64 = Pfn::END.as_u64() >> 3;
 
 wire_struct! {
-    /// `crash_dump_bitmap_info` as the proposal lays it out, in C types of an LP64 kernel. Bit `pfn & 7` of byte
-    /// `pfn >> 3` stands for the page frame, from frame 0; 1 means "dump it".
+    /// `crash_dump_bitmap_info` with the layout of the proposal, in C types of an LP64 kernel. The bitmap starts with
+    /// frame 0. Bit `pfn & 7` of byte `pfn >> 3` is the bit of frame `pfn`; 1 means "dump the page".
     pub struct Info, "crash_dump_bitmap_info_v1", 64 bytes {
         /// Version of the format, 1; 4 bytes of padding follow.
         0 => version: u32, "unsigned int";
@@ -35,7 +35,7 @@ wire_struct! {
 }
 
 impl Info {
-    /// An info that says that there is no bitmap.
+    /// The structure for "no bitmap".
     pub const NO_BITMAP: Self = Self {
         version: VERSION,
         bitmap: 0,
@@ -47,17 +47,17 @@ impl Info {
         hwpoison_pages: 0,
     };
 
-    /// Whether there is a bitmap; without one, a reader scans by itself.
+    /// Whether there is a bitmap. Without one, a reader has to scan.
     pub const fn has_bitmap(&self) -> bool {
         self.bitmap != 0 && self.bitmap_size != 0
     }
 
-    /// How many frames the bitmap covers, from frame 0 on.
+    /// The number of frames in the bitmap, which starts with frame 0.
     pub const fn frames(&self) -> u64 {
         if self.has_bitmap() { self.bitmap_size.saturating_mul(8) } else { 0 }
     }
 
-    /// Records what a scan counted, as makedumpfile sorts it: unaccepted pages are free ones. There is no room for
+    /// Sets the counts of a scan. As in makedumpfile, unaccepted pages count as free. The structure has no count of
     /// offline pages.
     pub fn set_counters(&mut self, counters: &Counters) {
         let unaccepted = counters.get(PageClass::Unaccepted);
@@ -68,11 +68,10 @@ impl Info {
         self.hwpoison_pages = counters.get(PageClass::Hwpoison);
     }
 
-    /// Reads the structure from the start of `bytes`. Padding is not looked at: the proposal doesn't say what
-    /// it holds.
+    /// Reads the structure from the start of `bytes`. Ignores padding: the proposal does not define its contents.
     ///
     /// # Errors
-    /// If the input is too short, the version is another, or the bitmap can't lie in physical memory.
+    /// Fails if the input is too short, if the version is not 1, or if the bitmap does not fit into physical memory.
     pub fn decode(bytes: &[u8]) -> Result<Self, InfoError> {
         let Some(bytes) = bytes.first_chunk::<{ Self::SIZE }>() else {
             let needed = Self::SIZE as u64;
@@ -87,10 +86,10 @@ impl Info {
         Ok(info)
     }
 
-    /// Writes the structure to the start of `out`, and says how many bytes it took.
+    /// Writes the structure to the start of `out`. Returns its size in bytes.
     ///
     /// # Errors
-    /// If it doesn't fit, or [`decode`](Self::decode) would refuse it; `out` is then as it was.
+    /// Fails if `out` is too small, or if [`decode`](Self::decode) would refuse the structure. `out` is then unchanged.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, InfoError> {
         self.check()?;
         let room = out.len() as u64;

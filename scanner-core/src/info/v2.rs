@@ -1,11 +1,11 @@
-//! Version 2: a header that says who wrote the bitmap and how far, with checksums, and a table of chunks.
+//! Version 2: a header with the producer and the state of the scan, a table of chunks, and checksums.
 //!
-//! The header, and behind it the chunk table, are one physically contiguous *area*. The bitmap itself is as many
-//! chunks as the producer could get memory in. Each chunk but the last stands for `1 << chunk_shift` frames.
+//! The header and the chunk table after it are one physically contiguous *area*. The bitmap consists of chunks, which
+//! need not be adjacent. Each chunk except the last has `1 << chunk_shift` frames.
 //!
-//! Bits start as 1 and are cleared only by a finished decision, so that the bitmap of a scan that stopped anywhere
-//! is a valid superset. A producer writes the header at three times: `empty` at setup, `scanning` before the
-//! first bit is cleared, and the outcome when all is done.
+//! Bits start as 1 and are cleared only by a finished decision, so the bitmap of a scan that stopped early is a valid
+//! superset. A producer writes the header at least three times: with state `empty` at setup, with `scanning` before it
+//! clears the first bit, and with the final state when the scan ends.
 
 pub use super::chunks::{ChunkEntry, ChunkGeometry, ChunkTable};
 pub use super::codes::{Cause, MACHINE_CHECK, PAGE_FAULT, Producer, RecordedRules, State, exception_name};
@@ -21,32 +21,32 @@ use core::mem::offset_of;
 
 /// The first bytes of the header.
 pub const MAGIC: [u8; 8] = *b"CDBITMAP";
-/// The number in [`Header::version`].
+/// The value of [`Header::version`].
 pub const VERSION: u32 = 2;
-/// [`Header::dump_level`] of a bitmap whose producer didn't say.
+/// The value of [`Header::dump_level`] if the level is not recorded.
 pub const LEVEL_NOT_RECORDED: u32 = u32::MAX;
-/// The number of a page count that the producer didn't make.
+/// The value of a page count that the producer did not make.
 pub const NOT_COUNTED: u64 = u64::MAX;
-/// The largest dump level: all of makedumpfile's bits.
+/// The largest dump level: all bits of makedumpfile's `-d`.
 pub const MAX_DUMP_LEVEL: u32 = 31;
-/// The smallest [`Header::chunk_shift`]: a page of bitmap, 128 MiB of memory.
+/// The smallest [`Header::chunk_shift`]: one page of bitmap, for 128 MiB of memory.
 pub const MIN_CHUNK_SHIFT: u32 = 15;
-/// The largest [`Header::chunk_shift`]: one chunk for all frames that x86_64 can address.
+/// The largest [`Header::chunk_shift`]: one chunk for all frames of x86_64's physical address space.
 pub const MAX_CHUNK_SHIFT: u32 = PHYS_ADDR_BITS - PAGE_SHIFT;
-/// The most chunks. With the buddy allocator's largest blocks (4 MiB, 128 GiB of memory) that is 512 TiB; larger
-/// machines need larger chunks, from boot-time reservations.
+/// The largest number of chunks. If each chunk is one of the buddy allocator's largest blocks (4 MiB, for 128 GiB of
+/// memory), the bitmap covers 512 TiB. Larger machines need larger chunks, which they reserve at boot.
 pub const MAX_CHUNKS: u32 = 4096;
-/// The largest [`Header::chunk_table`]: the table starts in the header's page, or the next one.
+/// The largest [`Header::chunk_table`]: the table starts in the header's page, or at the start of the next page.
 pub const MAX_TABLE_OFFSET: u32 = 4096;
-/// Frames in a bitmap start at a multiple of this, so that windows and words line up.
+/// The first frame of a bitmap is a multiple of this, so that parts of a bitmap start at a word.
 pub const FRAME_ALIGNMENT: u64 = 64;
 
-/// Where the version stands, in this version and all later ones.
+/// Offset of the version, in this version and all later ones.
 pub(super) const VERSION_OFFSET: usize = offset_of!(Header, version);
 
 wire_struct! {
-    /// The header. Bit `n & 7` of byte `n >> 3` of the bitmap stands for frame `first_frame + n`; 1 means "dump it".
-    /// All numbers are little-endian.
+    /// The header. Bit `n & 7` of byte `n >> 3` of the bitmap is the bit of frame `first_frame + n`; 1 means "dump the
+    /// page". All numbers are little-endian.
     pub struct Header, "crash_dump_bitmap_info_v2", 512 bytes {
         /// The bytes "CDBITMAP".
         0 => magic: [u8; 8], "uint8_t[8]";
@@ -56,13 +56,13 @@ wire_struct! {
         12 => header_size: u32, "uint32_t";
         /// Physical address of this structure (in a file: 0), a multiple of 8.
         16 => self_address: u64, "uint64_t";
-        /// Who wrote the bitmap; see the producers.
+        /// Producer of the bitmap; see the producers.
         24 => producer: Producer, "uint32_t";
-        /// How far the scan got; see the states.
+        /// State of the scan; see the states.
         28 => state: State, "uint32_t";
         /// Dump level of the scan, 0 to 31; 0xffffffff if not recorded.
         32 => dump_level: u32, "uint32_t";
-        /// Whose rules decided about the pages; see the rule sets.
+        /// Rule set that decided about the pages; see the rule sets.
         36 => rules: RecordedRules, "uint32_t";
         /// First page frame of the bitmap, a multiple of 64.
         40 => first_frame: u64, "uint64_t";
@@ -70,21 +70,21 @@ wire_struct! {
         48 => frame_count: u64, "uint64_t";
         /// First page frame that is not decided; in state "scanning" a lower bound.
         56 => scanned_up_to: u64, "uint64_t";
-        /// Binary logarithm of the frames of each chunk but the last, 15 to 40.
+        /// Binary logarithm of the frames of each chunk except the last, 15 to 40.
         64 => chunk_shift: u32, "uint32_t";
         /// Binary logarithm of the page size, 12.
         68 => page_shift: u32, "uint32_t";
         /// Offset of the chunk table from this structure, 512 to 4096, a multiple of 8.
         72 => chunk_table: u32, "uint32_t";
-        /// Number of chunks, 1 to 4096: the frames divided by those of a chunk, rounded up.
+        /// Number of chunks, 1 to 4096: frame_count divided by the frames of a chunk, rounded up.
         76 => chunk_count: u32, "uint32_t";
         /// Size of an entry of the chunk table in bytes, 24.
         80 => chunk_entry_size: u32, "uint32_t";
-        /// CRC-32C from this structure's start to the chunk table's end, this field taken as 0.
+        /// CRC-32C from the start of this structure to the end of the chunk table, with this field as 0.
         84 => header_crc: u32, "uint32_t";
         /// Physical address of the first memory that could not be read; 0 if there was none.
         88 => first_unreadable: u64, "uint64_t";
-        /// Excluded pages that hold only zeros; looked for on a host alone.
+        /// Excluded pages that hold only zeros; only a host tool searches for them.
         96 => zero_pages: u64, "uint64_t";
         /// Excluded pages of the non-private page cache.
         104 => cache_pages: u64, "uint64_t";
@@ -104,44 +104,44 @@ wire_struct! {
         160 => unreadable_pages: u64, "uint64_t";
         /// Pages kept because the scan stopped before it reached them.
         168 => unscanned_pages: u64, "uint64_t";
-        /// Pages kept because they are marked free, but of an order that no free block has.
+        /// Pages kept because they are marked free but have an order that is out of range.
         176 => bad_order_pages: u64, "uint64_t";
-        /// Nanoseconds of the setup: layout, addresses, chunks; 0 if not measured.
+        /// Duration of the setup (layout, addresses, chunks) in nanoseconds; 0 if not measured.
         184 => setup_ns: u64, "uint64_t";
-        /// Nanoseconds of the scan; 0 if not measured.
+        /// Duration of the scan in nanoseconds; 0 if not measured.
         192 => scan_ns: u64, "uint64_t";
-        /// Nanoseconds of sealing the chunks; 0 if not measured.
+        /// Duration of sealing the chunks in nanoseconds; 0 if not measured.
         200 => seal_ns: u64, "uint64_t";
-        /// The clock of these times in the producer's words, as "tsc 2893 MHz"; ends with a zero byte.
+        /// Name of the clock of these durations, such as "tsc 2893 MHz"; ends with a zero byte.
         208 => clock: [u8; 24], "char[24]";
-        /// CRC-32C of the VMCOREINFO text that the scan went by; 0 if not recorded.
+        /// CRC-32C of the VMCOREINFO text that the scan used; 0 if not recorded.
         232 => vmcoreinfo_crc: u32, "uint32_t";
-        /// Bytes of the kernel's build id, 0 to 20; 0 if not recorded.
+        /// Size of the kernel's build ID in bytes, 0 to 20; 0 if not recorded.
         236 => build_id_size: u32, "uint32_t";
-        /// The kernel's build id; bytes behind it are 0.
+        /// The kernel's build ID; the bytes after it are 0.
         240 => build_id: [u8; 20], "uint8_t[20]";
-        /// The kernel's release, as of uname -r; ends with a zero byte.
+        /// The kernel's release, as printed by uname -r; ends with a zero byte.
         260 => kernel_release: [u8; 65], "char[65]";
         /// Zero.
         325 => padding: [u8; 3], "uint8_t[3]";
-        /// What stopped the scan, if more is said than by the state; see the causes.
+        /// Cause of the stop, in more detail than the state; see the causes.
         328 => cause: Cause, "uint32_t";
         /// Number of the exception, or status of the scanner; 0 for other causes.
         332 => cause_number: u32, "uint32_t";
         /// Error code of the exception; 0 if it has none.
         336 => exception_error: u64, "uint64_t";
-        /// Instruction of the exception, from the start of the producer's image on, modulo 2^64.
+        /// Offset of the instruction that caused the exception in the producer's image, modulo 2^64.
         344 => exception_at: u64, "uint64_t";
-        /// Address that a page fault was about; 0 for other exceptions.
+        /// Address whose access caused a page fault; 0 for other exceptions.
         352 => exception_address: u64, "uint64_t";
-        /// Zero. Room for later versions.
+        /// Zero. Reserved for later versions.
         360 => reserved: [u8; 152], "uint8_t[152]";
     }
 }
 
 impl Header {
-    /// The header of an empty bitmap of `frame_count` frames from `first_frame` on, in chunks of
-    /// `1 << chunk_shift` frames. Nothing is recorded yet of who scans at which level.
+    /// The header of a bitmap of `frame_count` frames from `first_frame` on, in chunks of `1 << chunk_shift` frames.
+    /// Its state is `empty`; producer, dump level and rule set are not recorded.
     pub const fn new(first_frame: Pfn, frame_count: u64, chunk_shift: u32) -> Self {
         Self {
             magic: MAGIC,
@@ -191,11 +191,11 @@ impl Header {
         }
     }
 
-    /// How many bytes to read for [`decode`](Self::decode), from the first [`SIZE`](Self::SIZE) of them: at most
-    /// 100 KiB.
+    /// The number of bytes that [`decode`](Self::decode) needs, from the first [`SIZE`](Self::SIZE) bytes of the area.
+    /// It is at most 100 KiB.
     ///
     /// # Errors
-    /// If there are fewer bytes, or they aren't the start of a header of this version.
+    /// Fails if `bytes` is shorter, or is not the start of a header of this version.
     pub fn area_size_of(bytes: &[u8]) -> Result<usize, InfoError> {
         let Some(bytes) = bytes.first_chunk::<{ Self::SIZE }>() else {
             let needed = Self::SIZE as u64;
@@ -220,12 +220,12 @@ impl Header {
         Ok(area_size(table, count))
     }
 
-    /// Reads the header from the start of `area`, which was found at physical address `at` (in a file: 0) and
-    /// holds the chunk table too, and checks it and the table.
+    /// Reads the header from the start of `area`, and checks the header and the chunk table. `area` is at physical
+    /// address `at` (in a file: 0) and contains the chunk table.
     ///
     /// # Errors
-    /// The first field that is not as it must be. The checksum is looked at as soon as it is known what it covers,
-    /// before any other field.
+    /// Fails with the first invalid field. The checksum is checked before all fields except those that define its
+    /// extent.
     pub fn decode(area: &[u8], at: u64) -> Result<Self, InfoError> {
         let size = Self::area_size_of(area)?;
         let Some((covered, header)) = area.get(..size).zip(area.first_chunk()) else {
@@ -247,20 +247,20 @@ impl Header {
         Ok(header)
     }
 
-    /// Writes the header to the start of `area`, with the checksum over itself and the chunk table that stands
-    /// there already ([`put_chunk`](Self::put_chunk)), and says how many bytes the two take. The entries of the
-    /// table are not checked: the panic path made them itself, and has better things to do.
+    /// Writes the header to the start of `area`, with the checksum of the header and the chunk table. The table must
+    /// already be in `area` ([`put_chunk`](Self::put_chunk)). Returns the size of both in bytes. The entries of the
+    /// table are not checked, to save time in the panic path, which made them itself.
     ///
     /// # Errors
-    /// If the area is too small, or [`decode`](Self::decode) would refuse the header; `area` is then as it was.
+    /// Fails if `area` is too small, or if [`decode`](Self::decode) would refuse the header. `area` is then unchanged.
     pub fn encode(&self, area: &mut [u8]) -> Result<usize, InfoError> {
         self.check()?;
         let (size, room) = (self.area_size(), area.len() as u64);
         self.update(area).ok_or(InfoError::new("chunk_table", Expected::Bytes(size as u64), room))
     }
 
-    /// Like [`encode`](Self::encode), but without its checks: for a header that has passed them, and in which only the
-    /// progress of a scan has changed since. `None` if the area is too small.
+    /// As [`encode`](Self::encode), but without its checks. Use it for a header that has passed them and in which only
+    /// the progress of a scan has changed. `None` if `area` is too small.
     pub fn update(&self, area: &mut [u8]) -> Option<usize> {
         let size = self.area_size();
         let covered = area.get_mut(..size)?;
@@ -276,7 +276,7 @@ impl Header {
     /// The chunk table in `area`, which starts with this header.
     ///
     /// # Errors
-    /// If `area` ends before the table does.
+    /// Fails if `area` ends before the end of the table.
     pub fn chunks<'a>(&self, area: &'a [u8]) -> Result<ChunkTable<'a>, InfoError> {
         let needed = self.area_size();
         match area.get(self.chunk_table as usize..needed) {
@@ -285,7 +285,7 @@ impl Header {
         }
     }
 
-    /// Which frames each chunk stands for.
+    /// The division of the frames into chunks.
     #[inline]
     pub const fn geometry(&self) -> ChunkGeometry {
         ChunkGeometry {
@@ -301,23 +301,23 @@ impl Header {
         ChunkEntry::unsealed(self.self_address, self.area_size() as u64)
     }
 
-    /// Bytes of the header and the chunk table.
+    /// Size of the header and the chunk table in bytes.
     pub const fn area_size(&self) -> usize {
         area_size(self.chunk_table, self.chunk_count)
     }
 
-    /// The frames that the bitmap stands for.
+    /// The frames of the bitmap.
     pub const fn frames(&self) -> PfnRange {
         PfnRange::from_start(Pfn::new(self.first_frame), self.frame_count)
     }
 
-    /// The frames that chunk `index` stands for; `None` after the last one.
+    /// The frames of chunk `index`; `None` after the last chunk.
     #[inline]
     pub const fn chunk_frames(&self, index: u32) -> Option<PfnRange> {
         self.geometry().chunk_frames(index)
     }
 
-    /// Bytes of chunk `index`; 0 after the last one.
+    /// Size of chunk `index` in bytes; 0 after the last chunk.
     #[inline]
     pub const fn chunk_size(&self, index: u32) -> u64 {
         self.geometry().chunk_size(index)
@@ -328,14 +328,14 @@ impl Header {
         if self.dump_level == LEVEL_NOT_RECORDED { None } else { Some(self.dump_level) }
     }
 
-    /// Records what a scan by `rules` at `level` counted. A scan doesn't look for pages of zeros.
+    /// Sets the dump level, the rule set and the counts of a scan. A scan does not count zero pages.
     pub fn set_scan(&mut self, level: DumpLevel, rules: RuleSet, counters: &Counters) {
         self.dump_level = u32::from(level.bits());
         self.rules = rules.into();
         self.set_counters(counters);
     }
 
-    /// Records what a scan counted; see [`set_scan`](Self::set_scan).
+    /// Sets the counts of a scan; see [`set_scan`](Self::set_scan).
     pub fn set_counters(&mut self, counters: &Counters) {
         self.cache_pages = counters.get(PageClass::Cache);
         self.cache_private_pages = counters.get(PageClass::CachePrivate);
@@ -351,42 +351,44 @@ impl Header {
         text(&self.kernel_release)
     }
 
-    /// The clock of the times in the producer's words; empty if not recorded.
+    /// The name of the clock; empty if not recorded.
     pub fn clock(&self) -> &str {
         text(&self.clock)
     }
 
-    /// The kernel's build id; empty if not recorded.
+    /// The kernel's build ID; empty if not recorded.
     pub fn build_id(&self) -> &[u8] {
         self.build_id.get(..self.build_id_size as usize).unwrap_or_default()
     }
 
-    /// Sets the kernel's release; what is longer than 64 bytes or not printable ASCII is cut off.
+    /// Sets the kernel's release. The text is cut after 64 bytes, and before the first byte that is not printable
+    /// ASCII.
     pub fn set_kernel_release(&mut self, release: &str) {
         self.kernel_release = field_text(release);
     }
 
-    /// Sets the clock's name; what is longer than 23 bytes or not printable ASCII is cut off.
+    /// Sets the name of the clock. The text is cut after 23 bytes, and before the first byte that is not printable
+    /// ASCII.
     pub fn set_clock(&mut self, clock: &str) {
         self.clock = field_text(clock);
     }
 
-    /// Sets the kernel's build id; one that is longer than 20 bytes is not recorded.
+    /// Sets the kernel's build ID. A build ID of more than 20 bytes is not recorded.
     pub fn set_build_id(&mut self, id: &[u8]) {
         self.build_id = [0; 20];
         self.build_id_size = 0;
         if let Some(place) = self.build_id.get_mut(..id.len()) {
-            // Not copied as a slice: whether the compiler sees that the lengths agree depends on what it inlines.
+            // Not copy_from_slice: the compiler removes its panic path only if it inlines enough to see equal lengths.
             place.iter_mut().zip(id).for_each(|(place, byte)| *place = *byte);
             self.build_id_size = id.len() as u32;
         }
     }
 
-    /// Puts entry `index` of the chunk table into `area`, which starts with the header. The header's checksum
-    /// covers the table: [`encode`](Header::encode) comes afterwards.
+    /// Writes entry `index` of the chunk table to `area`, which starts with the header. Call [`encode`](Header::encode)
+    /// afterwards: the header's checksum covers the table.
     ///
     /// # Errors
-    /// If there is no such chunk, or `area` ends before the table does.
+    /// Fails if there is no chunk `index`, or if `area` ends before the end of the table.
     pub fn put_chunk(&self, area: &mut [u8], index: u32, chunk: &ChunkEntry) -> Result<(), InfoError> {
         between("chunk_count", 0, u64::from(self.chunk_count).saturating_sub(1), u64::from(index))?;
         let room = area.len() as u64;
@@ -416,14 +418,14 @@ impl Header {
         check_text("clock", &self.clock)?;
         check_text("kernel_release", &self.kernel_release)?;
         between("build_id_size", 0, self.build_id.len() as u64, u64::from(self.build_id_size))?;
-        let behind = self.build_id.get(self.build_id_size as usize..).unwrap_or_default();
-        check_zero("build_id", "zero bytes behind the build id", behind)?;
+        let rest = self.build_id.get(self.build_id_size as usize..).unwrap_or_default();
+        check_zero("build_id", "zero bytes after the build ID", rest)?;
         check_zero("padding", "zero bytes", &self.padding)?;
         self.check_stop()?;
         check_zero("reserved", "zero bytes", &self.reserved)
     }
 
-    /// What is said of a stop has to fit its cause.
+    /// Checks that the details of a stop match its cause.
     fn check_stop(&self) -> Result<(), InfoError> {
         let number = u64::from(self.cause_number);
         match self.cause {
@@ -456,18 +458,18 @@ impl Header {
 
 const CRC_OFFSET: usize = offset_of!(Header, header_crc);
 
-/// The checksum of an area as if its field for it were 0.
+/// The checksum of an area, with the checksum field as 0.
 fn area_crc(area: &[u8]) -> u32 {
     let (before, rest) = area.split_at_checked(CRC_OFFSET).unwrap_or_default();
-    let (_, behind) = rest.split_at_checked(size_of::<u32>()).unwrap_or_default();
+    let (_, after) = rest.split_at_checked(size_of::<u32>()).unwrap_or_default();
     let mut crc = Crc32c::new();
     crc.update(before);
     crc.update(&[0; size_of::<u32>()]);
-    crc.update(behind);
+    crc.update(after);
     crc.finish()
 }
 
-/// The checks that must hold before the extent of the area is known.
+/// Checks the fields that define the extent of the area.
 fn check_sizes(header: u32, table: u32, count: u32, entry: u32) -> Result<(), InfoError> {
     exactly("header_size", Header::SIZE as u64, u64::from(header))?;
     exactly("chunk_entry_size", ChunkEntry::SIZE as u64, u64::from(entry))?;
@@ -485,7 +487,7 @@ fn text(field: &[u8]) -> &str {
     field.get(..end).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
-/// `value` as a field that ends with a zero byte.
+/// `value` as a field that ends with a zero byte. Cuts the text as [`Header::set_kernel_release`] does.
 fn field_text<const N: usize>(value: &str) -> [u8; N] {
     let mut field = [0; N];
     let printable = value.bytes().take_while(is_printable).take(N.saturating_sub(1));
@@ -495,7 +497,7 @@ fn field_text<const N: usize>(value: &str) -> [u8; N] {
     field
 }
 
-/// Text that ends up in reports and on terminals: printable ASCII, a zero byte, and nothing behind it.
+/// Checks a text field, which reports print: printable ASCII, then only zero bytes, at least one.
 fn check_text(field: &'static str, bytes: &[u8]) -> Result<(), InfoError> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (text, rest) = bytes.split_at_checked(end).unwrap_or_default();
@@ -505,7 +507,7 @@ fn check_text(field: &'static str, bytes: &[u8]) -> Result<(), InfoError> {
     if let Some(byte) = text.iter().find(|byte| !is_printable(byte)) {
         return Err(InfoError::new(field, Expected::Rule("printable ASCII"), u64::from(*byte)));
     }
-    check_zero(field, "zero bytes behind the text", rest)
+    check_zero(field, "zero bytes after the text", rest)
 }
 
 fn last(bytes: &[u8]) -> u64 {
@@ -519,7 +521,7 @@ fn check_zero(field: &'static str, rule: &'static str, bytes: &[u8]) -> Result<(
     }
 }
 
-/// A space or a visible character of ASCII.
+/// Whether `byte` is a space or a visible ASCII character.
 fn is_printable(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~')
 }

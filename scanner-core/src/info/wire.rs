@@ -1,20 +1,20 @@
-//! Structures of the formats as data: one declaration gives the `repr(C)` struct, its table of fields, and its
-//! way from and to bytes, so that code, documentation and the C header can't differ.
+//! Declares the structures of the formats. One declaration generates the `repr(C)` struct, its table of fields, and its
+//! conversions from and to bytes, so that code, documentation and the C header cannot differ.
 
-use super::error::{Code, Expected, InfoError, Wrong};
+use super::error::{Code, Expected, InfoError, InvalidValue};
 
 /// A field of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Its name, in Rust and in C.
     pub name: &'static str,
-    /// Bytes from the start of the structure.
+    /// Its offset in the structure, in bytes.
     pub offset: usize,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: usize,
-    /// Its type in C; an array as `uint8_t[8]`.
+    /// Its type in C. An array has the form `uint8_t[8]`.
     pub c_type: &'static str,
-    /// What it means, in words.
+    /// Its meaning, in words.
     pub meaning: &'static str,
 }
 
@@ -23,28 +23,28 @@ pub struct Field {
 pub struct StructureLayout {
     /// Its tag in C.
     pub c_name: &'static str,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: usize,
-    /// Its fields, ascending; bytes between them are padding.
+    /// Its fields, by ascending offset. Bytes between them are padding.
     pub fields: &'static [Field],
 }
 
-/// A type that can be a field: little-endian, of fixed size.
+/// A type of fields: little-endian, of fixed size.
 pub(super) trait Wire: Sized {
-    /// The value at `offset`, or why there is none.
-    fn read(bytes: &[u8], offset: usize) -> Result<Self, Wrong>;
+    /// Reads the value at `offset`. Fails if the bytes are not a valid value.
+    fn read(bytes: &[u8], offset: usize) -> Result<Self, InvalidValue>;
 
-    /// Puts the value at `offset`.
+    /// Writes the value at `offset`.
     fn write(&self, out: &mut [u8], offset: usize);
 }
 
-/// The `N` bytes at `offset`. The declarations below assert at compile time that every field lies inside its
-/// structure, so the zeros for one that doesn't are never seen.
+/// The `N` bytes at `offset`; zeros if they are not inside `bytes`. That never happens for a field: the declarations
+/// below assert at compile time that every field lies inside its structure.
 pub(super) fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes.get(offset..).and_then(|b| b.first_chunk()).copied().unwrap_or([0; N])
 }
 
-/// Puts `value` at `offset`; see [`array_at`].
+/// Writes `value` at `offset`; see [`array_at`].
 pub(super) fn put_array<const N: usize>(out: &mut [u8], offset: usize, value: [u8; N]) {
     if let Some(place) = out.get_mut(offset..).and_then(|b| b.first_chunk_mut()) {
         *place = value;
@@ -52,7 +52,7 @@ pub(super) fn put_array<const N: usize>(out: &mut [u8], offset: usize, value: [u
 }
 
 impl Wire for u32 {
-    fn read(bytes: &[u8], offset: usize) -> Result<Self, Wrong> {
+    fn read(bytes: &[u8], offset: usize) -> Result<Self, InvalidValue> {
         Ok(Self::from_le_bytes(array_at(bytes, offset)))
     }
 
@@ -62,7 +62,7 @@ impl Wire for u32 {
 }
 
 impl Wire for u64 {
-    fn read(bytes: &[u8], offset: usize) -> Result<Self, Wrong> {
+    fn read(bytes: &[u8], offset: usize) -> Result<Self, InvalidValue> {
         Ok(Self::from_le_bytes(array_at(bytes, offset)))
     }
 
@@ -72,7 +72,7 @@ impl Wire for u64 {
 }
 
 impl Wire for u8 {
-    fn read(bytes: &[u8], offset: usize) -> Result<Self, Wrong> {
+    fn read(bytes: &[u8], offset: usize) -> Result<Self, InvalidValue> {
         Ok(Self::from_le_bytes(array_at(bytes, offset)))
     }
 
@@ -82,7 +82,7 @@ impl Wire for u8 {
 }
 
 impl<const N: usize> Wire for [u8; N] {
-    fn read(bytes: &[u8], offset: usize) -> Result<Self, Wrong> {
+    fn read(bytes: &[u8], offset: usize) -> Result<Self, InvalidValue> {
         Ok(array_at(bytes, offset))
     }
 
@@ -91,17 +91,17 @@ impl<const N: usize> Wire for [u8; N] {
     }
 }
 
-/// Names the field that is wrong.
+/// Reads a field. An error has the field's name.
 pub(super) fn read_field<T: Wire>(bytes: &[u8], field: &'static str, offset: usize) -> Result<T, InfoError> {
     T::read(bytes, offset).map_err(|wrong| wrong.in_field(field))
 }
 
-/// Refuses a number that is none of `codes`.
-pub(super) fn unknown_code(codes: &'static [Code], found: u32) -> Wrong {
-    Wrong { expected: Expected::OneOf(codes), found: u64::from(found) }
+/// The error for a number that is not one of `codes`.
+pub(super) fn unknown_code(codes: &'static [Code], found: u32) -> InvalidValue {
+    InvalidValue { expected: Expected::OneOf(codes), found: u64::from(found) }
 }
 
-/// Declares a structure: each field's documentation is its meaning in the field table.
+/// Declares a structure. The doc comment of each field is its meaning in the table of fields.
 macro_rules! wire_struct {
     (
         $(#[$attribute:meta])*
@@ -117,10 +117,10 @@ macro_rules! wire_struct {
         }
 
         impl $name {
-            /// Bytes of the structure.
+            /// Size of the structure in bytes.
             pub const SIZE: usize = $size;
 
-            /// The structure as data.
+            /// The description of the structure: its fields and their offsets.
             pub const LAYOUT: $crate::info::wire::StructureLayout = $crate::info::wire::StructureLayout {
                 c_name: $c_name,
                 size: $size,
@@ -133,14 +133,14 @@ macro_rules! wire_struct {
                 },)*],
             };
 
-            /// The fields as they stand in `bytes`. Only fields of fixed choices are checked here.
+            /// The structure in `bytes`. Checks only the fields that have fixed choices.
             pub(super) fn from_bytes(bytes: &[u8; $size]) -> Result<Self, $crate::info::InfoError> {
                 Ok(Self {
                     $($field: $crate::info::wire::read_field(bytes, stringify!($field), $offset)?,)*
                 })
             }
 
-            /// The structure's bytes; padding is zero.
+            /// The structure as bytes. Padding is zero.
             pub(super) fn to_bytes(self) -> [u8; $size] {
                 let mut out = [0; $size];
                 $($crate::info::wire::Wire::write(&self.$field, &mut out, $offset);)*
@@ -153,7 +153,7 @@ macro_rules! wire_struct {
     };
 }
 
-/// Declares the choices of a field, each with its number, its name and, as documentation, its meaning.
+/// Declares the choices of a field: their numbers, their names, and as doc comments their meanings.
 macro_rules! wire_codes {
     (
         $(#[$attribute:meta])*
@@ -169,14 +169,14 @@ macro_rules! wire_codes {
         }
 
         impl $name {
-            /// The choices as data, ascending.
+            /// The descriptions of all choices, by ascending number.
             pub const CODES: &[$crate::info::error::Code] = &[$($crate::info::error::Code {
                 value: $value,
                 name: $text,
                 meaning: concat!($($meaning),+).trim_ascii(),
             },)*];
 
-            /// The choice with this number.
+            /// The choice with number `code`; `None` if there is none.
             pub const fn from_code(code: u32) -> Option<Self> {
                 match code {
                     $($value => Some(Self::$variant),)*
@@ -184,12 +184,12 @@ macro_rules! wire_codes {
                 }
             }
 
-            /// The number in the field.
+            /// The number of the choice, as in the field.
             pub const fn code(self) -> u32 {
                 self as u32
             }
 
-            /// The name in reports.
+            /// The name of the choice in reports.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)*
@@ -204,7 +204,7 @@ macro_rules! wire_codes {
         }
 
         impl $crate::info::wire::Wire for $name {
-            fn read(bytes: &[u8], offset: usize) -> Result<Self, $crate::info::error::Wrong> {
+            fn read(bytes: &[u8], offset: usize) -> Result<Self, $crate::info::error::InvalidValue> {
                 let code = u32::from_le_bytes($crate::info::wire::array_at(bytes, offset));
                 Self::from_code(code).ok_or($crate::info::wire::unknown_code(Self::CODES, code))
             }
@@ -217,3 +217,7 @@ macro_rules! wire_codes {
 }
 
 pub(super) use {wire_codes, wire_struct};
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

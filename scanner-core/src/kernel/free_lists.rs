@@ -99,7 +99,8 @@ impl FreeListLayout {
         }))
     }
 
-    /// The address of the list head for blocks of `order` and `migrate_type`. `zone` is the address of the `struct zone`.
+    /// The address of the list head for blocks of `order` and `migrate_type`. `zone` is the address of the `struct
+    /// zone`.
     pub fn head(&self, zone: VirtAddr, order: u32, migrate_type: u32) -> Option<VirtAddr> {
         zone.checked_add(self.free_area)?
             .checked_add(self.free_area_size.checked_mul(u64::from(order))?)?

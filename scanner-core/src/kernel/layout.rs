@@ -6,7 +6,8 @@ use crate::kernel::nodes::NodeLayout;
 use crate::kernel::vmcoreinfo::Release;
 use crate::paging::AddressSpace;
 
-/// The largest size of `struct page` that is accepted, in bytes. Kernels have 56 or 64, and up to 128 with debug options.
+/// The largest size of `struct page` that is accepted, in bytes. Kernels have 56 or 64, and up to 128 with debug
+/// options.
 pub const MAX_STRUCT_PAGE: usize = 256;
 
 /// Size and field offsets of `struct page`, in bytes.
@@ -37,7 +38,8 @@ pub struct PageFlags {
     pub swapcache: u64,
     /// `PG_swapbacked`. `PG_swapcache` means swap cache only if this bit is also set. `None` if the bit is not known.
     pub swapbacked: Option<u64>,
-    /// `PG_slab`. Kernels since 6.10 have a page type instead and do not export the flag; makedumpfile's default is bit 7.
+    /// `PG_slab`. Kernels since 6.10 have a page type instead and do not export the flag; makedumpfile's default is bit
+    /// 7.
     pub slab: u64,
     /// Whether the kernel exports [`slab`](Self::slab).
     pub slab_exported: bool,
@@ -81,7 +83,8 @@ pub struct TailField {
 /// How the order of a compound page is found, and how hugetlb pages are identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompoundPages {
-    /// 6.9 and later: the order is in the low byte of the first tail's flags. The head's `_mapcount` field marks hugetlb.
+    /// 6.9 and later: the order is in the low byte of the first tail's flags. The head's `_mapcount` field marks
+    /// hugetlb.
     TypedHugetlb {
         /// The value of the `_mapcount` field.
         hugetlb: u32,

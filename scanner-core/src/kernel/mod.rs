@@ -1,7 +1,7 @@
 //! The layout of a kernel's data structures, as plain data.
 //!
 //! - [`vmcoreinfo`]: the VMCOREINFO text, in which a kernel describes its layout.
-//! - [`layout`]: [`KernelLayout`](layout::KernelLayout), the layout that the scanner uses. `resolve.rs` derives it from
+//! - [`layout`]: [`KernelLayout`], the layout that the scanner uses. `resolve.rs` derives it from
 //!   VMCOREINFO.
 //! - [`nodes`], [`free_lists`]: the locations of NUMA nodes and of free lists.
 

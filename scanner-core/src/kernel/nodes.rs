@@ -10,8 +10,8 @@ pub const MAX_NODES: usize = 1024;
 /// Locations of a kernel's NUMA nodes: addresses of symbols, and offsets in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeLayout {
-    /// `node_online_map` (`node_states[N_ONLINE]` since 2.6.24), and its size in 64-bit words. If `None`, only node 0 is
-    /// assumed to be online.
+    /// `node_online_map` (`node_states[N_ONLINE]` since 2.6.24), and its size in 64-bit words. If `None`, only node 0
+    /// is assumed to be online.
     pub online: Option<(VirtAddr, usize)>,
     /// `node_data`, an array of pointers, and its length.
     pub node_data: Option<(VirtAddr, u64)>,

@@ -1,7 +1,7 @@
 //! Derives the layout from the keys of VMCOREINFO.
 //!
-//! If a kernel is older than a key, makedumpfile's default applies (`get_value_for_old_linux`, `initial`). All defaults are
-//! in this file.
+//! If a kernel is older than a key, makedumpfile's default applies (`get_value_for_old_linux`, `initial`). All defaults
+//! are in this file.
 
 use super::error::{LayoutError, out_of_range};
 use super::free_lists::FreeListLayout;
@@ -15,8 +15,8 @@ use crate::addr::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use crate::paging::AddressSpace;
 
 impl KernelLayout {
-    /// Resolves the layout. `phys_base` is used for kernels that do not export it (before 4.10). It follows from a vmcore's
-    /// program headers: `paddr - (vaddr - __START_KERNEL_map)` of the kernel's text.
+    /// Resolves the layout. `phys_base` is used for kernels that do not export it (before 4.10). It follows from a
+    /// vmcore's program headers: `paddr - (vaddr - __START_KERNEL_map)` of the kernel's text.
     ///
     /// # Errors
     /// Fails with the first key that is missing or whose value is out of range.
@@ -109,8 +109,8 @@ fn page_flags(info: &VmcoreInfo<'_>) -> Result<PageFlags, LayoutError> {
     let private = flag(info, Key::NumPgPrivate)?.unwrap_or(1 << 11);
     let swapcache = flag(info, Key::NumPgSwapcache)?.unwrap_or(1 << 15);
     let swapbacked = match flag(info, Key::NumPgSwapbacked)? {
-        // Since 4.10 PG_swapcache shares its bit with PG_owner_priv_1 and counts only with PG_swapbacked. Kernels 4.10 to
-        // 4.16 do not export PG_swapbacked; the bit numbers identify these kernels.
+        // Since 4.10 PG_swapcache shares its bit with PG_owner_priv_1 and counts only with PG_swapbacked. Kernels 4.10
+        // to 4.16 do not export PG_swapbacked; the bit numbers identify these kernels.
         None if swapcache < private => Some(private << 6),
         exported => exported,
     };
@@ -131,8 +131,8 @@ fn page_flags(info: &VmcoreInfo<'_>) -> Result<PageFlags, LayoutError> {
     })
 }
 
-/// The value of `key`, a page type, as the 32 bits of the `_mapcount` field. "-129", "4294967167" and "0xffffff7f" are the
-/// same type.
+/// The value of `key`, a page type, as the 32 bits of the `_mapcount` field. "-129", "4294967167" and "0xffffff7f" are
+/// the same type.
 fn page_type(info: &VmcoreInfo<'_>, key: Key) -> Result<Option<u32>, LayoutError> {
     let Some(value) = info.get(key) else { return Ok(None) };
     let high = value >> 31;
@@ -182,8 +182,8 @@ fn compound_pages(info: &VmcoreInfo<'_>, page: &StructPage) -> Result<CompoundPa
     })
 }
 
-/// A field of the first tail page: in `struct folio` (6.3 to 6.5; its offset counts from the head), in `struct page` (4.4
-/// to 6.2), or overlaid on `page.lru` (before 4.4).
+/// A field of the first tail page: in `struct folio` (6.3 to 6.5; its offset counts from the head), in `struct page`
+/// (4.4 to 6.2), or overlaid on `page.lru` (before 4.4).
 fn tail_field(
     info: &VmcoreInfo<'_>,
     page: &StructPage,

@@ -1,9 +1,9 @@
 //! VMCOREINFO: the text in which a kernel describes its layout for tools that have no debug information.
 //!
 //! The kernel writes lines of `KEY=VALUE` at boot (kernel/vmcore_info.c, earlier kernel/crash_core.c and
-//! kernel/kexec.c). `SYMBOL(x)` is hexadecimal. `SIZE(x)`, `OFFSET(x)` and `LENGTH(x)` are decimal. `NUMBER(x)` is decimal,
-//! or hexadecimal with the prefix `0x`. A few keys, such as `OSRELEASE`, have their own form. The text is parsed in place,
-//! in one pass.
+//! kernel/kexec.c). `SYMBOL(x)` is hexadecimal. `SIZE(x)`, `OFFSET(x)` and `LENGTH(x)` are decimal. `NUMBER(x)` is
+//! decimal, or hexadecimal with the prefix `0x`. A few keys, such as `OSRELEASE`, have their own form. The text is
+//! parsed in place, in one pass.
 
 use crate::crc32c::Crc32c;
 use core::fmt;
@@ -218,7 +218,8 @@ pub struct VmcoreInfo<'a> {
 }
 
 impl<'a> VmcoreInfo<'a> {
-    /// Parses `text` in one pass. Ignores lines with other keys, and everything after a NUL byte (the padding of the note).
+    /// Parses `text` in one pass. Ignores lines with other keys, and everything after a NUL byte (the padding of the
+    /// note).
     ///
     /// # Errors
     /// See [`VmcoreInfoError`].
@@ -286,10 +287,11 @@ impl<'a> VmcoreInfo<'a> {
     }
 }
 
-/// CRC-32C of a VMCOREINFO text. It identifies a boot, since KASLR moves symbols, so a bitmap can be matched to a vmcore.
+/// CRC-32C of a VMCOREINFO text. It identifies a boot, since KASLR moves symbols, so a bitmap can be matched to a
+/// vmcore.
 ///
-/// The checksum excludes the line that the kernel appends when it crashes (`CRASHTIME`), and the lines with the address of
-/// a bitmap. The texts from before and after the crash therefore have the same checksum.
+/// The checksum excludes the line that the kernel appends when it crashes (`CRASHTIME`), and the lines with the address
+/// of a bitmap. The texts from before and after the crash therefore have the same checksum.
 pub fn checksum(text: &[u8]) -> u32 {
     let mut crc = Crc32c::new();
     // Not split_inclusive: the compiler does not remove its panic path.

@@ -1,8 +1,8 @@
-//! Walks the zones' free lists, for kernels whose `struct page` does not identify free pages: kernels before 2.6.17, and
-//! kernels before 3.9 without debug information.
+//! Walks the zones' free lists, for kernels whose `struct page` does not identify free pages: kernels before 2.6.17,
+//! and kernels before 3.9 without debug information.
 //!
-//! Every online node has zones. Every zone has lists of free blocks: one per order, since 2.6.24 one per order and migrate
-//! type. The walk is that of makedumpfile's `reset_bitmap_of_free_pages`, with two differences:
+//! Every online node has zones. Every zone has lists of free blocks: one per order, since 2.6.24 one per order and
+//! migrate type. The walk is that of makedumpfile's `reset_bitmap_of_free_pages`, with two differences:
 //!
 //! - After a broken link the walk skips the rest of the list, and its pages are kept. makedumpfile fails.
 //! - The number of frames of the machine bounds the walk, whatever the lists contain.
@@ -123,8 +123,8 @@ impl core::error::Error for FreeListError {}
 
 /// Receives the free blocks that a walk of the free lists finds.
 pub trait FreeBlockVisitor {
-    /// `frames` are one free block, cut at the end of the machine's frames. Blocks come in the order of the lists. `Break`
-    /// ends the walk.
+    /// `frames` are one free block, cut at the end of the machine's frames. Blocks come in the order of the lists.
+    /// `Break` ends the walk.
     fn free_block(&mut self, frames: PfnRange) -> ControlFlow<()>;
 
     /// `lists` cannot be followed to their end. Their remaining blocks are unknown, so their pages are kept.
@@ -234,8 +234,8 @@ where
         Ok(())
     }
 
-    /// Walks the list at `head`. Each back link is checked, which also excludes loops: the first entry that occurs twice
-    /// would need two different back links.
+    /// Walks the list at `head`. Each back link is checked, which also excludes loops: the first entry that occurs
+    /// twice would need two different back links.
     fn list(&mut self, head: VirtAddr, order: u32) -> Result<Result<(), FreeListError>, Stop> {
         let mut previous = head;
         loop {

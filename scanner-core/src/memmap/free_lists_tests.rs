@@ -1,7 +1,6 @@
 use super::*;
 use crate::addr::PhysAddr;
 use crate::kernel::layout::FreePages;
-use crate::kernel::vmcoreinfo::Key;
 use crate::kernel::{LayoutError, VmcoreInfo};
 use crate::memory::Unreadable;
 use crate::rules::RuleSet;

@@ -9,3 +9,6 @@ pub mod nodes;
 pub mod sections;
 
 pub use sections::MemorySections;
+
+#[cfg(test)]
+mod test_memory;

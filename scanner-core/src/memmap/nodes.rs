@@ -38,8 +38,9 @@ impl<'l> Nodes<'l> {
         Ok(set)
     }
 
-    /// The address of the `struct pglist_data` of `node`. Sources, in makedumpfile's order: `node_data`, `pgdat_list` as an
-    /// array, `pgdat_list` as a list, `contig_page_data`. `None` if no source has a readable pointer to kernel memory.
+    /// The address of the `struct pglist_data` of `node`. Sources, in makedumpfile's order: `node_data`, `pgdat_list`
+    /// as an array, `pgdat_list` as a list, `contig_page_data`. `None` if no source has a readable pointer to kernel
+    /// memory.
     pub fn pglist_data<M: PhysicalMemory + ?Sized>(&self, memory: &M, node: u32) -> Option<VirtAddr> {
         let pointer = |at| {
             self.space
@@ -89,3 +90,7 @@ impl NodeSet {
         (0..MAX_NODES as u32).filter(move |node| has(*node))
     }
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Maps frames to their `struct page`s, by the kernel's memory model.
 //!
-//! Sections are looked up one at a time and are not cached. A machine of any size therefore needs no memory for them, and
-//! sections that are hot-added after the setup are found.
+//! Sections are looked up one at a time and are not cached. A machine of any size therefore needs no memory for them,
+//! and sections that are hot-added after the setup are found.
 
 use crate::addr::{PAGE_SIZE, Pfn, PfnRange, VirtAddr};
 use crate::kernel::layout::{KernelLayout, MemoryModelKeys};
@@ -176,8 +176,8 @@ impl MemorySections {
         }
     }
 
-    /// Looks up the section of `pfn`; `None` after the last frame. The frames of the result contain `pfn` and end where the
-    /// section ends, or where the run of absent sections ends.
+    /// Looks up the section of `pfn`; `None` after the last frame. The frames of the result contain `pfn` and end where
+    /// the section ends, or where the run of absent sections ends.
     pub fn lookup<M: PhysicalMemory + ?Sized>(&self, memory: &M, pfn: Pfn) -> Option<Lookup> {
         if !self.frames.contains(pfn) {
             return None;
@@ -210,8 +210,8 @@ impl MemorySections {
         })
     }
 
-    /// The first frame after the last section that has `struct page`s: makedumpfile's `max_mapnr`. A damaged section counts
-    /// as present, so that its memory is kept; makedumpfile would not dump it.
+    /// The first frame after the last section that has `struct page`s: makedumpfile's `max_mapnr`. A damaged section
+    /// counts as present, so that its memory is kept; makedumpfile would not dump it.
     pub fn end<M: PhysicalMemory + ?Sized>(&self, memory: &M) -> Pfn {
         self.iter(memory).fold(Pfn::new(0), |end, found| match found {
             Lookup::Present(section) => section.frames.end,
@@ -220,8 +220,8 @@ impl MemorySections {
         })
     }
 
-    /// The frame whose `struct page` is at `page`, as the kernel's `page_to_pfn`. [`frame_finder`](Self::frame_finder) is
-    /// faster for many frames.
+    /// The frame whose `struct page` is at `page`, as the kernel's `page_to_pfn`. [`frame_finder`](Self::frame_finder)
+    /// is faster for many frames.
     pub fn frame_of<M: PhysicalMemory + ?Sized>(&self, memory: &M, page: VirtAddr) -> Option<Pfn> {
         self.frame_finder().frame_of(memory, page)
     }
@@ -396,3 +396,7 @@ fn node_arrays<M: PhysicalMemory + ?Sized>(
     }
     if arrays.is_empty() { Err(SectionError::NoSections) } else { Ok(arrays) }
 }
+
+#[cfg(test)]
+#[path = "sections_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Builds page tables that map physical memory at a fixed offset; offset 0 is an identity map.
 //!
-//! The purgatory stage must map the dead kernel's memory before it can read it. Memory consists of a few large ranges, so
-//! large pages keep the tables small: mapping 1 TiB takes 2 GiB of PTEs, 4 MiB of PMDs, or two tables of PUDs.
+//! The purgatory stage must map the dead kernel's memory before it can read it. Memory consists of a few large ranges,
+//! so large pages keep the tables small: mapping 1 TiB takes 2 GiB of PTEs, 4 MiB of PMDs, or two tables of PUDs.
 
 use super::entry::{ADDRESS_MASK, ENTRIES, EntryFlags, Level, Table, bytes_to_border, offset_mask};
 use super::walk::AddressSpace;
@@ -30,8 +30,8 @@ pub struct DirectMapOptions {
     pub use_2m: bool,
     /// Mask of the memory encryption bit (AMD SME), which is set in every entry; 0 for none.
     pub sme_mask: u64,
-    /// Virtual minus physical address, a multiple of 4 KiB; 0 for an identity map. A large page is used only if the offset
-    /// is a multiple of its size.
+    /// Virtual minus physical address, a multiple of 4 KiB; 0 for an identity map. A large page is used only if the
+    /// offset is a multiple of its size.
     pub offset: u64,
 }
 
@@ -42,8 +42,8 @@ pub enum DirectMapError {
     UnalignedOffset,
     /// [`DirectMapOptions::sme_mask`] has bits outside the address bits (51:12).
     BadEncryptionMask,
-    /// A range that passes the largest physical address (52 bits, or the bits below the encryption bit), or whose virtual
-    /// addresses are not canonical.
+    /// A range that passes the largest physical address (52 bits, or the bits below the encryption bit), or whose
+    /// virtual addresses are not canonical.
     OutOfRange(PfnRange),
     /// The pool has too few tables.
     PoolExhausted {
@@ -213,7 +213,8 @@ impl<'a> DirectMap<'a> {
         VirtAddr::new(phys.as_u64().wrapping_add(self.options.offset))
     }
 
-    /// The longest span that starts at physical address `at` and ends at or before `end`, with the largest page that fits.
+    /// The longest span that starts at physical address `at` and ends at or before `end`, with the largest page that
+    /// fits.
     fn span(&self, at: u64, end: u64) -> Option<Span> {
         let mut larger_page = None;
         for level in PAGE_LEVELS.into_iter().filter(|level| self.may_use(*level)) {

@@ -28,7 +28,8 @@ bitflags::bitflags! {
         const ACCESSED = 1 << 5;
         /// The processor has written to the page.
         const DIRTY = 1 << 6;
-        /// In a PMD or PUD entry (the SDM's PS bit): the entry maps a 2 MiB or 1 GiB page instead of pointing to a table.
+        /// In a PMD or PUD entry (the SDM's PS bit): the entry maps a 2 MiB or 1 GiB page instead of pointing to a
+        /// table.
         const HUGE = 1 << 7;
         /// In a PTE: selects the memory type. The bit is the same as [`HUGE`](Self::HUGE).
         const PAT = 1 << 7;
@@ -100,8 +101,8 @@ impl Level {
         self.entry_span() << ENTRIES.trailing_zeros()
     }
 
-    /// Whether `addr` is canonical if this is the top level: the bits above the translated ones must all equal the highest
-    /// translated bit. The processor refuses other addresses.
+    /// Whether `addr` is canonical if this is the top level: the bits above the translated ones must all equal the
+    /// highest translated bit. The processor refuses other addresses.
     pub const fn is_canonical(self, addr: VirtAddr) -> bool {
         let half = self.table_span() >> 1;
         addr.as_u64().wrapping_add(half) < self.table_span()
@@ -130,9 +131,9 @@ impl Entry {
             || matches!(level, Level::Pmd | Level::Pud) && self.flags().contains(EntryFlags::HUGE)
     }
 
-    /// The physical address in the entry of a table of `level`: that of the page that it maps, or that of the table that it
-    /// points to (see [`maps_page`](Self::maps_page)). The address excludes the encryption bit `sme_mask` and, for a large
-    /// page, the bits below the page size.
+    /// The physical address in the entry of a table of `level`: that of the page that it maps, or that of the table
+    /// that it points to (see [`maps_page`](Self::maps_page)). The address excludes the encryption bit `sme_mask` and,
+    /// for a large page, the bits below the page size.
     pub const fn address(self, level: Level, sme_mask: u64) -> PhysAddr {
         let address = self.0 & ADDRESS_MASK & !sme_mask;
         if self.maps_page(level) {

@@ -44,9 +44,9 @@ impl AddressSpace {
     /// The kernel's page tables, from VMCOREINFO: `SYMBOL(init_top_pgt)`, `NUMBER(phys_base)`,
     /// `NUMBER(pgtable_l5_enabled)` and `NUMBER(sme_mask)`.
     ///
-    /// `phys_base` is negative, in two's complement, if the kernel is loaded below the physical address that it is linked
-    /// for. `None` if the symbol is not in the kernel image mapping, or if the resulting address is unaligned or has more
-    /// than 52 bits.
+    /// `phys_base` is negative, in two's complement, if the kernel is loaded below the physical address that it is
+    /// linked for. `None` if the symbol is not in the kernel image mapping, or if the resulting address is unaligned or
+    /// has more than 52 bits.
     pub const fn from_symbol(
         init_top_pgt: VirtAddr,
         phys_base: u64,
@@ -80,7 +80,8 @@ impl AddressSpace {
         Walker { space: *self, leaf_table: None }.walk(memory, addr).map_err(|hole| hole.error)
     }
 
-    /// The largest physically contiguous piece that starts at `addr` and has at most `len` bytes. It is empty if `len` is 0.
+    /// The largest physically contiguous piece that starts at `addr` and has at most `len` bytes. It is empty if `len`
+    /// is 0.
     ///
     /// Reads at most one table entry per page of the piece, and walks each table above them once.
     ///
@@ -101,8 +102,8 @@ impl AddressSpace {
     }
 
     /// Splits the `len` bytes from `addr` on into parts, in order and without gaps. A part is the largest possible
-    /// [`Piece`], or a [`Hole`] that one table entry leaves unmapped (up to 256 TiB). The range is cut at the end of the
-    /// address space.
+    /// [`Piece`], or a [`Hole`] that one table entry leaves unmapped (up to 256 TiB). The range is cut at the end of
+    /// the address space.
     ///
     /// Reads at most one table entry per 4 KiB of the range, and makes one walk per table.
     pub fn pieces<'m, M: PhysicalMemory + ?Sized>(

@@ -1,7 +1,7 @@
 //! Decides the pages of one bitmap word at once.
 //!
-//! The scan of a busy machine spends most of its time here. The decisions that nearly all pages need have no branches, so
-//! adjacent pages of different kinds cause no mispredictions. The remaining pages are decided one by one, by
+//! The scan of a busy machine spends most of its time here. The decisions that nearly all pages need have no branches,
+//! so adjacent pages of different kinds cause no mispredictions. The remaining pages are decided one by one, by
 //! [`Predicates::decide`].
 
 use super::level::{FramesByClass, PageClass};
@@ -100,8 +100,8 @@ const fn may_be_type(mapcount: u32) -> bool {
     mapcount.wrapping_add(1) >> 31 != 0
 }
 
-/// [`may_be_type`] of `page`, as 0 or 1. The field is in the upper half of an aligned word, so that an addition and a shift
-/// suffice.
+/// [`may_be_type`] of `page`, as 0 or 1. The field is in the upper half of an aligned word, so that an addition and a
+/// shift suffice.
 #[inline(always)]
 fn type_mask(page: &[u8; SIZE]) -> u64 {
     word::<{ MAPCOUNT - 4 }>(page).wrapping_add(1 << 32) >> 63
@@ -117,18 +117,19 @@ struct FlagProperties {
     rare: bool,
 }
 
-/// A lookup table from the flags of a page to its properties, without branches. A multiplication gathers the relevant flags
-/// into an index (a perfect hash).
+/// A lookup table from the flags of a page to its properties, without branches. A multiplication gathers the relevant
+/// flags into an index (a perfect hash).
 #[derive(Clone, Copy, Debug)]
 struct FlagTable {
     mask: u64,
     multiplier: u64,
-    /// For each set of flags, four bits of properties: cache, private, head, rare. [`SPREAD`] expands them to four bytes.
+    /// For each set of flags, four bits of properties: cache, private, head, rare. [`SPREAD`] expands them to four
+    /// bytes.
     properties: [u8; Self::LEN],
 }
 
-/// Expands four bits: bit `i` becomes the highest bit of byte `i`. Eight such words, each shifted right by one before the
-/// next is added, give one byte per property.
+/// Expands four bits: bit `i` becomes the highest bit of byte `i`. Eight such words, each shifted right by one before
+/// the next is added, give one byte per property.
 #[expect(clippy::indexing_slicing, reason = "evaluated at compile time, which checks the index")]
 const SPREAD: &[u32; 16] = &{
     let mut spread = [0; 16];
@@ -294,8 +295,8 @@ impl BatchTables {
     #[inline(always)]
     fn may_be_block(&self, predicates: &Predicates, page: &[u8; SIZE]) -> bool {
         let flags = self.flags.properties(page);
-        // Of the heads, only those of cache and anonymous pages, if the head identifies hugetlb: the kernel's own compound
-        // pages are many and small.
+        // Of the heads, only those of cache and anonymous pages, if the head identifies hugetlb: the kernel's own
+        // compound pages are many and small.
         let used =
             if predicates.head_identifies_hugetlb() { flags >> 7 | word::<MAPPING>(page) as u32 } else { 1 };
         self.types.may_contain(page) | u64::from(flags >> 23 & used & 1) != 0
@@ -323,8 +324,8 @@ impl BatchTables {
         candidates
     }
 
-    /// The properties of at most 64 pages, in groups. `first_bit` is the bit of the first page. This is the hot loop of a
-    /// scan.
+    /// The properties of at most 64 pages, in groups. `first_bit` is the bit of the first page. This is the hot loop of
+    /// a scan.
     #[inline(never)]
     fn masks(&self, groups: &[[[u8; SIZE]; GROUP]], first_bit: u32) -> PageMasks {
         let (mut masks, mut typed) = (PageMasks::default(), 0);
@@ -363,8 +364,8 @@ impl BatchTables {
 }
 
 /// The number of frames of the consecutive blocks at the start of `pages` that are like the first one: of `class`, with
-/// `frames` frames each. `count` is as for a batch. The location of the next block does not depend on the contents of the
-/// current one, so the processor reads several blocks in parallel.
+/// `frames` frames each. `count` is as for a batch. The location of the next block does not depend on the contents of
+/// the current one, so the processor reads several blocks in parallel.
 #[inline(never)]
 fn equal_blocks(
     predicates: &Predicates,
@@ -430,9 +431,9 @@ fn decide_one(predicates: &Predicates, first: Pfn, pages: &[[u8; SIZE]], index: 
 }
 
 impl PageBatch {
-    /// Records the decision about the page at `bit` of its word. `first_bit` is the bit of the batch's first page. If the
-    /// decision covers more frames than the batch, the batch ends before that page. Returns the mask of the pages that need
-    /// no other decision.
+    /// Records the decision about the page at `bit` of its word. `first_bit` is the bit of the batch's first page. If
+    /// the decision covers more frames than the batch, the batch ends before that page. Returns the mask of the pages
+    /// that need no other decision.
     fn record(&mut self, decision: Decision, bit: u32, first_bit: u32) -> u64 {
         match decision {
             Decision::Keep => 0,

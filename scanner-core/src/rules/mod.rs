@@ -9,7 +9,7 @@ pub mod level;
 pub mod predicates;
 
 pub use batch::PageBatch;
-pub use level::{Counters, DumpLevel, FramesByClass, PageClass, RuleSet};
+pub use level::{Counters, DumpLevel, FramesByClass, PageClass, RuleSet, runs_by_class};
 pub use predicates::{BLOCK_FRAMES, Compound, Decision, MAX_COMPOUND_ORDER};
 
 use crate::addr::Pfn;
@@ -61,8 +61,8 @@ impl Rules {
         self.predicates.compound(pfn, flags, mapcount, next)
     }
 
-    /// Decides the frames from `pfn` on: at most `count`, and at most up to the next multiple of 64. `pages` starts with
-    /// their `struct page`s. Decides at least one frame, unless `pages` is empty.
+    /// Decides the frames from `pfn` on: at most `count`, and at most up to the next multiple of 64. `pages` starts
+    /// with their `struct page`s. Decides at least one frame, unless `pages` is empty.
     #[inline]
     pub fn decide_batch(&self, pfn: Pfn, count: u64, pages: &[u8], batch: &mut PageBatch) {
         BatchTables::decide(self.tables.as_ref(), &self.predicates, pfn, count, pages, batch);

@@ -63,13 +63,13 @@ pub struct Predicates {
     pub(super) free_area_length: u32,
 }
 
-/// The rules for pages that processes and files use: most pages of a busy machine. They decide up to 64 pages at once, one
-/// per bit.
+/// The rules for pages that processes and files use: most pages of a busy machine. They decide up to 64 pages at once,
+/// one per bit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UsedPages {
     pub(super) lru: u64,
-    /// A swap cache page, also if it is not on the LRU. Since 4.10 `PG_swapcache` shares its bit with another flag and means swap cache only together
-    /// with `PG_swapbacked`.
+    /// A swap cache page, also if it is not on the LRU. Since 4.10 `PG_swapcache` shares its bit with another flag and
+    /// means swap cache only together with `PG_swapbacked`.
     pub(super) swap: Test,
     pub(super) private: u64,
     /// For each class: all ones if the dump level excludes it, else 0.
@@ -267,14 +267,14 @@ impl Predicates {
         self.slab.holds(mapcount) | (flags & self.slab_flag != 0)
     }
 
-    /// Whether the first tail is not needed to identify hugetlb pages: the head has a page type, or the dump level keeps
-    /// hugetlb pages.
+    /// Whether the first tail is not needed to identify hugetlb pages: the head has a page type, or the dump level
+    /// keeps hugetlb pages.
     pub(super) fn head_identifies_hugetlb(&self) -> bool {
         matches!(self.compound, CompoundPages::TypedHugetlb { .. }) || !self.level.contains(DumpLevel::USER)
     }
 
-    /// The order of the compound page whose head is `pfn`, and whether it is a hugetlb page. A head that is the last frame
-    /// of a block, or that has no following `struct page`, counts as a single page.
+    /// The order of the compound page whose head is `pfn`, and whether it is a hugetlb page. A head that is the last
+    /// frame of a block, or that has no following `struct page`, counts as a single page.
     #[inline]
     pub fn compound(&self, pfn: Pfn, flags: u64, mapcount: u64, next: Option<&[u8]>) -> Compound {
         let last_of_block = pfn.as_u64() % BLOCK_FRAMES == BLOCK_FRAMES.wrapping_sub(1);
@@ -304,8 +304,8 @@ impl Predicates {
     }
 }
 
-/// The test for a page type. makedumpfile compares all 32 bits. Since 6.12 the kernel compares the top byte only; the other
-/// bits belong to the owner of the type (PGTY_mapcount_underflow in include/linux/page-flags.h).
+/// The test for a page type. makedumpfile compares all 32 bits. Since 6.12 the kernel compares the top byte only; the
+/// other bits belong to the owner of the type (PGTY_mapcount_underflow in include/linux/page-flags.h).
 fn type_test(release: Release, rule_set: RuleSet, value: u32) -> Test {
     let top_byte_only =
         rule_set == RuleSet::Kernel && release >= Release::new(6, 12, 0) && value & 0xff_ffff == 0;

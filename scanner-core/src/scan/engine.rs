@@ -1,9 +1,9 @@
 //! The scan: it walks every `struct page` once and reports to an observer which frames can be excluded.
 //!
-//! A scan is resumable and bounded. It keeps its state between calls of [`Scan::run`]. Every [`CHECKPOINT_FRAMES`] frames
-//! it calls the checkpoint, which can stop it. Adjacent free blocks, which take no time, are one step, up to the end of
-//! their memory section. The scan reports a page only when the decision about it is final: a bitmap that starts with all
-//! bits set is a valid superset at every instant.
+//! A scan is resumable and bounded. It keeps its state between calls of [`Scan::run`]. Every [`CHECKPOINT_FRAMES`]
+//! frames it calls the checkpoint, which can stop it. Adjacent free blocks, which take no time, are one step, up to the
+//! end of their memory section. The scan reports a page only when the decision about it is final: a bitmap that starts
+//! with all bits set is a valid superset at every instant.
 
 use super::checkpoint::{CHECKPOINT_FRAMES, Checkpoint, Outcome};
 use super::observer::Observer;
@@ -54,8 +54,9 @@ impl<'a> Scan<'a> {
 
     /// Scans the frames below `limit`.
     ///
-    /// `scratch` is memory for struct pages that cannot be viewed in place. [`SCRATCH_BYTES`] suffice for a `struct page`
-    /// of 64 bytes. A smaller buffer costs speed; one smaller than two struct pages makes such struct pages unreadable.
+    /// `scratch` is memory for struct pages that cannot be viewed in place. [`SCRATCH_BYTES`] suffice for a `struct
+    /// page` of 64 bytes. A smaller buffer costs speed; one smaller than two struct pages makes such struct pages
+    /// unreadable.
     pub fn run<M, O, C>(
         &mut self,
         memory: &M,
@@ -77,7 +78,7 @@ impl<'a> Scan<'a> {
             let frames = match found {
                 Lookup::Present(section) => {
                     if self.next == section.frames.start {
-                        // Frames that are decided together never cross a section: start at its first frame.
+                        // A block at the end of the previous section has no effect on this section.
                         self.skip_to = self.next;
                     }
                     if self.run_section(memory, &section, limit, scratch, observer, checkpoint)
@@ -170,8 +171,8 @@ impl<'a> Scan<'a> {
     /// The struct pages of the first frames of `frames`, as many as are contiguous: these frames, at least one, and the
     /// bytes of their struct pages. More bytes may follow.
     ///
-    /// What is read at once does not depend on checkpoints, but only on blocks and ranges. An unreadable block therefore
-    /// has the same effect wherever the scan is interrupted.
+    /// What is read at once does not depend on checkpoints, but only on blocks and ranges. An unreadable block
+    /// therefore has the same effect wherever the scan is interrupted.
     ///
     /// # Errors
     /// The frames whose struct pages cannot be read, and the reason.
@@ -217,8 +218,8 @@ impl<'a> Scan<'a> {
         }
         match self.sections.space().read(memory, at(frames.start), buffer) {
             Ok(()) => {
-                // The first tail of the last frame is not copied, so that frame is left for the next copy, unless it is the
-                // only one.
+                // The first tail of the last frame is not copied, so that frame is left for the next copy, unless it is
+                // the only one.
                 let cut = copied.end < block_end && copied.len() > 1;
                 let end = Pfn::new(copied.end.as_u64().saturating_sub(u64::from(cut)));
                 Ok((PfnRange::new(frames.start, end.min(frames.end)), buffer))
@@ -230,8 +231,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Decides the first frames of `frames`, up to `stop` or the end of `frames`. `pages` starts with their struct pages.
-    /// Returns the first frame that is not decided. It can be after `stop`, if a batch or a block ends there.
+    /// Decides the first frames of `frames`, up to `stop` or the end of `frames`. `pages` starts with their struct
+    /// pages. Returns the first frame that is not decided. It can be after `stop`, if a batch or a block ends there.
     // `#[inline(never)]` keeps its locals off the stack during the page walk (stack limit: 1 KiB).
     #[inline(never)]
     fn decide_run<O: Observer + ?Sized>(

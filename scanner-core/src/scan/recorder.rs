@@ -63,13 +63,16 @@ impl<B: BitmapChunks> Observer for BitmapRecorder<'_, B> {
         let frames = self.bitmap.frames();
         let index = first.as_u64().wrapping_sub(frames.start.as_u64());
         if first < frames.start || index & 63 != 0 || frames.end.frames_since(first) < 64 {
-            for (class, mask) in PageClass::ALL.iter().zip(masks) {
-                let mut left = *mask;
-                while left != 0 {
-                    let frame = first.saturating_add(left.trailing_zeros().into());
-                    self.exclude(PfnRange::from_start(frame, 1), *class);
-                    left &= left.wrapping_sub(1);
+            // In ascending order: frames before `counted_to` are not counted.
+            let mut left = masks.iter().fold(0, |all, mask| all | mask);
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                if let Some((class, _)) =
+                    PageClass::ALL.iter().zip(masks).find(|(_, mask)| *mask >> bit & 1 != 0)
+                {
+                    self.exclude(PfnRange::from_start(first.saturating_add(bit.into()), 1), *class);
                 }
+                left &= left.wrapping_sub(1);
             }
             return;
         }
@@ -102,3 +105,7 @@ impl<B: BitmapChunks> Observer for BitmapRecorder<'_, B> {
         self.tally.bad_orders = self.tally.bad_orders.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;

@@ -3,10 +3,10 @@
 use crate::console::Line;
 use crate::kit::{Contents, get_kernel, script, succeeded};
 use crate::{Guest, Kit, Machine};
-use cdbitmap::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use vmcore::{Error, Result};
 
 /// What a bench is equipped with.
 #[derive(Clone, Debug)]

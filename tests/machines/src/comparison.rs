@@ -1,11 +1,11 @@
 //! How two dumps of the same machine differ.
 
-use cdbitmap::explain::Explanation;
-use cdbitmap::frames::FrameRanges;
-use cdbitmap::verdict::{ContentsReport, Subject, compare_contents};
-use cdbitmap::{Error, Result};
 use scanner_core::{DumpLevel, Pfn, RuleSet};
 use std::path::Path;
+use vmcore::frames::FrameRanges;
+use vmcore::{Error, Result};
+use vmcore_analysis::explain::Explanation;
+use vmcore_analysis::{ContentsReport, Subject, compare_contents};
 
 /// Pages that get an explanation, at most.
 const EXPLAINED: usize = 8;

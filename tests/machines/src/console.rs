@@ -1,11 +1,11 @@
 //! A machine's serial console: lines with the time when they came, all of them also in a log file.
 
-use cdbitmap::{Error, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+use vmcore::{Error, Result};
 
 /// A line of the console.
 #[derive(Clone, Debug, PartialEq, Eq)]

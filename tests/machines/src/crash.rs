@@ -4,11 +4,11 @@ use crate::bench::{Bench, Crashed};
 use crate::comparison::Comparison;
 use crate::kit::remove_files;
 use crate::report::Outcome;
-use cdbitmap::frames::FrameRanges;
-use cdbitmap::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vmcore::frames::FrameRanges;
+use vmcore::{Error, Result};
 
 /// For a command of the capture kernel.
 const LIMIT: Duration = Duration::from_secs(180);

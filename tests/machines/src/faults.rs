@@ -8,13 +8,13 @@ use crate::bench::Bench;
 use crate::crash::Dumps;
 use crate::kit::remove_files;
 use crate::report::Outcome;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::verdict::{Asked, Subject, Verdict, verify};
-use cdbitmap::{Error, Result};
+use page_filter::machine::Machine;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use vmcore::image::{OpenOptions, open};
+use vmcore::{Error, Result};
+use vmcore_analysis::{Asked, Subject, Verdict, verify};
 
 const LIMIT: Duration = Duration::from_secs(180);
 

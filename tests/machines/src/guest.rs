@@ -4,13 +4,13 @@ use crate::console::{Console, Line};
 use crate::kit::{remove_files, succeeded};
 use crate::qmp::Qmp;
 use crate::{Kit, Machine};
-use cdbitmap::{Error, Result};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
+use vmcore::{Error, Result};
 
 /// How large the disk is that a guest brings its files out by.
 const DISK_BYTES: u64 = 4 << 30;

@@ -1,9 +1,9 @@
 //! What a machine boots: its kernel, and the initramfs of both kernels.
 
-use cdbitmap::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use vmcore::{Error, Result};
 
 /// The files of a machine that is ready to be booted.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use crate::bench::Bench;
 use crate::report::Outcome;
-use cdbitmap::Error;
 use std::time::Duration;
+use vmcore::Error;
 
 /// `page_status` so often under load.
 ///

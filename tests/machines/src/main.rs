@@ -1,6 +1,5 @@
 //! The command line of `tests/machines/panic-path`.
 
-use cdbitmap::{Error, Result};
 use clap::{Parser, ValueEnum};
 use machines::bench::{Bench, Tools};
 use machines::faults::Ending;
@@ -10,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use vmcore::{Error, Result};
 
 /// The scan in the panic path, on whole machines: boots real kernels under QEMU, crashes them in many ways, and compares
 /// what their capture kernels make of the bitmap with what makedumpfile makes of the same memory

@@ -1,12 +1,12 @@
 //! QEMU's machine protocol, as far as it is needed here.
 
-use cdbitmap::{Error, Result};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use vmcore::{Error, Result};
 
 /// A connection to one QEMU.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What came out: a line for each trial, and how to repeat those that failed.
 
 use crate::Machine;
-use cdbitmap::{Error, Result};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use vmcore::{Error, Result};
 
 /// What a trial showed: a line, and more for who wants to know; or why it failed.
 pub type Outcome = Result<String>;

@@ -3,8 +3,8 @@
 
 use crate::bench::Bench;
 use crate::report::median;
-use cdbitmap::{Error, Result};
 use std::time::{Duration, Instant};
+use vmcore::{Error, Result};
 
 const LIMIT: Duration = Duration::from_secs(300);
 

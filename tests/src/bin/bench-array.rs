@@ -4,8 +4,6 @@
 //!
 //! Prints two medians in seconds: through a mapping made for it, as a scan has one, and through the same once more.
 
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::{Error, Result};
 use clap::Parser;
 use cross_tests::measure::{median, touch};
 use cross_tests::memmap::array_of;
@@ -14,6 +12,8 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore::{Error, Result};
 
 /// Measures how fast a vmcore's array of struct page can be read.
 #[derive(Debug, Parser)]

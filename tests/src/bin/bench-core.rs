@@ -2,19 +2,19 @@
 //! whose array of `struct page` is in memory, beside the speed at which one core can read that memory; and with `--loops`
 //! how fast the loops are that go over pages and bitmaps, beside reading the same bytes.
 
-use cdbitmap::dump::zero::is_zero;
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::MemoryImage;
-use cdbitmap::machine::Machine;
-use cdbitmap::synth::{Generation, Profile, Spec};
 use clap::Parser;
 use cross_tests::measure::{first_word, median, touch};
 use cross_tests::memmap::{MachineInMemory, Room};
-use scanner_core::info::crc32c;
-use scanner_core::scan::{BitmapSink, SCRATCH_BYTES, Sink, Unhurried};
+use page_filter::machine::Machine;
+use scanner_core::crc32c::crc32c;
+use scanner_core::scan::{BitmapRecorder, Observer, RunToCompletion, SCRATCH_BYTES, Tally};
 use scanner_core::{Bitmap, DumpLevel, PAGE_SIZE, PageClass, Pfn, PfnRange, RuleSet, Rules, Scan};
 use std::hint::black_box;
 use std::time::Instant;
+use vmcore::dump::zero::is_zero;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::MemoryImage;
+use vmcore_synth::{Generation, Profile, Spec};
 
 /// Bytes that the loops go over: more than any cache has.
 const LOOP_BYTES: usize = 1 << 30;
@@ -82,17 +82,17 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
         words.fill(u64::MAX);
         let mut free = 0;
         let time = seconds(|| {
-            let mut chunks = [&mut words[..]];
-            let mut bitmap = Bitmap::new(all, 63, &mut chunks).expect("one chunk for all");
-            let mut sink = BitmapSink::new(&mut bitmap);
+            let mut tally = Tally::default();
+            let bitmap = Bitmap::new(all, &mut words).expect("a bit for each frame");
+            let mut recorder = BitmapRecorder::new(bitmap, &mut tally);
             Scan::new(rules, &machine.sections, ranges).run(
                 memory,
                 all.end,
                 &mut scratch,
-                &mut sink,
-                &mut Unhurried,
+                &mut recorder,
+                &mut RunToCompletion,
             );
-            free = sink.counters.get(PageClass::Free);
+            free = tally.counters.get(PageClass::Free);
         });
         (time, free)
     };
@@ -122,7 +122,13 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
     // The machine's free memory alone: what the scan leaves out in blocks of the largest order.
     let mut sink = FreeBlocks(&mut blocks);
     let mut scratch = vec![0; SCRATCH_BYTES];
-    Scan::new(rules, &machine.sections, ranges).run(memory, all.end, &mut scratch, &mut sink, &mut Unhurried);
+    Scan::new(rules, &machine.sections, ranges).run(
+        memory,
+        all.end,
+        &mut scratch,
+        &mut sink,
+        &mut RunToCompletion,
+    );
     let frames = blocks.iter().map(|r| r.len()).sum::<u64>();
     if frames > machine.frames / 2 {
         let (mut alone, mut strides) = (Vec::new(), Vec::new());
@@ -150,7 +156,7 @@ fn read_first_lines(array: &[u8]) -> f64 {
 /// Takes note of free memory, as far as it comes in blocks of the largest order.
 struct FreeBlocks<'r>(&'r mut Vec<PfnRange>);
 
-impl Sink for FreeBlocks<'_> {
+impl Observer for FreeBlocks<'_> {
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         if class != PageClass::Free || frames.len() < 1024 {
             return;

@@ -5,8 +5,6 @@
 //! at one word of each cache line of it, wherever it is then: in a buffer, or in a mapping. They take turns, and each is
 //! the first one in one of the rounds; medians count.
 
-use cdbitmap::image::{MemoryImage, OpenOptions, Segment, file::Access, open};
-use cdbitmap::{Error, Result};
 use clap::Parser;
 use cross_tests::measure::{median, touch};
 use memmap2::MmapOptions;
@@ -17,6 +15,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use vmcore::image::{MemoryImage, OpenOptions, Segment, file::Access, open};
+use vmcore::{Error, Result};
 
 /// Measures how fast a vmcore can be read.
 #[derive(Debug, Parser)]

@@ -3,11 +3,11 @@
 //! A bar's length is its row's ratio over the one asked for, so that one line across the chart says for all of them which
 //! ones reach it. Rows of which nothing was asked, or not to be more than something, have no bar.
 
-use cdbitmap::{Error, Result};
 use clap::Parser;
 use std::fmt::{self, Write};
 use std::io::Read;
 use std::process::ExitCode;
+use vmcore::{Error, Result};
 
 /// Draws the ratios of a table of tests/benchmarks/all, read from standard input, as an SVG picture.
 #[derive(Debug, Parser)]

@@ -3,12 +3,12 @@
 //! Both bitmaps have to be the same, and with `--pages` the content of each page that is in the files. Says how many
 //! pages those are; otherwise names the first frames that differ, and exits with 1.
 
-use cdbitmap::frames::FrameRanges;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::{Error, Result};
 use scanner_core::{PAGE_SIZE, Pfn};
 use std::path::Path;
 use std::process::ExitCode;
+use vmcore::frames::FrameRanges;
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore::{Error, Result};
 
 fn main() -> ExitCode {
     match compare() {

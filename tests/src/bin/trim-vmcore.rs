@@ -3,18 +3,18 @@
 //! Trims the ELF vmcore VMCORE, checks that a scan finds the same pages in what is left, has the program MAKEDUMPFILE
 //! make bitmaps for it, and puts both into `tests/fixtures` under NAME.
 
-use cdbitmap::frames::FrameBitmap;
-use cdbitmap::image::{MemoryImage, OpenOptions, open};
-use cdbitmap::machine::Machine;
-use cdbitmap::scan::scan;
-use cdbitmap::{Error, Result};
 use cross_tests::fixture::{Bitmaps, LEVELS, compress, path};
 use cross_tests::trim::Trimmed;
-use scanner_core::scan::Unhurried;
+use page_filter::machine::Machine;
+use page_filter::scan::scan;
+use scanner_core::scan::RunToCompletion;
 use scanner_core::{DumpLevel, RuleSet, VmcoreInfo};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use vmcore::frames::FrameBitmap;
+use vmcore::image::{MemoryImage, OpenOptions, open};
+use vmcore::{Error, Result};
 
 fn main() -> ExitCode {
     match make_fixture() {
@@ -51,7 +51,7 @@ fn check_same(original: &dyn MemoryImage, trimmed: &dyn MemoryImage) -> Result<(
         let (original, trimmed) = (Machine::new(original, rules)?, Machine::new(trimmed, rules)?);
         for number in (0..LEVELS as u64).step_by(2) {
             let level = DumpLevel::from_number(number).expect("a level below 32");
-            let bitmap = |machine| scan(machine, level, &mut Unhurried).bitmap;
+            let bitmap = |machine| scan(machine, level, &mut RunToCompletion).bitmap;
             if bitmap(&original) != bitmap(&trimmed) {
                 let rules = rules.name();
                 let what =

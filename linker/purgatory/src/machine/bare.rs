@@ -1,50 +1,51 @@
-//! The real machine, with nothing between it and the stage.
+//! The real machine.
 //!
-//! kexec jumps to [`stage_entry`] in 64-bit mode with interrupts off, in an identity map that covers the area, and with
-//! descriptor tables of no size. All that is changed here is put back at the end, but for the task register, which can't
-//! be read: no kernel looks at it before it has loaded its own.
+//! kexec jumps to `stage_entry` in 64-bit mode, with interrupts off, with an identity map that covers the area, and
+//! with empty descriptor tables. The stage restores all registers at its end, except the task register. A kernel loads
+//! its own task register before it uses one.
 
 use super::Machine;
-use crate::parameters::{Drill, Parameters};
+use crate::parameters::{FaultInjection, Parameters};
 use crate::stage::{self, End, Exception, Progress};
 use core::arch::{asm, global_asm, x86_64};
 use core::mem::offset_of;
 use core::ptr::{addr_of, addr_of_mut};
 use scanner_core::PAGE_SIZE;
 
-/// Bytes of the stack. `linker/audit` proves what the stage takes.
+/// Size of the stack in bytes. `linker/audit` checks the stack use of the stage.
 const STACK_SIZE: usize = 16 << 10;
-/// Bytes of the stacks that exceptions, and interrupts that can't be masked, come in on.
+/// Size of the stack for exceptions, and of the stack for NMIs, in bytes.
 const EXCEPTION_STACK_SIZE: usize = 1 << 10;
 
-/// Vectors that processors define.
+/// Number of exception vectors.
 const VECTORS: usize = 32;
-/// Bytes between the entries of two vectors.
+/// Distance of the entries of two vectors, in bytes.
 const VECTOR_SPACE: usize = 16;
 
-/// Selectors: those of Linux, which are loaded when kexec jumps here.
+/// Selector of the code segment. It is that of Linux, which is loaded when kexec jumps to the stage.
 const CODE: u16 = 0x10;
+/// Selector of the task state segment.
 const TASK: u16 = 0x20;
 
 #[repr(C, align(4096))]
 struct Stack {
-    /// Not mapped: what the stack would grow into.
+    /// The guard page: not mapped, so a stack overflow causes an exception.
     guard: [u8; PAGE_SIZE],
     stack: [u8; STACK_SIZE],
 }
 #[repr(C, align(64))]
 struct ExceptionStack([u8; EXCEPTION_STACK_SIZE]);
 
-/// What `lgdt` and `lidt` load.
+/// The operand of `lgdt` and `lidt`.
 #[repr(C, packed)]
 struct TablePointer {
     limit: u16,
     base: u64,
 }
 
-/// The registers as kexec gave them.
+/// The registers at the entry of the stage.
 #[repr(C)]
-struct Given {
+struct SavedRegisters {
     general: [u64; 16],
     flags: u64,
     cr0: u64,
@@ -62,12 +63,12 @@ struct Tables {
     tss: [u32; 26],
 }
 
-// All of these belong to the one processor that runs, one function after the other.
+// Only one processor runs, and only one function uses these at a time.
 static mut STACK: Stack = Stack { guard: [0; PAGE_SIZE], stack: [0; STACK_SIZE] };
 static mut EXCEPTION_STACK: ExceptionStack = ExceptionStack([0; EXCEPTION_STACK_SIZE]);
 static mut NMI_STACK: ExceptionStack = ExceptionStack([0; EXCEPTION_STACK_SIZE]);
-static mut GIVEN: Given =
-    Given { general: [0; 16], flags: 0, cr0: 0, cr3: 0, cr4: 0, gdt: [0; 16], idt: [0; 16] };
+static mut SAVED: SavedRegisters =
+    SavedRegisters { general: [0; 16], flags: 0, cr0: 0, cr3: 0, cr4: 0, gdt: [0; 16], idt: [0; 16] };
 static mut EXCEPTION: Exception = Exception::NONE;
 static mut TABLES: Tables = Tables { gdt: [0; 6], idt: [[0; 2]; VECTORS], tss: [0; 26] };
 static mut RECOVERY: u64 = 0;
@@ -78,41 +79,41 @@ global_asm!(
     ".globl stage_entry",
     ".type stage_entry,@function",
     "stage_entry:",
-    // Every register is kept before it is used.
-    "mov [rip + {given} + 0x00], rax",
-    "mov [rip + {given} + 0x08], rbx",
-    "mov [rip + {given} + 0x10], rcx",
-    "mov [rip + {given} + 0x18], rdx",
-    "mov [rip + {given} + 0x20], rsi",
-    "mov [rip + {given} + 0x28], rdi",
-    "mov [rip + {given} + 0x30], rbp",
-    "mov [rip + {given} + 0x38], rsp",
-    "mov [rip + {given} + 0x40], r8",
-    "mov [rip + {given} + 0x48], r9",
-    "mov [rip + {given} + 0x50], r10",
-    "mov [rip + {given} + 0x58], r11",
-    "mov [rip + {given} + 0x60], r12",
-    "mov [rip + {given} + 0x68], r13",
-    "mov [rip + {given} + 0x70], r14",
-    "mov [rip + {given} + 0x78], r15",
+    // Save every register before it is used.
+    "mov [rip + {saved} + 0x00], rax",
+    "mov [rip + {saved} + 0x08], rbx",
+    "mov [rip + {saved} + 0x10], rcx",
+    "mov [rip + {saved} + 0x18], rdx",
+    "mov [rip + {saved} + 0x20], rsi",
+    "mov [rip + {saved} + 0x28], rdi",
+    "mov [rip + {saved} + 0x30], rbp",
+    "mov [rip + {saved} + 0x38], rsp",
+    "mov [rip + {saved} + 0x40], r8",
+    "mov [rip + {saved} + 0x48], r9",
+    "mov [rip + {saved} + 0x50], r10",
+    "mov [rip + {saved} + 0x58], r11",
+    "mov [rip + {saved} + 0x60], r12",
+    "mov [rip + {saved} + 0x68], r13",
+    "mov [rip + {saved} + 0x70], r14",
+    "mov [rip + {saved} + 0x78], r15",
     "lea rsp, [rip + {stack} + {stack_size}]",
     "pushfq",
-    "pop [rip + {given} + {flags}]",
+    "pop [rip + {saved} + {flags}]",
     "cli",
     "cld",
     "mov rax, cr0",
-    "mov [rip + {given} + {cr0}], rax",
+    "mov [rip + {saved} + {cr0}], rax",
     "mov rax, cr3",
-    "mov [rip + {given} + {cr3}], rax",
+    "mov [rip + {saved} + {cr3}], rax",
     "mov rax, cr4",
-    "mov [rip + {given} + {cr4}], rax",
-    "sgdt [rip + {given} + {gdt}]",
-    "sidt [rip + {given} + {idt}]",
-    // From here on an exception leads to where RECOVERY says.
+    "mov [rip + {saved} + {cr4}], rax",
+    "sgdt [rip + {saved} + {gdt}]",
+    "sidt [rip + {saved} + {idt}]",
+    // From here on, an exception jumps to the address in RECOVERY.
     "lea rax, [rip + 2f]",
     "mov [rip + {recovery}], rax",
     "lea rdi, [rip + stage_vectors]",
-    "call {take_over}",
+    "call {load_descriptor_tables}",
     "lea rax, [rip + 3f]",
     "mov [rip + {recovery}], rax",
     "lea rdi, [rip + stage_image]",
@@ -129,38 +130,38 @@ global_asm!(
     "lea rsi, [rip + stage_parameters]",
     "mov edx, eax",
     "call {finish}",
-    // All as it was, and on to the capture kernel.
+    // Restore all registers and continue to the capture kernel.
     "2:",
-    "mov rax, [rip + {given} + {cr3}]",
+    "mov rax, [rip + {saved} + {cr3}]",
     "mov cr3, rax",
-    "mov rax, [rip + {given} + {cr4}]",
+    "mov rax, [rip + {saved} + {cr4}]",
     "mov cr4, rax",
-    "mov rax, [rip + {given} + {cr0}]",
+    "mov rax, [rip + {saved} + {cr0}]",
     "mov cr0, rax",
-    "lgdt [rip + {given} + {gdt}]",
-    "lidt [rip + {given} + {idt}]",
+    "lgdt [rip + {saved} + {gdt}]",
+    "lidt [rip + {saved} + {idt}]",
     "lea rsp, [rip + {stack} + {stack_size}]",
-    "push [rip + {given} + {flags}]",
+    "push [rip + {saved} + {flags}]",
     "popfq",
-    "mov rax, [rip + {given} + 0x00]",
-    "mov rbx, [rip + {given} + 0x08]",
-    "mov rcx, [rip + {given} + 0x10]",
-    "mov rdx, [rip + {given} + 0x18]",
-    "mov rsi, [rip + {given} + 0x20]",
-    "mov rdi, [rip + {given} + 0x28]",
-    "mov rbp, [rip + {given} + 0x30]",
-    "mov rsp, [rip + {given} + 0x38]",
-    "mov r8, [rip + {given} + 0x40]",
-    "mov r9, [rip + {given} + 0x48]",
-    "mov r10, [rip + {given} + 0x50]",
-    "mov r11, [rip + {given} + 0x58]",
-    "mov r12, [rip + {given} + 0x60]",
-    "mov r13, [rip + {given} + 0x68]",
-    "mov r14, [rip + {given} + 0x70]",
-    "mov r15, [rip + {given} + 0x78]",
+    "mov rax, [rip + {saved} + 0x00]",
+    "mov rbx, [rip + {saved} + 0x08]",
+    "mov rcx, [rip + {saved} + 0x10]",
+    "mov rdx, [rip + {saved} + 0x18]",
+    "mov rsi, [rip + {saved} + 0x20]",
+    "mov rdi, [rip + {saved} + 0x28]",
+    "mov rbp, [rip + {saved} + 0x30]",
+    "mov rsp, [rip + {saved} + 0x38]",
+    "mov r8, [rip + {saved} + 0x40]",
+    "mov r9, [rip + {saved} + 0x48]",
+    "mov r10, [rip + {saved} + 0x50]",
+    "mov r11, [rip + {saved} + 0x58]",
+    "mov r12, [rip + {saved} + 0x60]",
+    "mov r13, [rip + {saved} + 0x68]",
+    "mov r14, [rip + {saved} + 0x70]",
+    "mov r15, [rip + {saved} + 0x78]",
     "jmp [rip + stage_parameters + {entry}]",
     ".size stage_entry, . - stage_entry",
-    // An entry for each vector: those without an error code push one.
+    // One entry per vector. An exception without an error code pushes 0.
     ".section .text.stage_vectors,\"ax\",@progbits",
     ".globl stage_vectors",
     ".type stage_vectors,@function",
@@ -170,7 +171,7 @@ global_asm!(
     ".rept 32",
     ".balign 16",
     ".if vector == 2",
-    // An NMI says nothing about memory: a watchdog, or a processor that asks others for a backtrace.
+    // Ignore NMIs: they come from a watchdog, or from a processor that requests backtraces.
     "iretq",
     ".else",
     ".if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector >= 29 && vector <= 30)",
@@ -189,7 +190,7 @@ global_asm!(
     "pop [rip + {seen} + 16]",
     "mov rax, cr2",
     "mov [rip + {seen} + 24], rax",
-    // The next machine check would reset the machine while this one is under way.
+    // Clear MCG_STATUS.MCIP: a second machine check would otherwise reset the machine.
     "cmp dword ptr [rip + {seen}], 18",
     "jne 5f",
     "xor eax, eax",
@@ -200,33 +201,33 @@ global_asm!(
     "lea rsp, [rip + {stack} + {stack_size}]",
     "jmp [rip + {recovery}]",
     ".size stage_exception, . - stage_exception",
-    given = sym GIVEN,
-    flags = const offset_of!(Given, flags),
-    cr0 = const offset_of!(Given, cr0),
-    cr3 = const offset_of!(Given, cr3),
-    cr4 = const offset_of!(Given, cr4),
-    gdt = const offset_of!(Given, gdt),
-    idt = const offset_of!(Given, idt),
+    saved = sym SAVED,
+    flags = const offset_of!(SavedRegisters, flags),
+    cr0 = const offset_of!(SavedRegisters, cr0),
+    cr3 = const offset_of!(SavedRegisters, cr3),
+    cr4 = const offset_of!(SavedRegisters, cr4),
+    gdt = const offset_of!(SavedRegisters, gdt),
+    idt = const offset_of!(SavedRegisters, idt),
     stack = sym STACK,
     stack_size = const size_of::<Stack>(),
     recovery = sym RECOVERY,
     seen = sym EXCEPTION,
     exception = const End::Exception as u32,
     entry = const offset_of!(Parameters, entry),
-    take_over = sym take_over,
+    load_descriptor_tables = sym load_descriptor_tables,
     scan = sym stage_scan,
     finish = sym stage_finish,
 );
 
-/// Loads descriptor tables of the stage's own, and lets machine checks come as exceptions.
-extern "C" fn take_over(vectors: u64) {
+/// Loads the stage's descriptor tables, and enables machine check exceptions.
+extern "C" fn load_descriptor_tables(vectors: u64) {
     let tables = addr_of_mut!(TABLES);
-    // SAFETY: only this processor runs, and nobody else uses the tables yet. The descriptors are those of Linux' code
-    // and data segments, and each gate leads to the entry of its vector. The stacks are the stage's own.
+    // SAFETY: only this processor runs, and nothing else uses the tables yet. The descriptors are those of Linux' code
+    // and data segments, and each gate points to the entry of its vector. The stacks are the stage's own.
     unsafe {
         let top = |stack: *mut ExceptionStack| stack as u64 + EXCEPTION_STACK_SIZE as u64;
         let tss = addr_of_mut!((*tables).tss);
-        // Interrupt stack tables 1 and 2 begin at byte 36.
+        // Entries 1 and 2 of the interrupt stack table start at byte 36.
         let stacks = [top(addr_of_mut!(EXCEPTION_STACK)), top(addr_of_mut!(NMI_STACK))];
         for (index, stack) in stacks.into_iter().enumerate() {
             (tss as *mut u8).add(36 + index * 8).cast::<u64>().write_unaligned(stack);
@@ -243,7 +244,7 @@ extern "C" fn take_over(vectors: u64) {
         for vector in 0..VECTORS {
             let entry = vectors + (vector * VECTOR_SPACE) as u64;
             let stack = if vector == 2 { 2 } else { 1 };
-            // A present interrupt gate, on the stack of that number.
+            // A present interrupt gate with that entry of the interrupt stack table.
             let low = entry & 0xffff
                 | (CODE as u64) << 16
                 | stack << 32
@@ -274,7 +275,7 @@ extern "C" fn take_over(vectors: u64) {
             task = const TASK,
             scratch = out(reg) _,
         );
-        // Machine check exceptions, where the processor has them.
+        // Enable machine check exceptions if the processor supports them.
         if x86_64::__cpuid(1).edx & 1 << 7 != 0 {
             asm!("mov {cr4}, cr4", "or {cr4}, 0x40", "mov cr4, {cr4}", cr4 = out(reg) _, options(nostack));
         }
@@ -282,7 +283,7 @@ extern "C" fn take_over(vectors: u64) {
 }
 
 extern "C" fn stage_scan(image: *mut u8, block: *const u8) -> End {
-    // SAFETY: the area is where the image is, with the parameters behind; if not, an exception leads out of here.
+    // SAFETY: the area is at `image`, with the parameters after the image. If not, an exception ends this function.
     unsafe { stage::scan::<Bare>(image, block, &PROGRESS) }
 }
 
@@ -294,16 +295,16 @@ extern "C" fn stage_finish(image: *mut u8, block: *const u8, end: End) {
     }
 }
 
-/// The processor that the stage runs on.
+/// The processor that runs the stage.
 struct Bare;
 
-/// Instructions that nothing leads to but a drill: `ud2`; `int 18`, which is what a machine check looks like; `push rax`
-/// again and again. They are data, so that the code has no trap in it.
-static DRILLS: [[u8; 3]; 3] = [[0x0f, 0x0b, 0x90], [0xcd, 0x12, 0x90], [0x50, 0xeb, 0xfd]];
+/// Instructions for fault injection only: `ud2`; `int 18`, which enters the machine check handler; an endless loop of
+/// `push rax`. They are data, so that the code contains no trap instruction.
+static FAULT_CODE: [[u8; 3]; 3] = [[0x0f, 0x0b, 0x90], [0xcd, 0x12, 0x90], [0x50, 0xeb, 0xfd]];
 
 impl Machine for Bare {
     fn ticks() -> u64 {
-        // SAFETY: every processor with 64-bit mode has it, and kexec leaves CR4.TSD clear.
+        // SAFETY: every processor with 64-bit mode has the instruction, and kexec leaves CR4.TSD clear.
         unsafe { x86_64::_rdtsc() }
     }
 
@@ -321,7 +322,7 @@ impl Machine for Bare {
 
     fn has_five_levels() -> bool {
         let cr4: u64;
-        // SAFETY: reads a register.
+        // SAFETY: only reads a register.
         unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags)) };
         cr4 & 1 << 12 != 0
     }
@@ -331,39 +332,39 @@ impl Machine for Bare {
         unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
     }
 
-    fn go_wrong(drill: u64) {
-        let is = |kind: Drill| drill == kind as u64;
-        let code = if is(Drill::InvalidOpcode) {
-            addr_of!(DRILLS[0])
-        } else if is(Drill::MachineCheck) {
-            addr_of!(DRILLS[1])
-        } else if is(Drill::StackOverflow) {
-            addr_of!(DRILLS[2])
+    fn inject_fault(fault: u64) {
+        let is = |kind: FaultInjection| fault == kind as u64;
+        let code = if is(FaultInjection::InvalidOpcode) {
+            addr_of!(FAULT_CODE[0])
+        } else if is(FaultInjection::MachineCheck) {
+            addr_of!(FAULT_CODE[1])
+        } else if is(FaultInjection::StackOverflow) {
+            addr_of!(FAULT_CODE[2])
         } else {
-            // In the half that nothing is mapped in, or in no half at all.
-            let address: u64 = if is(Drill::PageFault) { !0xfff } else { 1 << 63 };
-            // SAFETY: it isn't: the exception is what is wanted.
+            // An address in the upper half, which is not mapped, or a non-canonical address.
+            let address: u64 = if is(FaultInjection::PageFault) { !0xfff } else { 1 << 63 };
+            // SAFETY: unsound on purpose: the exception is the purpose of this read.
             unsafe { asm!("mov {0}, [{0}]", inout(reg) address => _, options(nostack)) };
             return;
         };
-        // SAFETY: it isn't: the exception is what is wanted.
+        // SAFETY: unsound on purpose: the exception is the purpose of this jump.
         unsafe { asm!("jmp {}", in(reg) code) }
     }
 
     fn print(port: u16, byte: u8) {
-        // At 110 baud a byte takes 0.1 s; an access to a port is slower than a microsecond.
-        let mut looks = 100_000;
-        while looks > 0 && in_byte(port.wrapping_add(5)) & 0x20 == 0 {
-            looks -= 1;
+        // A byte takes 0.1 s at 110 baud, and a port access takes more than a microsecond.
+        let mut polls = 100_000;
+        while polls > 0 && in_byte(port.wrapping_add(5)) & 0x20 == 0 {
+            polls -= 1;
         }
-        // SAFETY: the loader was told that a serial console is there.
+        // SAFETY: the user configured a serial console at this port.
         unsafe { asm!("out dx, al", in("dx") port, in("al") byte, options(nomem, nostack, preserves_flags)) };
     }
 }
 
 fn in_byte(port: u16) -> u8 {
     let byte;
-    // SAFETY: the loader was told that a serial console is there; reading its state changes nothing.
+    // SAFETY: the user configured a serial console at this port; reading its state changes nothing.
     unsafe { asm!("in al, dx", in("dx") port, out("al") byte, options(nomem, nostack, preserves_flags)) };
     byte
 }

@@ -1,35 +1,35 @@
-//! What the stage needs of a machine.
+//! The interface between the stage and the machine.
 
 #[cfg(target_os = "none")]
 mod bare;
 
-/// What the stage needs of a machine.
+/// The operations of a machine that the stage uses. The tests implement it on a host.
 pub trait Machine {
-    /// The time stamp counter.
+    /// Reads the time stamp counter.
     fn ticks() -> u64;
 
-    /// Where the memory at this physical address can be touched, once it is mapped.
+    /// The virtual address of physical address `addr`. Valid once the stage's page tables map it.
     fn at(addr: u64) -> *mut u8;
 
-    /// The physical address of what the stage sees there.
+    /// The physical address of `place`, which is in the stage's area.
     fn address_of(place: *const u8) -> u64;
 
-    /// The page below the stack, which is not to be mapped.
+    /// The guard page below the stack. The stage's page tables do not map it.
     fn guard() -> *const u8;
 
-    /// Whether page tables have five levels.
+    /// Whether the processor uses five levels of page tables.
     fn has_five_levels() -> bool;
 
-    /// Makes the page tables at physical address `root` the processor's.
+    /// Loads the page tables at physical address `root`.
     ///
     /// # Safety
-    /// They must map all that is used from now on, at its own address.
+    /// They must be an identity map of all memory that is used from now on.
     unsafe fn use_page_tables(root: u64);
 
-    /// Goes wrong in the way of a [`Drill`](crate::parameters::Drill).
-    fn go_wrong(drill: u64);
+    /// Injects `fault`, a [`FaultInjection`](crate::parameters::FaultInjection).
+    fn inject_fault(fault: u64);
 
-    /// Sends `byte` to the serial console at `port`; doesn't wait longer than for as many looks at its state as that
-    /// takes at the lowest speed.
+    /// Sends `byte` to the serial console at I/O port `port`. The wait is bounded by the time for one byte at the
+    /// lowest speed.
     fn print(port: u16, byte: u8);
 }

@@ -1,13 +1,13 @@
 //! How fast a capture kernel can read the memory of the crashed one: a table of blocks, by `read` and `mmap`, and of the
 //! reader of `cdbitmap`.
 
-use cdbitmap::{Error, Result};
 use clap::Parser;
 use machines::kit::{Contents, get_kernel};
 use machines::{Guest, Kit, Machine};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use vmcore::{Error, Result};
 
 /// Measures how fast `/proc/vmcore` can be read, in the capture kernel of a machine that has crashed
 #[derive(Debug, Parser)]

@@ -5,9 +5,6 @@
 //! with makedumpfile's, bit for bit; so do trials with memory that was plugged in after the stage was loaded. A trial
 //! with a fault wants the capture kernel to boot and to dump, and `cdbitmap inspect` to name what happened.
 
-use cdbitmap::frames::FrameRanges;
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::{Error, Result};
 use clap::Parser;
 use machines::comparison::Comparison;
 use machines::kit::{Contents, get_kernel, succeeded};
@@ -16,6 +13,9 @@ use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
+use vmcore::frames::FrameRanges;
+use vmcore::image::{OpenOptions, open};
+use vmcore::{Error, Result};
 
 /// Crashes machines with the purgatory stage loaded.
 #[derive(Debug, Parser)]
@@ -74,23 +74,23 @@ const BAD_PARAMETERS: &str = "self-check failed: the parameters";
 /// All of them. What damages the way to a part of the struct pages doesn't stop the scan: those pages are kept.
 const FAULTS: [Fault; 14] = [
     fault("no time", "--budget 0", "", "out-of-budget", "time budget used up"),
-    fault("invalid opcode", "--drill invalid-opcode", "", "fault", "invalid opcode, at stage+0x"),
+    fault("invalid opcode", "--inject-fault invalid-opcode", "", "fault", "invalid opcode, at stage+0x"),
     fault(
         "page fault",
-        "--drill page-fault",
+        "--inject-fault page-fault",
         "",
         "fault",
         "page fault reading 0xfffffffffffff000, at stage+0x",
     ),
     fault(
         "general protection",
-        "--drill general-protection",
+        "--inject-fault general-protection",
         "",
         "fault",
         "general protection fault, at stage+0x",
     ),
-    fault("stack overflow", "--drill stack-overflow", "", "fault", "page fault writing 0x"),
-    fault("machine check", "--drill machine-check", "", "fault", "machine check, at stage+0x"),
+    fault("stack overflow", "--inject-fault stack-overflow", "", "fault", "page fault writing 0x"),
+    fault("machine check", "--inject-fault machine-check", "", "fault", "machine check, at stage+0x"),
     fault("vmemmap not mapped", "", "unmapped", "complete", "can't be read"),
     fault("page tables with garbage", "", "garbage", "complete", "can't be read"),
     fault("page tables in a loop", "", "loop", "complete", "can't be read"),

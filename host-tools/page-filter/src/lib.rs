@@ -1,0 +1,12 @@
+//! Which pages of a crashed machine a dump keeps: decided by a scan, by a bitmap file, or by the bitmap that the first
+//! kernel left in memory.
+//!
+//! ```text
+//! MemoryImage ──> machine ──> scan ──> bitmap_file ──> memory_bitmap ──> choose
+//! ```
+
+pub mod bitmap_file;
+pub mod choose;
+pub mod machine;
+pub mod memory_bitmap;
+pub mod scan;

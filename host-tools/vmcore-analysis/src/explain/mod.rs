@@ -1,0 +1,297 @@
+//! Everything about one page: where it is, what its `struct page` says, which rule decides, and at which levels.
+
+mod fields;
+
+pub use fields::Fields;
+
+use crate::because::because;
+use crate::reference::{
+    Difference, Exclusion, Fate, Judge, KeptBecause, ReferenceScan, StructPage, locate, page,
+};
+use page_filter::machine::Machine;
+use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
+use serde::Serialize;
+use std::fmt;
+use vmcore::Result;
+use vmcore::dump::zero::is_zero;
+use vmcore::image::MemoryImage;
+
+/// Compound pages and free blocks are no larger than this, in frames: 1 GiB. Heads farther away than that are not
+/// looked for.
+const LARGEST: u64 = 1 << 18;
+
+/// Reads a page from the command line: `1234` and `pfn:0x4d2` are frame numbers, `0x4d2000` a physical address.
+///
+/// # Errors
+/// A sentence for the command line.
+pub fn parse_frame(text: &str) -> Result<Pfn, String> {
+    let (digits, is_frame) = match text.strip_prefix("pfn:") {
+        Some(digits) => (digits, true),
+        None => (text, !text.starts_with("0x")),
+    };
+    let number = match digits.strip_prefix("0x") {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16),
+        None => digits.parse(),
+    };
+    let number = number.map_err(|_| {
+        "a page is a frame number (1234, pfn:0x4d2) or a physical address (0x4d2000)".to_owned()
+    })?;
+    let pfn = if is_frame { Pfn::new(number) } else { scanner_core::PhysAddr::new(number).pfn() };
+    if pfn < Pfn::END { Ok(pfn) } else { Err("physical addresses of x86_64 have 52 bits".to_owned()) }
+}
+
+/// Everything about one page.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The frame number.
+    pub pfn: u64,
+    /// Its physical address.
+    pub phys: u64,
+    /// Whether it exists: its bit in the 1st bitmap.
+    pub exists: bool,
+    /// Whether the image has its first byte.
+    pub has_data: bool,
+    /// Whether the image, if it is a dump, has it: its bit in the 2nd bitmap.
+    pub in_dump: Option<bool>,
+    /// Whether it is all zero bytes, if it can be read.
+    pub zero: Option<bool>,
+    /// The first frame of its memory section, and the first one behind.
+    pub section: Option<(u64, u64)>,
+    /// Where its `struct page` is in the kernel's address space.
+    pub struct_page: Option<u64>,
+    /// And where in physical memory.
+    pub struct_page_phys: Option<u64>,
+    /// What its `struct page` says.
+    pub fields: Option<Fields>,
+    /// Why nothing can be said of it.
+    pub not_read: Option<String>,
+    /// The dump level of the verdict.
+    pub level: u8,
+    /// The rule set of the verdict.
+    pub rules: &'static str,
+    /// What becomes of it.
+    pub verdict: String,
+    /// When the rule that decided holds.
+    pub condition: Option<&'static str>,
+    /// What becomes of it at each level.
+    pub levels: Vec<AtLevels>,
+    /// Differences between the rule sets that matter for it, at one level at least.
+    pub differences: Vec<DifferenceReport>,
+}
+
+/// What becomes of a page at some levels.
+#[derive(Clone, Debug, Serialize)]
+pub struct AtLevels {
+    /// The levels.
+    pub levels: Vec<u8>,
+    /// By makedumpfile's rules.
+    pub makedumpfile: String,
+    /// By the kernel's, if that differs.
+    pub kernel: Option<String>,
+}
+
+/// A difference between the rule sets.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DifferenceReport {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub explanation: &'static str,
+}
+
+impl Explanation {
+    /// Explains `pfn` of the machine in `image`; the verdict is that of `rules` at `level`.
+    ///
+    /// # Errors
+    /// If the image can't be understood.
+    pub fn new(image: &dyn MemoryImage, pfn: Pfn, level: DumpLevel, rules: RuleSet) -> Result<Self> {
+        let makedumpfile = Machine::new(image, RuleSet::Makedumpfile)?;
+        let kernel = Machine::new(image, RuleSet::Kernel)?;
+        let machine = if rules == RuleSet::Kernel { &kernel } else { &makedumpfile };
+        let facts = image.facts();
+        let mut contents = [0; PAGE_SIZE];
+        let location = locate(machine, pfn);
+        let (section, struct_page) = match location {
+            StructPage::At { addr, section } => (Some(section), Some(addr)),
+            StructPage::None | StructPage::Damaged(_) => (None, None),
+        };
+        let read = page(machine, pfn);
+        let fate = fate(machine, pfn, level);
+        let translated = struct_page.and_then(|addr| machine.layout.space.translate(image, addr).ok());
+        Ok(Self {
+            pfn: pfn.as_u64(),
+            phys: pfn.addr().as_u64(),
+            exists: machine.exists().contains(pfn),
+            has_data: facts.backed.contains(pfn),
+            in_dump: facts.filtered.as_ref().map(|filtered| filtered.kept.get(pfn)),
+            zero: image.read(pfn.addr(), &mut contents).is_ok().then(|| is_zero(&contents)),
+            section: section.map(|s| (s.frames.start.as_u64(), s.frames.end.as_u64())),
+            struct_page: struct_page.map(|addr| addr.as_u64()),
+            struct_page_phys: translated.map(|piece| piece.phys.as_u64()),
+            fields: read.as_ref().ok().map(|facts| Fields::new(machine, facts)),
+            not_read: read.as_ref().err().map(|why| because(&Fate::Kept(*why))),
+            level: level.bits(),
+            rules: rules.name(),
+            verdict: say(pfn, &fate),
+            condition: match fate {
+                Fate::Excluded(Exclusion { rule, .. }) | Fate::Kept(KeptBecause::Rule(rule)) => {
+                    Some(rule.condition())
+                }
+                Fate::Kept(_) => None,
+            },
+            levels: all_levels(&makedumpfile, &kernel, pfn),
+            differences: differences(&makedumpfile, &kernel, pfn),
+        })
+    }
+}
+
+/// What becomes of `pfn` at `level`.
+fn fate(machine: &Machine<'_>, pfn: Pfn, level: DumpLevel) -> Fate {
+    let start = Pfn::new(pfn.as_u64() / LARGEST * LARGEST);
+    ReferenceScan::over(machine, level, PfnRange::new(start, pfn.saturating_add(1)))
+        .find(|run| run.frames.contains(pfn))
+        .map_or(Fate::Kept(KeptBecause::NoStructPage), |run| run.fate)
+}
+
+/// The fate in words, with the head if that is another frame.
+fn say(pfn: Pfn, fate: &Fate) -> String {
+    let text = because(fate);
+    match fate {
+        Fate::Excluded(exclusion) if exclusion.frames.start != pfn => {
+            let (head, frames) = (exclusion.frames.start, exclusion.frames.len());
+            format!("{text}, with the {frames} frames from {head} on")
+        }
+        _ => text,
+    }
+}
+
+/// What becomes of a page at all levels, those alike together. Level 1 is a matter of contents, not of rules.
+fn all_levels(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec<AtLevels> {
+    let mut all: Vec<AtLevels> = Vec::new();
+    for level in (0..32).step_by(2).filter_map(DumpLevel::from_number) {
+        let by_makedumpfile = say(pfn, &fate(makedumpfile, pfn, level));
+        let by_kernel = say(pfn, &fate(kernel, pfn, level));
+        let by_kernel = (by_kernel != by_makedumpfile).then_some(by_kernel);
+        let levels = [level.bits(), level.bits() | DumpLevel::ZERO.bits()];
+        match all.iter_mut().find(|a| a.makedumpfile == by_makedumpfile && a.kernel == by_kernel) {
+            Some(alike) => alike.levels.extend(levels),
+            None => all.push(AtLevels {
+                levels: levels.to_vec(),
+                makedumpfile: by_makedumpfile,
+                kernel: by_kernel,
+            }),
+        }
+    }
+    all
+}
+
+fn differences(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec<DifferenceReport> {
+    let mut found = Vec::new();
+    // A page that is left out with its head differs where the head does.
+    let mut deciding = vec![pfn];
+    for machine in [makedumpfile, kernel] {
+        if let Fate::Excluded(exclusion) = fate(machine, pfn, DumpLevel::all()) {
+            deciding.push(exclusion.frames.start);
+        }
+    }
+    for facts in deciding.into_iter().filter_map(|pfn| page(kernel, pfn).ok()) {
+        for level in (0..32).filter_map(DumpLevel::from_number) {
+            found.extend(Judge::differences(&kernel.layout, &facts, level));
+        }
+    }
+    if locate(makedumpfile, pfn) != locate(kernel, pfn) {
+        found.push(Difference::SectionFlag);
+    }
+    if makedumpfile.exists().contains(pfn) != kernel.exists().contains(pfn) {
+        found.push(Difference::PartialPage);
+    }
+    found.sort();
+    found.dedup();
+    found.into_iter().map(|d| DifferenceReport { name: d.name(), explanation: d.explanation() }).collect()
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yes = |yes: bool| if yes { "yes" } else { "no" };
+        writeln!(f, "page frame {:#x} ({}), physical address {:#x}", self.pfn, self.pfn, self.phys)?;
+        let mut line = |name: &str, value: &dyn fmt::Display| writeln!(f, "  {name:<14} {value}");
+        line("exists", &yes(self.exists))?;
+        line("has data", &yes(self.has_data))?;
+        if let Some(in_dump) = self.in_dump {
+            line("in the dump", &yes(in_dump))?;
+        }
+        line("all zero", &self.zero.map_or("can't be read", yes))?;
+        if let Some((start, end)) = self.section {
+            line("section", &format_args!("{start:#x}..{end:#x}"))?;
+        }
+        if let Some(addr) = self.struct_page {
+            let phys = self.struct_page_phys.map_or("not mapped".to_owned(), |phys| format!("{phys:#x}"));
+            line("struct page", &format_args!("{addr:#x}, physical {phys}"))?;
+        }
+        if let Some(why) = &self.not_read {
+            line("not read", why)?;
+        }
+        if let Some(fields) = &self.fields {
+            fields.lines(&mut line)?;
+        }
+        line("verdict", &format_args!("{} (level {}, rules of {})", self.verdict, self.level, self.rules))?;
+        if let Some(condition) = self.condition {
+            line("the rule", &condition)?;
+        }
+        for at in &self.levels {
+            let levels = Ranges(&at.levels);
+            match &at.kernel {
+                None => line("levels", &format_args!("{levels}: {}", at.makedumpfile))?,
+                Some(kernel) => {
+                    line("levels", &format_args!("{levels}: makedumpfile: {}", at.makedumpfile))?;
+                    line("", &format_args!("{levels}: kernel: {kernel}"))?;
+                }
+            }
+        }
+        if self.zero == Some(true) {
+            line("", &"odd levels also leave it out as a zero page, when contents are read")?;
+        }
+        for difference in &self.differences {
+            line("rules differ", &format_args!("{}: {}", difference.name, difference.explanation))?;
+        }
+        Ok(())
+    }
+}
+
+/// Ascending numbers as ranges: `0-1, 4-15`.
+struct Ranges<'n>(&'n [u8]);
+
+impl fmt::Display for Ranges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.0.chunk_by(|a, b| a + 1 == *b);
+        let texts: Vec<String> = ranges
+            .map(|range| match range {
+                [only] => only.to_string(),
+                [first, .., last] => format!("{first}-{last}"),
+                [] => String::new(),
+            })
+            .collect();
+        f.write_str(if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_named_by_frame_or_address() {
+        assert_eq!(parse_frame("1234"), Ok(Pfn::new(1234)));
+        assert_eq!(parse_frame("pfn:0x4d2"), Ok(Pfn::new(1234)));
+        assert_eq!(parse_frame("pfn:1234"), Ok(Pfn::new(1234)));
+        assert_eq!(parse_frame("0x4d2fff"), Ok(Pfn::new(1234)));
+        assert!(parse_frame("4d2").is_err() && parse_frame("").is_err() && parse_frame("pfn:").is_err());
+        assert!(parse_frame("0x10000000000000").unwrap_err().contains("52 bits"));
+    }
+
+    #[test]
+    fn numbers_read_as_ranges() {
+        assert_eq!(Ranges(&[0, 1, 4, 5, 6, 9]).to_string(), "0-1, 4-6, 9");
+        assert_eq!(Ranges(&[]).to_string(), "none");
+    }
+}

@@ -1,0 +1,71 @@
+//! What stands in a `struct page`, before any rule looks at it.
+
+use scanner_core::kernel::layout::{CompoundPages, TailField};
+use scanner_core::{KernelLayout, Pfn};
+
+/// The fields of a `struct page` that rules look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFacts {
+    /// The page frame.
+    pub pfn: Pfn,
+    /// `flags`.
+    pub flags: u64,
+    /// `mapping`.
+    pub mapping: u64,
+    /// The `_mapcount` word, `page_type` for pages that have one; 0 if the kernel doesn't say where it is.
+    pub mapcount: u32,
+    /// `private`; 0 if the kernel doesn't say where it is.
+    pub private: u64,
+    /// `compound_head`, since 7.1 `compound_info`; 0 if the kernel doesn't say where it is.
+    pub compound_head: u64,
+    /// The `struct page` behind, as a compound page's first tail; absent if makedumpfile doesn't have it at hand.
+    pub first_tail: Option<FirstTail>,
+}
+
+/// What the `struct page` behind a compound page's head says of the compound page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstTail {
+    /// `flags`.
+    pub flags: u64,
+    /// The order's field; 0 if the kernel doesn't say where it is.
+    pub order: u64,
+    /// The destructor's field; 0 if the kernel doesn't say where it is.
+    pub destructor: u64,
+}
+
+impl PageFacts {
+    /// Reads the fields of `page`, and of the `next` one, where they are in both.
+    pub fn read(layout: &KernelLayout, pfn: Pfn, page: &[u8], next: Option<&[u8]>) -> Self {
+        let optional = |at: Option<usize>| at.map_or(0, |at| number(page, at, 8));
+        Self {
+            pfn,
+            flags: number(page, layout.page.flags, 8),
+            mapping: number(page, layout.page.mapping, 8),
+            mapcount: layout.page.mapcount.map_or(0, |at| number(page, at, 4) as u32),
+            private: optional(layout.page.private),
+            compound_head: optional(layout.page.compound_head),
+            first_tail: next.map(|tail| FirstTail::read(layout, tail)),
+        }
+    }
+
+    /// Whether the page is a compound page's tail.
+    pub fn is_tail(&self) -> bool {
+        self.compound_head % 2 == 1
+    }
+}
+
+impl FirstTail {
+    fn read(layout: &KernelLayout, tail: &[u8]) -> Self {
+        let field = |field: Option<TailField>| field.map_or(0, |f| number(tail, f.offset, f.width));
+        let (order, destructor) = match layout.compound {
+            CompoundPages::Destructor { order, dtor, .. } => (field(order), field(dtor)),
+            CompoundPages::TypedHugetlb { .. } | CompoundPages::FlaggedHugetlb { .. } => (0, 0),
+        };
+        Self { flags: number(tail, layout.page.flags, 8), order, destructor }
+    }
+}
+
+/// The little-endian number of `width` bytes at `at`; bytes behind the end count as 0.
+fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
+    (0..width).rev().fold(0, |sum, i| sum << 8 | u64::from(bytes.get(at + i).copied().unwrap_or(0)))
+}

@@ -1,0 +1,309 @@
+//! Frames in order, each with what becomes of it and why.
+
+use super::difference::Fixes;
+use super::facts::PageFacts;
+use super::rules::{BLOCK, Decision, Judge, Rule};
+use page_filter::machine::Machine;
+use scanner_core::kernel::layout::FreePages;
+use scanner_core::memmap::free_lists::{FreeBlockVisitor, FreeListError, FreeLists, walk_free_lists};
+use scanner_core::memmap::sections::{Lookup, Section, SectionError};
+use scanner_core::memory::ReadError;
+use scanner_core::{DumpLevel, PageClass, Pfn, PfnRange, VirtAddr};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// Why frames are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptBecause {
+    /// A rule says so.
+    Rule(Rule),
+    /// No `struct page` is looked at, at this level and for this kernel.
+    NotScanned,
+    /// The image has no data for them, so makedumpfile doesn't look at them.
+    NoFileData,
+    /// They have no `struct page`.
+    NoStructPage,
+    /// It can't be told whether they have one.
+    SectionDamaged(SectionError),
+    /// Their `struct page`s can't be read; makedumpfile gives up here.
+    Unreadable(ReadError),
+}
+
+/// Frames that are left out together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// The rule.
+    pub rule: Rule,
+    /// The class.
+    pub class: PageClass,
+    /// The frames; the first one's `struct page` decided.
+    pub frames: PfnRange,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept.
+    Kept(KeptBecause),
+    /// It is left out.
+    Excluded(Exclusion),
+}
+
+/// Frames behind each other with the same fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The frames.
+    pub frames: PfnRange,
+    /// What becomes of them.
+    pub fate: Fate,
+}
+
+/// Where a frame's `struct page` is, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StructPage {
+    /// It is there.
+    At {
+        /// Its address.
+        addr: VirtAddr,
+        /// The section that it belongs to.
+        section: Section,
+    },
+    /// The frame has none.
+    None,
+    /// It can't be told.
+    Damaged(SectionError),
+}
+
+/// Where the `struct page` of `pfn` is.
+pub fn locate(machine: &Machine<'_>, pfn: Pfn) -> StructPage {
+    match machine.sections.lookup(machine.image, pfn) {
+        Some(Lookup::Present(section)) => StructPage::At { addr: address(machine, &section, pfn), section },
+        Some(Lookup::Damaged(_, error)) => StructPage::Damaged(error),
+        Some(Lookup::Absent(_)) | None => StructPage::None,
+    }
+}
+
+/// What the `struct page` of `pfn` says.
+///
+/// # Errors
+/// Why there is nothing to read: never [`KeptBecause::Rule`].
+pub fn page(machine: &Machine<'_>, pfn: Pfn) -> Result<PageFacts, KeptBecause> {
+    match locate(machine, pfn) {
+        StructPage::None => Err(KeptBecause::NoStructPage),
+        StructPage::Damaged(error) => Err(KeptBecause::SectionDamaged(error)),
+        StructPage::At { section, .. } => Block::read(machine, &section, pfn)
+            .and_then(|block| block.facts(machine, pfn))
+            .map_err(KeptBecause::Unreadable),
+    }
+}
+
+fn address(machine: &Machine<'_>, section: &Section, pfn: Pfn) -> VirtAddr {
+    let offset = pfn.frames_since(section.frames.start).saturating_mul(machine.layout.page.size as u64);
+    VirtAddr::new(section.mem_map.as_u64().wrapping_add(offset))
+}
+
+/// `struct page`s that are read at once: from one frame to the end of its 512-frame block, or of its section.
+struct Block {
+    frames: PfnRange,
+    bytes: Result<Vec<u8>, ReadError>,
+}
+
+impl Block {
+    fn at(machine: &Machine<'_>, section: &Section, pfn: Pfn) -> Self {
+        let end = Pfn::new((pfn.as_u64() / BLOCK + 1) * BLOCK).min(section.frames.end);
+        let frames = PfnRange::new(pfn, end);
+        let mut bytes = vec![0; frames.len() as usize * machine.layout.page.size];
+        let read = machine.layout.space.read(machine.image, address(machine, section, pfn), &mut bytes);
+        Self { frames, bytes: read.map(|()| bytes) }
+    }
+
+    fn read(machine: &Machine<'_>, section: &Section, pfn: Pfn) -> Result<Self, ReadError> {
+        let block = Self::at(machine, section, pfn);
+        match block.bytes {
+            Ok(_) => Ok(block),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn facts(&self, machine: &Machine<'_>, pfn: Pfn) -> Result<PageFacts, ReadError> {
+        let bytes = self.bytes.as_ref().map_err(|error| *error)?;
+        let mut pages = bytes.chunks_exact(machine.layout.page.size);
+        let page = pages.nth(pfn.frames_since(self.frames.start) as usize).unwrap_or_default();
+        Ok(PageFacts::read(&machine.layout, pfn, page, pages.next()))
+    }
+}
+
+/// The fates of all frames of a machine at a dump level, ascending, by the machine's rule set.
+///
+/// The order is makedumpfile's: section by section; a page that is left out takes its frames along and the next one
+/// looked at is the one behind them, but each section starts at its own first frame. Frames that went with an
+/// earlier one stay out whatever their own `struct page` says.
+pub struct ReferenceScan<'m> {
+    machine: &'m Machine<'m>,
+    judge: Judge<'m>,
+    level: DumpLevel,
+    next: Pfn,
+    end: Pfn,
+    section: Option<Section>,
+    block: Option<Block>,
+    /// Exclusions that reach behind the section of their first frame.
+    reaching: Vec<Exclusion>,
+    /// Blocks of the free lists, ascending, if only those tell of free pages.
+    free_blocks: Vec<PfnRange>,
+    ready: VecDeque<Run>,
+}
+
+impl<'m> ReferenceScan<'m> {
+    /// A scan of `machine` at `level`.
+    pub fn new(machine: &'m Machine<'m>, level: DumpLevel) -> Self {
+        Self::over(machine, level, PfnRange::new(Pfn::new(0), Pfn::new(machine.frames)))
+    }
+
+    /// A scan of `frames` alone. What an earlier frame takes along is not known then, so that the first one should
+    /// be aligned to the largest compound page.
+    pub fn over(machine: &'m Machine<'m>, level: DumpLevel, frames: PfnRange) -> Self {
+        Self {
+            machine,
+            judge: Judge::new(&machine.layout, Fixes::of(machine.rule_set)),
+            level,
+            next: frames.start,
+            end: frames.end.min(Pfn::new(machine.frames)),
+            section: None,
+            block: None,
+            reaching: Vec::new(),
+            free_blocks: free_blocks(machine, level),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Finds out about the next frames.
+    fn step(&mut self) {
+        if !self.judge.scans_at(self.level) {
+            return self.keep_up_to(self.end, KeptBecause::NotScanned);
+        }
+        let pfn = self.next;
+        let section = match self.section.filter(|section| section.frames.contains(pfn)) {
+            Some(section) => section,
+            None => match self.machine.sections.lookup(self.machine.image, pfn) {
+                Some(Lookup::Present(section)) => {
+                    self.block = None;
+                    *self.section.insert(section)
+                }
+                Some(Lookup::Absent(frames)) => {
+                    return self.keep_up_to(frames.end, KeptBecause::NoStructPage);
+                }
+                Some(Lookup::Damaged(frames, error)) => {
+                    return self.keep_up_to(frames.end, KeptBecause::SectionDamaged(error));
+                }
+                None => return self.keep_up_to(self.end, KeptBecause::NoStructPage),
+            },
+        };
+        let backed = &self.machine.image.facts().backed;
+        if !backed.contains(pfn) {
+            // Behind the gap another try is made.
+            self.block.take_if(|block| block.bytes.is_err());
+            let rest = PfnRange::new(pfn, section.frames.end);
+            let end = backed.within(rest).next().map_or(rest.end, |range| range.start);
+            return self.keep_up_to(end, KeptBecause::NoFileData);
+        }
+        let block = match self.block.take().filter(|block| block.frames.contains(pfn)) {
+            Some(block) => block,
+            None => Block::at(self.machine, &section, pfn),
+        };
+        let facts = block.facts(self.machine, pfn);
+        self.block = Some(block);
+        match facts.map(|facts| self.judge.decide(&facts, self.level)) {
+            Ok(Decision { rule, class: None, .. }) => {
+                self.keep_up_to(pfn.saturating_add(1), KeptBecause::Rule(rule));
+            }
+            Ok(Decision { rule, class: Some(class), frames }) => {
+                let frames = PfnRange::from_start(pfn, frames);
+                self.exclude(Exclusion { rule, class, frames }, section.frames.end);
+            }
+            Err(error) => self.keep_up_to(pfn.saturating_add(1), KeptBecause::Unreadable(error)),
+        }
+    }
+
+    fn keep_up_to(&mut self, end: Pfn, why: KeptBecause) {
+        self.decided(end, Fate::Kept(why));
+    }
+
+    fn exclude(&mut self, exclusion: Exclusion, section_end: Pfn) {
+        self.decided(exclusion.frames.end.min(section_end), Fate::Excluded(exclusion));
+        if exclusion.frames.end > section_end {
+            self.reaching.push(exclusion);
+        }
+    }
+
+    /// Frames from `next` up to `end` have this fate, as far as no earlier exclusion reaches over them.
+    fn decided(&mut self, end: Pfn, fate: Fate) {
+        let end = end.min(self.end);
+        while self.next < end {
+            let next = self.next;
+            let earlier = self.reaching.iter().find(|exclusion| exclusion.frames.end > next).copied();
+            let (until, fate) = match earlier {
+                Some(exclusion) => (exclusion.frames.end.min(end), Fate::Excluded(exclusion)),
+                None => self.or_by_list(next, end, fate),
+            };
+            match self.ready.back_mut() {
+                Some(run) if run.fate == fate && run.frames.end == next => run.frames.end = until,
+                _ => self.ready.push_back(Run { frames: PfnRange::new(next, until), fate }),
+            }
+            self.next = until;
+        }
+        self.reaching.retain(|exclusion| exclusion.frames.end > end);
+    }
+
+    /// The fate of the frames from `next` on, and how far it goes, up to `end`: `fate`, or a free list's block.
+    fn or_by_list(&self, next: Pfn, end: Pfn, fate: Fate) -> (Pfn, Fate) {
+        let behind = self.free_blocks.partition_point(|block| block.end <= next);
+        match (fate, self.free_blocks.get(behind)) {
+            (Fate::Kept(_), Some(block)) if block.start <= next => {
+                let exclusion = Exclusion { rule: Rule::FreeList, class: PageClass::Free, frames: *block };
+                (block.end.min(end), Fate::Excluded(exclusion))
+            }
+            (Fate::Kept(_), Some(block)) => (block.start.min(end), fate),
+            _ => (end, fate),
+        }
+    }
+}
+
+/// The blocks of the free lists, if only those tell of free pages; blocks that overlap are cut.
+fn free_blocks(machine: &Machine<'_>, level: DumpLevel) -> Vec<PfnRange> {
+    struct Blocks(Vec<PfnRange>);
+    impl FreeBlockVisitor for Blocks {
+        fn free_block(&mut self, frames: PfnRange) -> ControlFlow<()> {
+            self.0.push(frames);
+            ControlFlow::Continue(())
+        }
+
+        // Its blocks are kept.
+        fn broken_lists(&mut self, _: FreeLists, _: FreeListError) {}
+    }
+    if !level.contains(DumpLevel::FREE) || machine.layout.free != FreePages::FreeLists {
+        return Vec::new();
+    }
+    let mut blocks = Blocks(Vec::new());
+    let _ = walk_free_lists(&machine.layout, &machine.sections, machine.image, &mut blocks);
+    let Blocks(mut blocks) = blocks;
+    blocks.sort_by_key(|block| block.start);
+    let mut end = Pfn::new(0);
+    for block in &mut blocks {
+        block.start = block.start.max(end);
+        end = end.max(block.end);
+    }
+    blocks.retain(|block| !block.is_empty());
+    blocks
+}
+
+impl Iterator for ReferenceScan<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        // The last run that is ready may grow still.
+        while self.ready.len() < 2 && self.next < self.end {
+            self.step();
+        }
+        self.ready.pop_front()
+    }
+}

@@ -1,0 +1,444 @@
+//! Whether a bitmap file or a dump holds: by itself, and for a machine.
+
+use crate::because::{Frames, MAX_RANGES, because};
+use crate::reference::{Exclusion, Fate, KeptBecause, ReferenceScan, Rule};
+use crate::subject::Subject;
+use page_filter::bitmap_file::{BitmapReader, Counted, FileAsMemory, Info};
+use page_filter::machine::Machine;
+use scanner_core::info::v2::{self, RecordedRules, State};
+use scanner_core::{DumpLevel, PAGE_SIZE, PageClass, Pfn, PfnRange, RuleSet};
+use serde::Serialize;
+use std::fmt;
+use vmcore::dump::dumpable::Candidates;
+use vmcore::dump::zero::is_zero;
+use vmcore::frames::FrameBitmap;
+use vmcore::image::MemoryImage;
+use vmcore::{Error, Result};
+
+/// What it comes to; the worst of all findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All holds.
+    Holds,
+    /// It keeps more pages than needed: larger than it could be, but nothing is lost.
+    KeepsMore,
+    /// What it says of itself is not so.
+    Inconsistent,
+    /// It leaves out pages that the rules keep.
+    LosesPages,
+    /// It is of another machine, kernel or boot.
+    OtherMachine,
+    /// Its bytes are not those that were written.
+    Damaged,
+}
+
+impl Verdict {
+    const fn meaning(self) -> &'static str {
+        match self {
+            Self::Holds => "it holds",
+            Self::KeepsMore => "it keeps more than needed; nothing is lost",
+            Self::Inconsistent => "what it says of itself is not so",
+            Self::LosesPages => "it LOSES pages",
+            Self::OtherMachine => "it is of another machine",
+            Self::Damaged => "it is damaged",
+        }
+    }
+}
+
+/// One thing that does not hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What it is: a sentence without a full stop.
+    pub what: String,
+}
+
+/// What the user says where the file doesn't.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// The dump level.
+    pub level: Option<DumpLevel>,
+    /// The rule set.
+    pub rules: Option<RuleSet>,
+}
+
+impl Asked {
+    /// The rule set to hold `subject` against: what the user says, else what the file records.
+    pub fn rules_for(&self, subject: &Subject) -> RuleSet {
+        self.rules.or(recorded(subject).1).unwrap_or_default()
+    }
+}
+
+/// The verdict and what led to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    /// What the file is.
+    pub kind: &'static str,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What does not hold.
+    pub findings: Vec<Finding>,
+    /// What was checked and holds, and what could not be checked.
+    pub notes: Vec<String>,
+    /// The comparison with a machine, if there was one.
+    pub comparison: Option<Comparison>,
+}
+
+/// How a 2nd bitmap compares with the reference's.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Comparison {
+    /// The dump level.
+    pub level: u8,
+    /// The rule set.
+    pub rules: &'static str,
+    /// Frames compared.
+    pub frames: u64,
+    /// Frames that it keeps although the rules leave them out.
+    pub keeps_more: u64,
+    /// Frames that it leaves out although the rules keep them.
+    pub loses: u64,
+    /// Frames that it leaves out as zero pages, which they are.
+    pub zero: u64,
+    /// The frames that differ; the first thousand ranges.
+    pub ranges: Vec<Mistake>,
+    /// Ranges that are not listed.
+    pub ranges_left_out: u64,
+}
+
+/// Frames that a bitmap has wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct Mistake {
+    /// The frames.
+    pub frames: Frames,
+    /// Whether the bitmap keeps them.
+    pub kept: bool,
+    /// What becomes of them by the rules.
+    pub rules_say: String,
+}
+
+impl VerifyReport {
+    fn find(&mut self, verdict: Verdict, what: impl Into<String>) {
+        self.verdict = self.verdict.max(verdict);
+        self.findings.push(Finding { verdict, what: what.into() });
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.notes.push(what.into());
+    }
+}
+
+/// Checks the structure, the checksums and the counts of `subject`; with a `machine`, also that it is of that one, and
+/// every bit by its rule set ([`Asked::rules_for`]).
+///
+/// # Errors
+/// If something can't be read, or if neither the file nor the user says the level.
+pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) -> Result<VerifyReport> {
+    let mut report = VerifyReport {
+        kind: subject.kind(),
+        verdict: Verdict::Holds,
+        findings: Vec::new(),
+        notes: Vec::new(),
+        comparison: None,
+    };
+    match subject {
+        Subject::Bitmap(reader) => check_bitmap(&mut report, reader)?,
+        Subject::Dump(dump) => check_dump(&mut report, &**dump),
+        Subject::Memory(_) => return Err(Error::unusable("memory that was not filtered has no 2nd bitmap")),
+    }
+    let Some(machine) = machine else {
+        report.note("not compared with a machine: no image was given");
+        return Ok(report);
+    };
+    let level = asked.level.or(recorded(subject).0).ok_or_else(|| {
+        Error::unusable("the file doesn't say its dump level").hint("Give it with --dump-level LEVEL.")
+    })?;
+    if !is_same_machine(&mut report, subject, machine)? {
+        report.note("bits were not compared: those of another machine say nothing");
+        return Ok(report);
+    }
+    for rule in machine.unavailable_rules(level) {
+        report.note(rule.reason());
+    }
+    let kept = subject.kept(machine.frames)?;
+    let comparison = compare(subject, &kept, machine, level);
+    judge(&mut report, subject, &comparison);
+    if comparison.keeps_more + comparison.loses > 0 {
+        let other = if machine.rule_set == RuleSet::Kernel { RuleSet::Makedumpfile } else { RuleSet::Kernel };
+        let other_machine = Machine::new(machine.image, other)?;
+        let by_other = compare(subject, &kept, &other_machine, level);
+        if by_other.keeps_more + by_other.loses == 0 {
+            report.note(format!("by the rule set {} all bits would be right", other.name()));
+        }
+    }
+    report.comparison = Some(comparison);
+    Ok(report)
+}
+
+/// The level and the rule set that a file records.
+fn recorded(subject: &Subject) -> (Option<DumpLevel>, Option<RuleSet>) {
+    match subject {
+        Subject::Bitmap(reader) => match reader.info() {
+            Info::V1(_) => (None, None),
+            Info::V2(header) => {
+                let rules = match header.rules {
+                    RecordedRules::Makedumpfile => Some(RuleSet::Makedumpfile),
+                    RecordedRules::Kernel => Some(RuleSet::Kernel),
+                    RecordedRules::NotRecorded => None,
+                };
+                (header.level().and_then(|level| DumpLevel::from_number(level.into())), rules)
+            }
+        },
+        Subject::Dump(image) | Subject::Memory(image) => {
+            let filtered = image.facts().filtered.as_ref();
+            (filtered.and_then(|f| DumpLevel::from_number(f.level.into())), None)
+        }
+    }
+}
+
+fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) -> Result<()> {
+    let survey = reader.survey()?;
+    for chunk in &survey.damaged {
+        report.find(
+            Verdict::Damaged,
+            format!(
+                "chunk {} (frames {}) has the checksum {:#010x}, but {:#010x} is recorded",
+                chunk.index, chunk.frames, chunk.found, chunk.expected
+            ),
+        );
+    }
+    let sealed = survey.sealed as usize + survey.damaged.len();
+    report.note(format!("{sealed} of {} chunks have a checksum", reader.chunks().len()));
+    let cleared = reader.info().frames().len() - survey.kept;
+    if let Info::V2(header) = reader.info() {
+        check_header(report, header);
+    }
+    match reader.info().counted() {
+        Some(counted) => check_counts(report, counted, cleared),
+        None => report.note("the counts are not final"),
+    }
+    Ok(())
+}
+
+fn check_header(report: &mut VerifyReport, header: &v2::Header) {
+    let end = header.frames().end.as_u64();
+    match header.state {
+        State::Complete if header.scanned_up_to < end => report.find(
+            Verdict::Inconsistent,
+            format!("the scan is said to be complete, but ends at frame {:#x}", header.scanned_up_to),
+        ),
+        State::Complete | State::NotRecorded => {}
+        state => report.note(format!("the scan ended at frame {:#x}: {state}", header.scanned_up_to)),
+    }
+}
+
+/// Compares the producer's counts with the bits.
+fn check_counts(report: &mut VerifyReport, counted: Counted, cleared: u64) {
+    let sum = counted.pages;
+    if counted.agrees_with(cleared) {
+        report.note(format!("{cleared} bits are clear, {sum} of them counted"));
+    } else {
+        report.find(
+            Verdict::Inconsistent,
+            format!("{sum} pages are counted as left out, but {cleared} bits are clear"),
+        );
+    }
+}
+
+fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
+    let facts = dump.facts();
+    for warning in &facts.warnings {
+        report.find(Verdict::Damaged, warning.clone());
+    }
+    let Some(filtered) = &facts.filtered else { return };
+    let kept = filtered.kept.to_ranges();
+    let not_existing = kept.minus(&facts.exists);
+    if let Some(first) = not_existing.as_slice().first() {
+        report.find(
+            Verdict::Inconsistent,
+            format!(
+                "{} frames are kept that don't exist by the 1st bitmap, from {} on",
+                not_existing.count(),
+                first.start
+            ),
+        );
+    }
+    let (mut page, mut lost, mut first) = ([0; PAGE_SIZE], 0_u64, None);
+    for range in kept.as_slice() {
+        for pfn in (range.start.as_u64()..range.end.as_u64()).map(Pfn::new) {
+            if dump.read(pfn.addr(), &mut page).is_err() {
+                lost += 1;
+                first.get_or_insert(pfn);
+            }
+        }
+    }
+    match first {
+        Some(first) => report.find(
+            Verdict::Damaged,
+            format!("{lost} of {} pages can't be read from the dump, from frame {first} on", kept.count()),
+        ),
+        None => report.note(format!("all {} pages of the dump can be read", kept.count())),
+    }
+}
+
+/// Whether the file is of `machine`; if not, what differs is found.
+fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machine<'_>) -> Result<bool> {
+    let mut other: Vec<String> = subject.stranger_to(machine).into_iter().collect();
+    match subject {
+        Subject::Bitmap(reader) => {
+            let behind = PfnRange::new(Pfn::new(machine.frames), reader.info().frames().end);
+            let excluded = behind.len() - count_in(&subject.kept(subject.end())?, behind);
+            if excluded > 0 {
+                let last = machine.frames.saturating_sub(1);
+                other.push(format!("{excluded} frames are left out behind the image's last, {last:#x}"));
+            }
+            if matches!(reader.info(), Info::V1(_)) {
+                report.note("version 1 doesn't record the machine");
+            }
+        }
+        Subject::Dump(dump) | Subject::Memory(dump) => {
+            // makedumpfile's dumps end where the image's memory sections do; others may go on.
+            let frames = dump.facts().max_pfn;
+            if frames < machine.frames {
+                other.push(format!("the dump has {frames:#x} frames, the image {:#x}", machine.frames));
+            } else if frames > machine.frames {
+                report.note(format!("frames from {:#x} on have no struct page in the image", machine.frames));
+            }
+        }
+    }
+    let same = other.is_empty();
+    other.into_iter().for_each(|what| report.find(Verdict::OtherMachine, what));
+    Ok(same)
+}
+
+fn count_in(bits: &FrameBitmap, range: PfnRange) -> u64 {
+    bits.to_ranges().within(range).map(PfnRange::len).sum()
+}
+
+/// Compares the bits with the reference's.
+fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: DumpLevel) -> Comparison {
+    let mut comparison =
+        Comparison { level: level.bits(), rules: machine.rule_set.name(), ..Comparison::default() };
+    let exists = machine.exists();
+    let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
+    // A dump doesn't have pages without data; a bitmap keeps them.
+    let candidates = matches!(subject, Subject::Dump(_))
+        .then(|| Candidates::new(machine.image.facts(), &exists).window(all));
+    let mut mistakes = Mistakes { comparison: &mut comparison, last: None };
+    let mut page = [0; PAGE_SIZE];
+    for run in ReferenceScan::new(machine, level) {
+        for range in exists.within(run.frames) {
+            mistakes.comparison.frames += range.len();
+            for pfn in (range.start.as_u64()..range.end.as_u64()).map(Pfn::new) {
+                let is_kept = kept.get(pfn);
+                let has_data = candidates.as_ref().is_none_or(|bits| bits.get(pfn));
+                let fate = if has_data { run.fate } else { Fate::Kept(KeptBecause::NoFileData) };
+                let should_keep = has_data && matches!(fate, Fate::Kept(_));
+                if is_kept == should_keep {
+                    continue;
+                }
+                let zero = !is_kept
+                    && level.contains(DumpLevel::ZERO)
+                    && machine.image.read(pfn.addr(), &mut page).is_ok()
+                    && is_zero(&page);
+                if zero {
+                    mistakes.comparison.zero += 1;
+                } else {
+                    mistakes.add(pfn, is_kept, fate);
+                }
+            }
+        }
+    }
+    mistakes.finish();
+    comparison
+}
+
+/// Puts mistakes of the same kind together.
+struct Mistakes<'c> {
+    comparison: &'c mut Comparison,
+    last: Option<(PfnRange, bool, Fate)>,
+}
+
+impl Mistakes<'_> {
+    fn add(&mut self, pfn: Pfn, kept: bool, fate: Fate) {
+        *(if kept { &mut self.comparison.keeps_more } else { &mut self.comparison.loses }) += 1;
+        let end = pfn.saturating_add(1);
+        match &mut self.last {
+            Some((range, last_kept, last_fate))
+                if range.end == pfn && *last_kept == kept && alike(last_fate, &fate) =>
+            {
+                range.end = end;
+            }
+            _ => {
+                self.finish();
+                self.last = Some((PfnRange::new(pfn, end), kept, fate));
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some((range, kept, fate)) = self.last.take() else { return };
+        if self.comparison.ranges.len() < MAX_RANGES {
+            let mistake = Mistake { frames: Frames(range), kept, rules_say: because(&fate) };
+            self.comparison.ranges.push(mistake);
+        } else {
+            self.comparison.ranges_left_out += 1;
+        }
+    }
+}
+
+/// Whether two fates have the same reason, although perhaps another head.
+fn alike(a: &Fate, b: &Fate) -> bool {
+    let kind = |exclusion: &Exclusion| -> (Rule, PageClass) { (exclusion.rule, exclusion.class) };
+    match (a, b) {
+        (Fate::Excluded(a), Fate::Excluded(b)) => kind(a) == kind(b),
+        _ => a == b,
+    }
+}
+
+fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) {
+    if comparison.loses > 0 {
+        report.find(Verdict::LosesPages, format!("LOSES {} that the rules keep", pages(comparison.loses)));
+    }
+    if comparison.keeps_more > 0 {
+        let mut what = format!("keeps {} more than needed", pages(comparison.keeps_more));
+        if let Subject::Bitmap(reader) = subject
+            && let Info::V2(header) = reader.info()
+            && !matches!(header.state, State::Complete | State::NotRecorded)
+        {
+            what += &format!("; its scan ended at frame {:#x}: {}", header.scanned_up_to, header.state);
+        }
+        report.find(Verdict::KeepsMore, what);
+    }
+    if comparison.zero > 0 {
+        report.note(format!("left out as zero pages, which they are: {}", pages(comparison.zero)));
+    }
+}
+
+fn pages(count: u64) -> String {
+    if count == 1 { "1 page".to_owned() } else { format!("{count} pages") }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "  {note}")?;
+        }
+        if let Some(comparison) = &self.comparison {
+            let Comparison { level, rules, frames, .. } = comparison;
+            writeln!(f, "  {frames} frames compared at dump level {level}, rule set {rules}")?;
+            for mistake in &comparison.ranges {
+                let (frames, verb) = (mistake.frames, if mistake.kept { "keeps" } else { "LOSES" });
+                writeln!(f, "  {verb} {frames:<24} {:>8}; {}", frames.0.len(), mistake.rules_say)?;
+            }
+            if comparison.ranges_left_out > 0 {
+                writeln!(f, "  ... and {} ranges more", comparison.ranges_left_out)?;
+            }
+        }
+        for finding in &self.findings {
+            writeln!(f, "! {}", finding.what)?;
+        }
+        writeln!(f, "The {}: {}.", self.kind, self.verdict.meaning())
+    }
+}

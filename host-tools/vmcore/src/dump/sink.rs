@@ -1,0 +1,67 @@
+//! Where a dump goes: a file with pieces at their places, or a flattened stream of them.
+
+use crate::format::flattened;
+use crate::output::OutputFile;
+use crate::{Error, Result};
+
+/// A dump file that is being written.
+pub struct Sink {
+    out: OutputFile,
+    flattened: bool,
+}
+
+impl Sink {
+    /// A dump to `out`.
+    ///
+    /// # Errors
+    /// If `out` is a pipe and the dump is not `flattened`, or if it can't be written.
+    pub fn new(mut out: OutputFile, flattened: bool) -> Result<Self> {
+        if flattened {
+            out.append(&flattened::header())?;
+        } else if !out.can_seek() {
+            return Err(Error::unusable("a dump can't be written to a pipe as it is")
+                .at(out.path())
+                .hint("Write a flattened dump, or write to a file."));
+        }
+        Ok(Self { out, flattened })
+    }
+
+    /// Puts `bytes` at `offset` of the dump.
+    ///
+    /// # Errors
+    /// If the disk is full, or fails.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.flattened {
+            self.out.append(&flattened::record_header(offset, bytes.len() as u64))?;
+            self.out.append(bytes)
+        } else {
+            self.out.write_at(offset, bytes)
+        }
+    }
+
+    /// Whether [`read_at`](Self::read_at) works.
+    pub fn can_read_back(&self) -> bool {
+        !self.flattened && self.out.can_read_back()
+    }
+
+    /// Reads back what was written at `offset` of the dump.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.out.read_at(offset, bytes)
+    }
+
+    /// Completes the file. Returns its bytes.
+    ///
+    /// # Errors
+    /// If the disk is full, or fails.
+    pub fn finish(mut self) -> Result<u64> {
+        if self.flattened {
+            self.out.append(&flattened::END_RECORD)?;
+        }
+        let written = self.out.written();
+        self.out.finish()?;
+        Ok(written)
+    }
+}

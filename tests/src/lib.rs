@@ -1,5 +1,6 @@
 //! What the tests across crates share.
 
+pub mod document;
 pub mod fixture;
 pub mod fuzz;
 pub mod man;

@@ -114,3 +114,50 @@ fn kexec_in_place_of_kexec_loads_the_stage_if_cdbitmap_can_be_run() {
         assert!(warned > 0);
     }
 }
+
+/// A machine's files, and the unit's commands with its paths.
+struct Unit {
+    directory: tempfile::TempDir,
+    text: String,
+}
+
+impl Unit {
+    /// A machine on which `crash_kexec_post_notifiers` is `value`, and `modprobe` is a program that is called so.
+    fn new(value: &str, modprobe: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().to_str().unwrap();
+        let text = fs::read_to_string(linker().join("crash-dump-bitmap.service")).unwrap();
+        let text = text
+            .replace("/sys/module/kernel/parameters", here)
+            .replace("/sbin/modprobe", modprobe)
+            .replace("%t/crash-dump-bitmap", &format!("{here}/run"));
+        fs::create_dir(directory.path().join("run")).unwrap();
+        fs::write(directory.path().join("crash_kexec_post_notifiers"), value).unwrap();
+        Self { directory, text }
+    }
+
+    /// Runs the unit's commands of a kind, as systemd does: up to the first that fails.
+    fn run(&self, kind: &str) -> bool {
+        let mut commands = self.text.lines().filter_map(|line| line.strip_prefix(kind)?.strip_prefix('='));
+        commands.all(|command| Command::new("sh").args(["-c", command]).status().unwrap().success())
+    }
+
+    fn value(&self) -> String {
+        fs::read_to_string(self.directory.path().join("crash_kexec_post_notifiers")).unwrap()
+    }
+}
+
+#[test]
+fn the_unit_restores_crash_kexec_post_notifiers() {
+    for before in ["N\n", "Y\n"] {
+        let unit = Unit::new(before, "true");
+        assert!(unit.run("ExecStart"));
+        assert_eq!(unit.value(), "1\n");
+        assert!(unit.run("ExecStop") && unit.run("ExecStopPost"));
+        assert_eq!(unit.value(), before);
+        // systemd runs these after a failed start.
+        let unit = Unit::new(before, "false");
+        assert!(!unit.run("ExecStart") && unit.run("ExecStopPost"));
+        assert_eq!(unit.value(), before);
+    }
+}

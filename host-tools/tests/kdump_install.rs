@@ -11,6 +11,16 @@ fn linker() -> PathBuf {
     here.ancestors().map(|parent| parent.join("linker/kdump")).find(|path| path.is_dir()).unwrap()
 }
 
+/// The shells of distributions, as far as they are here.
+fn shells() -> Vec<&'static [&'static str]> {
+    let all: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
+    let here = |shell: &&&[&str]| {
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-c", "true"]).output().is_ok_and(|output| output.status.success())
+    };
+    all.iter().filter(here).copied().collect()
+}
+
 /// Calls the installer below `root`.
 fn install(root: &Path, arguments: &str) {
     let script = linker().join("install");
@@ -84,34 +94,135 @@ fn settings_of_kdump_utils_come_and_go() {
     assert_eq!(fs::read_to_string(&system).unwrap(), system_before);
 }
 
+/// A directory with the script in kexec's place, kexec, cdbitmap, and what the script reads of /sys.
+struct Kexec {
+    directory: tempfile::TempDir,
+    shell: &'static [&'static str],
+}
+
+/// Stands for cdbitmap: says how it was called, and loads a kernel.
+const LOADS: &str = r#"echo "cdbitmap $*"; echo 1 > "$CDBITMAP_SYS/kernel/kexec_crash_loaded""#;
+
+impl Kexec {
+    /// `cdbitmap` is what the fake one does to load; without it, it is missing.
+    fn new(shell: &'static [&'static str], cdbitmap: Option<&str>) -> Self {
+        let bench = Self { directory: tempfile::tempdir().unwrap(), shell };
+        fs::copy(linker().join("kdump-tools/kexec"), bench.path("kexec")).unwrap();
+        let loads = "echo \"kexec $*\"; echo 1 > \"$CDBITMAP_SYS/kernel/kexec_crash_loaded\"; exit 3";
+        bench.script("kexec.distrib", loads);
+        if let Some(text) = cdbitmap {
+            bench.script("cdbitmap", &format!("if [ $1 = --version ]; then exit 0; fi; {text}"));
+        }
+        bench.sys("kernel/kexec_crash_loaded", b"0\n");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        fs::write(self.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn sys(&self, name: &str, bytes: &[u8]) {
+        let path = self.path("sys").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Its exit code, and all that it and the programs said, without this directory's name.
+    fn run(&self, arguments: &str) -> (Option<i32>, String, String) {
+        let mut command = Command::new(self.shell[0]);
+        command.args(&self.shell[1..]).arg(self.path("kexec")).args(arguments.split('|'));
+        command.env("CDBITMAP", self.path("cdbitmap")).env("CDBITMAP_SYS", self.path("sys"));
+        let output = command.env("CDBITMAP_PATIENCE", "1").output().unwrap();
+        let here = format!("{}/", self.directory.path().display());
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace(&here, "");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+}
+
 #[test]
-fn kexec_in_place_of_kexec_loads_the_stage_if_cdbitmap_can_be_run() {
-    let directory = tempfile::tempdir().unwrap();
-    let kexec = directory.path().join("kexec");
-    let script = |name: &str, text: &str| {
-        let path = directory.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    };
-    let here = linker().join("kdump-tools/kexec");
-    script("kexec", &fs::read_to_string(here).unwrap());
-    script("kexec.distrib", "#!/bin/sh\necho \"kexec $*\"; exit 3\n");
-    let works = script("cdbitmap", "#!/bin/sh\necho \"cdbitmap $*\"\n");
-    let broken = script("broken", "#!/bin/sh\nexit 127\n");
-    let run = |cdbitmap: &Path| {
-        let mut command = Command::new(&kexec);
-        command.args(["-p", "--append=a b", "vmlinuz"]).env("CDBITMAP", cdbitmap);
-        let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr.len())
-    };
-    let loaded = format!("stage exec -d 31 -- {}.distrib -p --append=a b vmlinuz\n", kexec.display());
-    let (_, said, _) = run(&works);
-    assert_eq!(said.trim_start_matches("cdbitmap --version\n"), format!("cdbitmap {loaded}"));
-    for missing in [broken, directory.path().join("none")] {
-        let (code, said, warned) = run(&missing);
-        assert_eq!((code, &said[..]), (Some(3), "kexec -p --append=a b vmlinuz\n"));
-        assert!(warned > 0);
+fn kexec_in_place_of_kexec_loads_the_stage_by_kexec_load() {
+    for shell in shells() {
+        for (arguments, called) in [
+            ("-p|--append=a b|vmlinuz", "-p --append=a b vmlinuz -c"),
+            ("--load-panic|-a|vmlinuz", "--load-panic -a vmlinuz -c"),
+            ("-pd|-s|-a|vmlinuz", "-pd -s -a vmlinuz -c"),
+            ("-p|-c|vmlinuz", "-p -c vmlinuz"),
+            ("-p|-s|--kexec-syscall|vmlinuz", "-p -s --kexec-syscall vmlinuz"),
+            ("-p|--|vmlinuz", "-p -c -- vmlinuz"),
+        ] {
+            let kexec = Kexec::new(shell, Some(LOADS));
+            kexec.sys("kernel/security/lockdown", b"[none] integrity confidentiality\n");
+            kexec.sys("firmware/efi/efivars/SecureBoot-1", &[6, 0, 0, 0, 0]);
+            let expected = format!("cdbitmap stage exec -d 31 -- kexec.distrib {called}\n");
+            assert_eq!(kexec.run(arguments), (Some(0), expected, String::new()), "{shell:?}");
+        }
+    }
+}
+
+#[test]
+fn kexec_in_place_of_kexec_runs_it_unchanged_where_no_stage_can_be_loaded() {
+    let sys = [
+        ("kernel/security/lockdown", &b"none [integrity] confidentiality\n"[..], "the kernel is locked down"),
+        ("firmware/efi/efivars/SecureBoot-1", &[6, 0, 0, 0, 1][..], "Secure Boot is on"),
+    ];
+    for shell in shells() {
+        for (arguments, called) in
+            [("-p|--append=a b|vmlinuz", "-p --append=a b vmlinuz"), ("-p|-a|vmlinuz", "-p -a vmlinuz")]
+        {
+            for (name, bytes, reason) in sys {
+                let kexec = Kexec::new(shell, Some(LOADS));
+                kexec.sys(name, bytes);
+                let (code, said, warned) = kexec.run(arguments);
+                assert_eq!((code, said), (Some(3), format!("kexec {called}\n")), "{shell:?}");
+                assert!(warned.contains(reason) && warned.lines().count() == 1, "{warned}");
+            }
+        }
+        let (code, said, warned) = Kexec::new(shell, Some(LOADS)).run("-s|-p|vmlinuz");
+        assert_eq!((code, &said[..]), (Some(3), "kexec -s -p vmlinuz\n"));
+        assert!(warned.contains("kexec_file_load"), "{warned}");
+        // These are not about a capture kernel that is loaded.
+        for arguments in ["-p|-u", "-l|vmlinuz", "-e", "-S", "-tp|vmlinuz", "-l|--|-p"] {
+            let output = Kexec::new(shell, Some(LOADS)).run(arguments);
+            let called = arguments.replace('|', " ");
+            assert_eq!(output, (Some(3), format!("kexec {called}\n"), String::new()), "{shell:?}");
+        }
+    }
+}
+
+#[test]
+fn kexec_in_place_of_kexec_loads_without_the_stage_whatever_becomes_of_cdbitmap() {
+    let unload = r#"echo 0 > "$CDBITMAP_SYS/kernel/kexec_crash_loaded""#;
+    for shell in shells() {
+        for (fate, cdbitmap) in [
+            ("is missing", None),
+            ("panics", Some("exit 101".to_owned())),
+            ("is killed", Some("kill -9 $$".to_owned())),
+            ("is killed after it has unloaded the old kernel", Some(format!("{unload}; kill -9 $$"))),
+            ("fails", Some(format!("{unload}; exit 1"))),
+            ("fails, and what was loaded before stays", Some("exit 1".to_owned())),
+            ("loads nothing, and says that all is well", Some(format!("{unload}; exit 0"))),
+            ("takes for ever", Some("exec sleep 60".to_owned())),
+        ] {
+            let kexec = Kexec::new(shell, cdbitmap.as_deref());
+            kexec.sys("kernel/kexec_crash_loaded", b"1\n");
+            let (code, said, warned) = kexec.run("-p|--append=a b|vmlinuz");
+            let case = format!("{shell:?} {fate}: {warned}");
+            assert_eq!((code, &said[..]), (Some(3), "kexec -p --append=a b vmlinuz\n"), "{case}");
+            assert!(warned.contains("the purgatory stage is not loaded"), "{case}");
+            assert_eq!(fs::read(kexec.path("sys/kernel/kexec_crash_loaded")).unwrap(), b"1\n");
+        }
+        let kexec = Kexec::new(shell, Some(LOADS));
+        for broken in ["not a program", "#!/nonexistent\n", "\x7fELF"] {
+            fs::write(kexec.path("cdbitmap"), broken).unwrap();
+            let (code, said, _) = kexec.run("-p|vmlinuz");
+            assert_eq!((code, &said[..]), (Some(3), "kexec -p vmlinuz\n"), "{shell:?}");
+            fs::set_permissions(kexec.path("cdbitmap"), fs::Permissions::from_mode(0o644)).unwrap();
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The collector for kdump, `linker/kdump/cdbitmap-makedumpfile`: whatever becomes of cdbitmap, there is a dump.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -43,6 +43,14 @@ fn shells() -> Vec<&'static [&'static str]> {
         command.args(&shell[1..]).args(["-c", "true"]).output().is_ok_and(|output| output.status.success())
     };
     all.iter().filter(here).copied().collect()
+}
+
+/// Writes a program. Another process does: no thread of this one may fork while the file is open, or it cannot be run.
+fn write_program(path: &Path, text: &str) {
+    let draft = path.with_file_name("draft");
+    fs::write(&draft, text).unwrap();
+    assert!(Command::new("install").args(["-m", "755"]).arg(&draft).arg(path).status().unwrap().success());
+    fs::remove_file(draft).unwrap();
 }
 
 /// A directory with both programs, a vmcore and room for dumps.
@@ -90,9 +98,7 @@ impl Bench {
     }
 
     fn script(&self, name: &str, text: &str) {
-        let mut file = fs::File::create(self.path(name)).unwrap();
-        write!(file, "#!/bin/sh\n{text}\n").unwrap();
-        file.set_permissions(fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.path(name), &format!("#!/bin/sh\n{text}\n"));
     }
 
     /// The collector, called in the directory.
@@ -245,7 +251,10 @@ fn a_stream_that_has_not_begun_is_made_by_makedumpfile() {
         ] {
             let bench = Bench::new(Some(cdbitmap)).with_shell(shell);
             let output = bench.collect("-F -l -d 31 vmcore");
-            assert_eq!(output.stdout, b"makedumpfile -F -l -d 31 vmcore\n", "{shell:?} {cdbitmap}");
+            assert_eq!(
+                output.stdout, b"makedumpfile -F -l -d 31 vmcore\n",
+                "{shell:?} {cdbitmap}: {output:?}"
+            );
             assert!(output.status.success(), "{output:?}");
             bench.assert_clean();
         }
@@ -402,7 +411,12 @@ fn a_makedumpfile_that_is_the_collector_itself_is_never_called() {
                 let bench = Bench::new(Some("exit 1")).with_shell(shell).with_makedumpfile_in_bin();
                 match kind {
                     "link" => symlink(&collector, bench.path("bin/makedumpfile")).unwrap(),
-                    "copy" => fs::copy(&collector, bench.path("bin/makedumpfile")).map(drop).unwrap(),
+                    "copy" => {
+                        write_program(
+                            &bench.path("bin/makedumpfile"),
+                            &fs::read_to_string(&collector).unwrap(),
+                        );
+                    }
                     "wrapper" => bench.script("bin/makedumpfile", &wrapper),
                     _ => bench.script("bin/makedumpfile", &sly),
                 }

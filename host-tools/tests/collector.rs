@@ -57,6 +57,7 @@ fn write_program(path: &Path, text: &str) {
 struct Bench {
     directory: TempDir,
     shell: &'static [&'static str],
+    collector: PathBuf,
     /// Environment variables of the next call; the last one counts.
     variables: Vec<(&'static str, String)>,
 }
@@ -64,7 +65,12 @@ struct Bench {
 impl Bench {
     /// `cdbitmap` is what the fake one does; without it, it is missing.
     fn new(cdbitmap: Option<&str>) -> Self {
-        let bench = Self { directory: tempfile::tempdir().unwrap(), shell: &["sh"], variables: Vec::new() };
+        let bench = Self {
+            directory: tempfile::tempdir().unwrap(),
+            shell: &["sh"],
+            collector: linker().join("cdbitmap-makedumpfile"),
+            variables: Vec::new(),
+        };
         bench.script("makedumpfile", MAKEDUMPFILE);
         if let Some(text) = cdbitmap {
             bench.script("cdbitmap", text);
@@ -75,6 +81,14 @@ impl Bench {
 
     fn with_shell(self, shell: &'static [&'static str]) -> Self {
         Self { shell, ..self }
+    }
+
+    /// Another collector: one with `from` replaced by `to`.
+    fn with_changed_collector(self, from: &str, to: &str) -> Self {
+        let text = fs::read_to_string(&self.collector).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(self.path("changed"), text.replace(from, to)).unwrap();
+        Self { collector: self.path("changed"), ..self }
     }
 
     fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
@@ -106,7 +120,7 @@ impl Bench {
         let mut command = Command::new(self.shell[0]);
         command
             .args(&self.shell[1..])
-            .arg(linker().join("cdbitmap-makedumpfile"))
+            .arg(&self.collector)
             .args(arguments.split_whitespace())
             .current_dir(self.directory.path())
             .env("CDBITMAP", self.path("cdbitmap"))
@@ -340,37 +354,49 @@ fn where_no_directory_can_be_made_makedumpfile_writes_the_dump() {
 
 #[test]
 fn an_error_of_the_collector_itself_costs_no_dump() {
-    let text = fs::read_to_string(linker().join("cdbitmap-makedumpfile")).unwrap();
     for shell in shells() {
-        for function in ["to_file", "to_stream", "run_cdbitmap", "await", "make_private"] {
-            for arguments in ["-F -d 31 vmcore", "-d 31 vmcore dump"] {
-                if function == "to_file" && arguments.contains("-F")
-                    || function == "to_stream" && !arguments.contains("-F")
-                {
-                    continue;
-                }
-                let bench =
-                    Bench::new(Some("exec sleep 60")).with_shell(shell).with("CDBITMAP_PATIENCE", "300");
-                let entry = format!("\n{function}() {{\n");
-                assert!(text.contains(&entry));
-                fs::write(bench.path("broken"), text.replace(&entry, &format!("{entry}true $not_set\n")))
-                    .unwrap();
-                let inner = bench.command(arguments);
-                let mut command = Command::new(inner.get_program());
-                command.args(&shell[1..]).arg("broken").args(arguments.split(' '));
-                command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-                let output = command.current_dir(bench.directory.path()).output().unwrap();
-                let case = format!("{shell:?} {function} {arguments}: {output:?}");
-                assert!(output.status.success(), "{case}");
-                let written = if arguments.starts_with("-F") {
-                    output.stdout
-                } else {
-                    fs::read(bench.path("dump")).unwrap()
-                };
-                assert_eq!(written, format!("makedumpfile {arguments}\n").as_bytes(), "{case}");
-            }
+        for (function, arguments) in [
+            ("to_file", "-d 31 vmcore dump"),
+            ("to_stream", "-F -d 31 vmcore"),
+            ("make_private", "-F -d 31 vmcore"),
+            ("run_cdbitmap", "-d 31 vmcore dump"),
+            ("run_cdbitmap", "-F -d 31 vmcore"),
+            ("await", "-d 31 vmcore dump"),
+            ("await", "-F -d 31 vmcore"),
+        ] {
+            let entry = format!("\n{function}() {{\n");
+            let bench = Bench::new(Some("exec sleep 60"))
+                .with_shell(shell)
+                .with_changed_collector(&entry, &format!("{entry}true $not_set\n"))
+                .with("CDBITMAP_PATIENCE", "300");
+            let output = bench.collect(arguments);
+            let case = format!("{shell:?} {function} {arguments}: {output:?}");
+            assert!(output.status.success(), "{case}");
+            let streamed = arguments.starts_with("-F");
+            let written = if streamed { output.stdout } else { fs::read(bench.path("dump")).unwrap() };
+            assert_eq!(written, format!("makedumpfile {arguments}\n").as_bytes(), "{case}");
         }
     }
+}
+
+#[test]
+fn no_dump_is_saved_in_the_memory_of_an_initramfs() {
+    let bench = Bench::new(Some(&format!("{TWO_PIECES}; exit 1")));
+    let marker = bench.path("initrd-release");
+    fs::write(&marker, "").unwrap();
+    let rescue = bench.path("var");
+    let bench = bench
+        .with_changed_collector("/etc/initrd-release", marker.to_str().unwrap())
+        .with_changed_collector(
+            "CDBITMAP_RESCUE:-/var/crash",
+            &format!("CDBITMAP_RESCUE:-{}", rescue.display()),
+        )
+        .with("CDBITMAP_RESCUE", "");
+    let output = bench.collect("-F -d 31 vmcore");
+    assert_eq!((output.status.code(), rescue.exists()), (Some(1), false), "{output:?}");
+    fs::remove_file(marker).unwrap();
+    let output = bench.collect("-F -d 31 vmcore");
+    assert_eq!((output.status.code(), rescue.exists()), (Some(1), true), "{output:?}");
 }
 
 #[test]

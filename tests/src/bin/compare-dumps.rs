@@ -1,7 +1,11 @@
-//! Compares two kdump-compressed dumps: `compare-dumps [--pages] REFERENCE OTHER`.
+//! Compares two kdump-compressed dumps: `compare-dumps [--pages | --count] REFERENCE OTHER`.
 //!
 //! Both bitmaps have to be the same, and with `--pages` the content of each page that is in the files. Says how many
 //! pages those are; otherwise names the first frames that differ, and exits with 1.
+//!
+//! With `--count` only the 2nd bitmaps are compared, and a difference is no failure. Prints how many pages the reference
+//! has and the other dump lacks, how many the other dump has and the reference lacks, and the first page frame of the
+//! former (or `-`).
 
 use scanner_core::{PAGE_SIZE, Pfn};
 use std::path::Path;
@@ -12,8 +16,8 @@ use vmcore::{Error, Result};
 
 fn main() -> ExitCode {
     match compare() {
-        Ok(pages) => {
-            println!("same, {pages} pages");
+        Ok(result) => {
+            println!("{result}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -23,29 +27,39 @@ fn main() -> ExitCode {
     }
 }
 
-/// How many pages both dumps have.
-fn compare() -> Result<u64> {
+/// How many pages both dumps have, or how many only one of them has.
+fn compare() -> Result<String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (pages, files) = match &arguments[..] {
-        [option, files @ ..] if option == "--pages" => (true, files),
-        files => (false, files),
+    let (option, files) = match &arguments[..] {
+        [option, files @ ..] if ["--pages", "--count"].contains(&option.as_str()) => (option.as_str(), files),
+        files => ("", files),
     };
     let [reference, other] = files else {
-        return Err(Error::unusable("usage: compare-dumps [--pages] REFERENCE OTHER"));
+        return Err(Error::unusable("usage: compare-dumps [--pages | --count] REFERENCE OTHER"));
     };
     let [reference, other] = [reference, other].map(|file| open(Path::new(file), &OpenOptions::default()));
     let (reference, other) = (reference?, other?);
+    if option == "--count" {
+        return Ok(count(&pages_of(&*reference)?, &pages_of(&*other)?));
+    }
     same_frames("1st bitmap", &reference.facts().exists, &other.facts().exists)?;
     let kept = pages_of(&*reference)?;
     same_frames("2nd bitmap", &kept, &pages_of(&*other)?)?;
-    if pages {
+    if option == "--pages" {
         for range in kept.as_slice() {
             for pfn in range.start.as_u64()..range.end.as_u64() {
                 same_page(&*reference, &*other, Pfn::new(pfn))?;
             }
         }
     }
-    Ok(kept.count())
+    Ok(format!("same, {} pages", kept.count()))
+}
+
+/// The pages that only one of two dumps has.
+fn count(reference: &FrameRanges, other: &FrameRanges) -> String {
+    let (lost, added) = (reference.minus(other), other.minus(reference));
+    let first = lost.as_slice().first().map_or("-".to_owned(), |range| range.start.to_string());
+    format!("{} {} {first}", lost.count(), added.count())
 }
 
 /// The pages that are in a dump.

@@ -4,19 +4,20 @@ use crate::code::{Body, Fault};
 use crate::object_file::{Function, Program, Relocation, Target};
 use crate::report::{Entry, FunctionReport, Report};
 use crate::stack::{chains, reached};
-use object::elf;
+use goblin::elf::header::EM_X86_64;
+use goblin::elf::reloc;
 
 /// Symbols that may be undefined: kernels and purgatories have them, and compilers call them.
 const ALLOWED_UNDEFINED: [&str; 4] = ["memcpy", "memset", "memcmp", "memmove"];
 
 /// Relocations that kexec's loader for a purgatory and the kernel's for modules both know.
-const ALLOWED_RELOCATIONS: [(elf::RelocationType, &str); 6] = [
-    (elf::R_X86_64_NONE, "R_X86_64_NONE"),
-    (elf::R_X86_64_64, "R_X86_64_64"),
-    (elf::R_X86_64_PC32, "R_X86_64_PC32"),
-    (elf::R_X86_64_PLT32, "R_X86_64_PLT32"),
-    (elf::R_X86_64_32, "R_X86_64_32"),
-    (elf::R_X86_64_32S, "R_X86_64_32S"),
+const ALLOWED_RELOCATIONS: [(u32, &str); 6] = [
+    (reloc::R_X86_64_NONE, "R_X86_64_NONE"),
+    (reloc::R_X86_64_64, "R_X86_64_64"),
+    (reloc::R_X86_64_PC32, "R_X86_64_PC32"),
+    (reloc::R_X86_64_PLT32, "R_X86_64_PLT32"),
+    (reloc::R_X86_64_32, "R_X86_64_32"),
+    (reloc::R_X86_64_32S, "R_X86_64_32S"),
 ];
 
 /// Bytes of stack and of code for an entry that no other line is for: those that run after the crash.
@@ -161,9 +162,9 @@ pub fn relocation_kinds(program: &Program<'_>, violations: &mut Vec<String>) {
     for relocation in program.relocations.iter().filter(|relocation| !known(relocation)) {
         let allowed: Vec<&str> = ALLOWED_RELOCATIONS.iter().map(|(_, name)| *name).collect();
         violations.push(format!(
-            "{}: relocation of type {}, which loaders don't know; they know {}",
+            "{}: relocation of type R_{}, which loaders don't know; they know {}",
             place(program, relocation),
-            relocation.kind,
+            reloc::r_to_str(relocation.kind, EM_X86_64),
             allowed.join(", ")
         ));
     }
@@ -174,7 +175,7 @@ fn taken_addresses(program: &Program<'_>, violations: &mut Vec<String>) {
     for relocation in &program.relocations {
         // A call's or jump's field is the only place where a function's start belongs: a table or a register with it
         // could be called by what looks like a callback.
-        let branch = matches!(relocation.kind, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32)
+        let branch = matches!(relocation.kind, reloc::R_X86_64_PLT32 | reloc::R_X86_64_PC32)
             && program
                 .function_at(relocation.at.0, relocation.at.1)
                 .is_some_and(|index| is_branch(program, index, relocation.at.1));

@@ -1,4 +1,4 @@
-//! The object as the audit sees it: functions with their bytes, and relocations with what they point to.
+//! Reads the object: its functions with their bytes, and its relocations with their targets.
 
 use goblin::elf::header::{EM_X86_64, ET_REL};
 use goblin::elf::reloc::{R_X86_64_PC32, R_X86_64_PLT32};
@@ -16,9 +16,9 @@ pub struct SectionIndex(pub usize);
 pub struct Program<'b> {
     /// Its functions, by section and offset.
     pub functions: Vec<Function<'b>>,
-    /// Relocations of all sections that are loaded.
+    /// Relocations of all sections that are loaded, by place.
     pub relocations: Vec<Relocation>,
-    /// Symbols that it doesn't define.
+    /// Symbols that it does not define.
     pub undefined: Vec<String>,
     /// Executable bytes that belong to no function, by section name.
     pub stray: BTreeMap<String, u64>,
@@ -57,10 +57,10 @@ pub struct Relocation {
 /// What a relocation points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A place in a section of the object, counted from the section's start. For a relative relocation the four bytes
-    /// to the end of the field are taken off, as in a call's target.
+    /// An offset in a section of the object. In a relative relocation it is the target of a call: the four bytes of the
+    /// field are already taken off.
     Place(SectionIndex, u64),
-    /// A symbol that the object doesn't define.
+    /// A symbol that the object does not define.
     Undefined(String),
     /// An absolute number.
     Absolute,
@@ -145,6 +145,7 @@ impl<'b> Program<'b> {
                 });
             }
         }
+        program.relocations.sort_by_key(|relocation| relocation.at);
         Ok(program)
     }
 
@@ -162,8 +163,8 @@ impl<'b> Program<'b> {
 
     /// The function at a place in a section.
     pub fn function_at(&self, section: SectionIndex, offset: u64) -> Option<usize> {
-        let behind = self.functions.partition_point(|f| (f.section.0, f.offset) <= (section.0, offset));
-        let index = behind.checked_sub(1)?;
+        let after = self.functions.partition_point(|f| (f.section.0, f.offset) <= (section.0, offset));
+        let index = after.checked_sub(1)?;
         let function = self.functions.get(index)?;
         let inside =
             function.section == section && offset - function.offset < (function.bytes.len() as u64).max(1);
@@ -185,7 +186,7 @@ fn is_undefined(symbol: &Sym) -> bool {
     symbol.st_shndx == SHN_UNDEF as usize
 }
 
-/// The bytes of a section; none of one that takes no place in the file.
+/// The bytes of a section; empty if it takes no space in the file.
 fn contents<'b>(file: &'b [u8], header: &SectionHeader) -> Option<&'b [u8]> {
     header.file_range().map_or(Some(&[]), |range| file.get(range))
 }

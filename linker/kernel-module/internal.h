@@ -76,6 +76,10 @@ struct cdb_prepared {
 	u64 checksum;
 };
 
+/* proc.c */
+int cdb_proc_create(void);
+void cdb_proc_remove(void);
+
 /* live.c */
 struct cdb_live {
 	struct crash_scan_findings found;
@@ -140,9 +144,5 @@ extern bool cdb_wants_v1;
 int cdb_params_check(void);
 unsigned int cdb_budget_ms(void);
 const char *cdb_rules_name(u32 rules);
-
-/* proc.c */
-int cdb_proc_create(void);
-void cdb_proc_remove(void);
 
 #endif

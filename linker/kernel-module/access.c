@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * How the scanner gets at memory and at the time: also in a dying kernel.
+ * The scanner's access to memory and to the clock, in the running and in the dying kernel.
  *
- * Memory is reached through the direct map, and only where RAM was when the scan was set up. Each access can fault, and
- * then says so: a page that is missing from the direct map, or a page table that is broken, is memory that can't be
- * read.
+ * Memory is read through the direct map, and only where RAM was when the scan was set up. Each access may fault without
+ * harm: a page that is missing from the direct map, or one under a broken page table, counts as unreadable.
  */
 #include "internal.h"
 #include "test.h"
@@ -16,7 +15,7 @@
 #include <linux/uaccess.h>
 #include <asm/tsc.h>
 
-/* Whether all of len bytes from addr on are RAM. */
+/* Whether all len bytes from addr are RAM. */
 static bool ram_has(const struct cdb_ram *ram, u64 addr, size_t len)
 {
 	size_t low = 0, high = ram->count;
@@ -25,7 +24,7 @@ static bool ram_has(const struct cdb_ram *ram, u64 addr, size_t len)
 	if (!len || addr + (len - 1) < addr)
 		return false;
 	last = (addr + (len - 1)) >> PAGE_SHIFT;
-	/* The first range that ends behind the first frame. */
+	/* Find the first range that ends after the first frame. */
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
@@ -47,7 +46,7 @@ int cdb_read(void *context, u64 addr, void *buf, size_t len)
 	return copy_from_kernel_nofault(buf, __va(addr), len);
 }
 
-/* For when nobody changes memory any more: what could be read once can be read again. */
+/* Only for the panic: no other CPU changes memory, so what was readable once stays readable. */
 const void *cdb_view(void *context, u64 addr, size_t len)
 {
 	const struct cdb_scan *scan = context;
@@ -65,8 +64,8 @@ const void *cdb_view(void *context, u64 addr, size_t len)
 }
 
 /*
- * The TSC, since nothing that the kernel keeps up goes on for sure in a panic: timekeeping stands still with interrupts
- * off, and some of its clocks wrap around within seconds. Without a TSC there is no better.
+ * The clock is the TSC. The kernel's own clocks need interrupts: without them timekeeping stops, and some clocks wrap
+ * around within seconds. A machine without a TSC has to use ktime all the same.
  */
 static u64 tsc_start;
 static u32 khz;
@@ -82,6 +81,7 @@ void cdb_clock_start(void)
 		strscpy(cdb_clock_name, "ktime", sizeof(cdb_clock_name));
 }
 
+/* Nanoseconds since cdb_clock_start() (TSC) or since boot (ktime). */
 u64 cdb_now(void *context)
 {
 	cdb_test_call();

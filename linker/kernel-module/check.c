@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * VMCOREINFO, the text from which the scanner knows this kernel, and whether it says what this module was built with.
+ * VMCOREINFO: loads the text that tells the scanner about this kernel, and compares it with this build of the module.
  *
- * The two can't contradict each other unless something is badly wrong: a module forced into another kernel, headers
- * that are not this kernel's, a text that was overwritten. A scan by wrong offsets would lose pages, so the module
- * doesn't load then, and says what the contradiction is.
+ * The two differ only if something is badly wrong: a module forced into another kernel, the headers of another kernel, an
+ * overwritten text. A scan by wrong offsets would lose pages, so the module refuses to load and names the difference.
  */
 #include "internal.h"
 #include "test.h"
@@ -27,10 +26,10 @@
 
 struct cdb_text cdb_vmcoreinfo;
 
-/* What this build knows, under the name that VMCOREINFO has for it. */
+/* A value that this build knows, under its key in VMCOREINFO. */
 struct fact {
 	const char *key;
-	/* Addresses are in hexadecimal digits in VMCOREINFO, all else is decimal. */
+	/* VMCOREINFO has addresses in hexadecimal and all other values in decimal. */
 	bool is_address;
 	s64 value;
 };
@@ -42,7 +41,7 @@ struct fact {
 #define LENGTH_IS(name, value)		{ "LENGTH(" name ")", false, (s64)(value) }
 #define SYMBOL_IS(name, value)		{ "SYMBOL(" name ")", true, (s64)(unsigned long)(value) }
 
-/* Copies the text of the live note. */
+/* Copies the text of the VMCOREINFO note that the kernel keeps in memory. */
 int cdb_vmcoreinfo_load(void)
 {
 	static const char name[] = VMCOREINFO_NOTE_NAME;
@@ -56,14 +55,14 @@ int cdb_vmcoreinfo_load(void)
 	    copy_from_kernel_nofault(found, at + sizeof(note), sizeof(found)) ||
 	    note.n_namesz != sizeof(name) || memcmp(found, name, sizeof(name)) ||
 	    !note.n_descsz || note.n_descsz > VMCOREINFO_BYTES) {
-		pr_err("there is no VMCOREINFO note at %pa\n", &address);
+		pr_err("VMCOREINFO: no note at %pa\n", &address);
 		return -ENODEV;
 	}
 	text = kmalloc(note.n_descsz + 1, GFP_KERNEL);
 	if (!text)
 		return -ENOMEM;
 	if (copy_from_kernel_nofault(text, at + sizeof(note) + sizeof(found), note.n_descsz)) {
-		pr_err("the VMCOREINFO note at %pa can't be read\n", &address);
+		pr_err("VMCOREINFO: cannot read the note at %pa\n", &address);
 		kfree(text);
 		return -ENODEV;
 	}
@@ -79,7 +78,7 @@ void cdb_vmcoreinfo_free(void)
 	cdb_vmcoreinfo.text = NULL;
 }
 
-/* The value behind "key=", up to the line's end; null if there is no such line. */
+/* The value of "key=value", up to the end of the line; null if no line has the key. */
 static const char *value_of(const char *key, size_t *size)
 {
 	const char *line = cdb_vmcoreinfo.text;
@@ -97,7 +96,7 @@ static const char *value_of(const char *key, size_t *size)
 	return NULL;
 }
 
-/* Whether VMCOREINFO doesn't contradict the fact; a key that it doesn't have is the scanner's business. */
+/* Whether VMCOREINFO agrees with the fact. A missing key agrees: the scanner decides whether it needs the key. */
 static bool holds(const struct fact *fact)
 {
 	char digits[24] = "";
@@ -117,15 +116,15 @@ static bool holds(const struct fact *fact)
 	if (!failed && number == fact->value)
 		return true;
 	if (fact->is_address)
-		pr_err("VMCOREINFO contradicts this module: %s is %.*s there, 0x%llx here\n", fact->key,
+		pr_err("VMCOREINFO: %s=%.*s, but this module has 0x%llx: rebuild it for this kernel\n", fact->key,
 		       (int)min_t(size_t, size, 40), value, fact->value);
 	else
-		pr_err("VMCOREINFO contradicts this module: %s is %.*s there, %lld here\n", fact->key,
+		pr_err("VMCOREINFO: %s=%.*s, but this module has %lld: rebuild it for this kernel\n", fact->key,
 		       (int)min_t(size_t, size, 40), value, fact->value);
 	return false;
 }
 
-/* Compares VMCOREINFO with what this module was built with, and with what the kernel exports. */
+/* Compares VMCOREINFO with the headers of this build and with the symbols that the kernel exports. */
 int cdb_vmcoreinfo_check(void)
 {
 	const struct fact facts[] = {
@@ -195,7 +194,7 @@ int cdb_vmcoreinfo_check(void)
 	const char *release = value_of("OSRELEASE", &size);
 
 	if (!release || size != strlen(UTS_RELEASE) || memcmp(release, UTS_RELEASE, size)) {
-		pr_err("VMCOREINFO contradicts this module: OSRELEASE is %.*s there, " UTS_RELEASE " here\n",
+		pr_err("VMCOREINFO: OSRELEASE=%.*s, but this module has " UTS_RELEASE ": rebuild it for this kernel\n",
 		       release ? (int)min_t(size_t, size, 64) : 7, release ?: "missing");
 		return -EINVAL;
 	}

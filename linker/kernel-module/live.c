@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * Scans the running system, and only counts: what page_status shows.
+ * Scans the running system for page_status. This scan counts pages and makes no bitmap.
  *
- * It has a state of its own and no bitmap, so that the scan for the panic is not touched. Memory changes while it is
- * looked at, and may go away; nothing is seen in place, each piece is copied by an access that may fault.
+ * It has its own state and does not touch the scan for the panic. Memory changes during the scan and may go away, so the
+ * scanner copies each piece by an access that may fault, and never looks at memory in place.
  */
 #include "internal.h"
 #include "crash_dump_bitmap.h"
@@ -19,17 +19,17 @@ static DEFINE_MUTEX(live_lock);
 static struct cdb_live last;
 static DEFINE_SPINLOCK(last_lock);
 
-static int live_pace(void *context, u64 next_frame)
+static int live_checkpoint(void *context, u64 next_frame)
 {
 	cond_resched();
 	return !signal_pending(current);
 }
 
-/* Scans at the dump level of the scan for the panic. */
+/* Scans once, at the level and by the rules in scan, into live. */
 static int scan(struct cdb_live *live, struct cdb_scan *scan)
 {
 	struct crash_scan_setup setup = {
-		.pace = live_pace,
+		.pace = live_checkpoint,
 		.chunk_shift = CRASH_DUMP_BITMAP_MIN_CHUNK_SHIFT,
 		.frame_count = cdb_ram_end(&scan->ram),
 	};
@@ -51,6 +51,7 @@ static int scan(struct cdb_live *live, struct cdb_scan *scan)
 	return 0;
 }
 
+/* Scans at the dump level of the scan for the panic. Fails with -EINTR if a signal is pending. */
 int cdb_live_scan(struct cdb_live *live)
 {
 	struct cdb_scan own = { .level = cdb_level(), .rules = cdb_rules };
@@ -77,7 +78,7 @@ out:
 	return error;
 }
 
-/* The last one that reached its end. */
+/* Copies the result of the last scan that completed. */
 void cdb_live_last(struct cdb_live *live)
 {
 	spin_lock(&last_lock);

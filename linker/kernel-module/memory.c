@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * RAM, and the memory that the module takes of it.
+ * Finds RAM, and allocates the bitmap and the header.
  *
- * Bitmap and info are ordinary pages of the buddy allocator, unmovable and of no CMA area: the capture kernel leaves
- * them alone, and finds them in /proc/vmcore.
+ * Both are ordinary pages of the buddy allocator, unmovable and outside of CMA. The capture kernel does not use these
+ * pages, and has them in /proc/vmcore.
  */
 #include "internal.h"
 #include "crash_dump_bitmap.h"
@@ -17,12 +17,12 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-/* Frames that a page of bitmap has bits for. */
+/* Frames that one page of the bitmap covers. */
 #define FRAMES_PER_PAGE (PAGE_SIZE * BITS_PER_BYTE)
 
 struct collected {
 	struct cdb_ram *ram;
-	/* How many ranges have room; 0 when they are only counted. */
+	/* Number of ranges that fit; 0 only counts them. */
 	size_t room;
 };
 
@@ -30,7 +30,7 @@ static int collect(struct resource *resource, void *arg)
 {
 	struct collected *collected = arg;
 	struct cdb_ram *ram = collected->ram;
-	/* What is RAM in part only has no struct page that says so. */
+	/* Skip frames that are RAM only in part: their struct page does not tell. */
 	u64 first = DIV_ROUND_UP_ULL((u64)resource->start, PAGE_SIZE);
 	u64 end = ((u64)resource->end + 1) >> PAGE_SHIFT;
 
@@ -42,7 +42,7 @@ static int collect(struct resource *resource, void *arg)
 		return 0;
 	}
 	if (collected->room) {
-		/* More than were counted: memory was added meanwhile, and its notifier comes after us. */
+		/* Memory was added since the ranges were counted. Its notifier follows, and collects again. */
 		if (ram->count == collected->room)
 			return 1;
 		ram->ranges[ram->count].first = first;
@@ -60,7 +60,7 @@ static void walk(struct collected *collected)
 	walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY, 0, -1ULL, collected, collect);
 }
 
-/* Finds the RAM that there is now. */
+/* Collects the RAM that is online now. */
 int cdb_ram_collect(struct cdb_ram *ram)
 {
 	struct collected collected = { .ram = ram };
@@ -82,7 +82,7 @@ void cdb_ram_free(struct cdb_ram *ram)
 	ram->ranges = NULL;
 }
 
-/* The frame behind the last one. */
+/* The frame after the last one. */
 u64 cdb_ram_end(const struct cdb_ram *ram)
 {
 	return ram->count ? ram->ranges[ram->count - 1].end : 0;
@@ -100,10 +100,10 @@ static void free_chunks(struct cdb_bitmap *bitmap)
 	bitmap->count = 0;
 }
 
-/* All chunks in blocks of this order, or none. */
+/* Allocates all chunks in blocks of this order, or none. */
 static int alloc_chunks(struct cdb_bitmap *bitmap, unsigned int order)
 {
-	/* A block that is hard to get is not worth the effort: smaller ones do as well, down to a page. */
+	/* Do not retry for a large block: smaller blocks do as well, down to a page. */
 	gfp_t flags = GFP_KERNEL | __GFP_NOWARN | (order ? __GFP_NORETRY : 0);
 	u64 pages = DIV_ROUND_UP_ULL(bitmap->frames, FRAMES_PER_PAGE);
 	size_t count = (pages + (1ULL << order) - 1) >> order;
@@ -131,8 +131,8 @@ static int alloc_chunks(struct cdb_bitmap *bitmap, unsigned int order)
 }
 
 /*
- * Memory for a bit for each of the frames: in as few chunks as the buddy allocator can give, and no more than the info
- * has room for.
+ * Allocates a bitmap of one bit per frame, in as few chunks as the buddy allocator has, and in no more chunks than a
+ * header of area_size bytes can describe. Returns NULL if that is impossible.
  */
 struct cdb_bitmap *cdb_bitmap_alloc(u64 frames, size_t area_size, bool one_chunk)
 {
@@ -163,8 +163,8 @@ void cdb_bitmap_free(struct cdb_bitmap *bitmap)
 }
 
 /*
- * Memory for the info of so many frames, and of twice as many, for memory that is added later. At least 16 KiB, which
- * has room for 661 chunks: in chunks of 4 MiB for 41 TiB, and as many again.
+ * Allocates the header for a bitmap of twice as many frames: memory can be added later. It has at least 16 KiB, enough
+ * for 661 chunks; in chunks of 4 MiB that is 41 TiB of memory, and as much again.
  */
 int cdb_area_alloc(struct cdb_area *area, u64 frames, bool v1)
 {
@@ -186,7 +186,7 @@ void cdb_area_free(struct cdb_area *area)
 {
 	if (!area->memory)
 		return;
-	/* Nobody shall find an info here that is not kept up. */
+	/* A capture kernel that still has the address must not find a stale header. */
 	memset(area->memory, 0, area->size);
 	free_pages_exact(area->memory, area->size);
 	area->memory = NULL;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * The scan when the kernel dies: a panic notifier.
+ * The scan in the dying kernel: a panic notifier.
  *
- * The other CPUs are stopped, interrupts are off, and any lock may be held by who will never release it: nothing here
- * waits for anything. What the scan needs was resolved and checked when it was set up, and a checksum says whether it is
- * still the same. Whatever happens, the notifier comes to an end and the capture kernel is started:
+ * The other CPUs are stopped and interrupts are off. A stopped CPU may hold any lock, so this file takes none and waits
+ * for nothing. The set-up has resolved and checked all that the scan needs; a checksum tells whether that is intact.
+ * The notifier always ends, and then the capture kernel starts:
  *
- *  - The scan looks at the time every 4096 frames and ends with its budget.
- *  - An access that faults is an access that failed (access.c).
- *  - Should the scan oops nevertheless, then as in an interrupt: the kernel panics again, on the same CPU, comes here a
- *    second time, finds that it has been here, and goes on to the capture kernel.
+ *  - The scan checks the time every 4096 frames and stops when its budget is used up.
+ *  - A faulting access returns an error (access.c).
+ *  - If the scan oopses nevertheless, the oops counts as one in an interrupt: the kernel panics again on the same CPU,
+ *    calls this notifier a second time, and the notifier returns at once.
  *
- * At each of these ends the bitmap keeps all that is not decided, and the info says how far it got.
+ * In each case the bitmap keeps every page that is not decided, and the header says how far the scan got.
  */
 #include "internal.h"
 #include "test.h"
@@ -28,23 +28,6 @@
 
 static atomic_t entered = ATOMIC_INIT(0);
 
-/*
- * Whether the scan may go on. Sealing, which begins behind the last frame, may take a quarter of the budget on top: a
- * bitmap that ends early is worth its checksums too.
- */
-int cdb_panic_pace(void *context, u64 next_frame)
-{
-	const struct cdb_scan *scan = context;
-	u64 limit = scan->budget;
-
-	touch_nmi_watchdog();
-	if (cdb_test_stopped())
-		return 0;
-	if (next_frame >= scan->frames)
-		limit += limit / 4;
-	return cdb_now(NULL) - scan->start < limit;
-}
-
 static void run(struct cdb_prepared *prepared)
 {
 	struct cdb_scan *scan = &prepared->scan;
@@ -54,12 +37,12 @@ static void run(struct cdb_prepared *prepared)
 
 	cdb_test_begin(prepared);
 	if (cdb_checksum(prepared) != prepared->checksum) {
-		pr_emerg("no scan: what was prepared for it has been overwritten; the capture kernel has to scan\n");
+		pr_emerg("no scan: its prepared data was overwritten; the capture kernel has to scan\n");
 		return;
 	}
 	scan->start = cdb_now(NULL);
-	scan->budget = (u64)cdb_budget_ms * NSEC_PER_MSEC;
-	/* Bits that something cleared since the set-up would lose pages. */
+	scan->budget = (u64)cdb_budget_ms() * NSEC_PER_MSEC;
+	/* A bit that a stray write has cleared since the set-up would lose a page. */
 	for (index = 0; index < prepared->bitmap->count; index++) {
 		memset(prepared->bitmap->chunks[index].words, 0xff, prepared->bitmap->chunks[index].size);
 		touch_nmi_watchdog();
@@ -79,20 +62,20 @@ static int on_panic(struct notifier_block *block, unsigned long action, void *da
 	struct cdb_prepared *prepared;
 
 	if (atomic_xchg(&entered, 1)) {
-		pr_emerg("the scan has failed: the bitmap keeps what it has not decided\n");
+		pr_emerg("the scan failed: the bitmap keeps every page that is not decided\n");
 		return NOTIFY_DONE;
 	}
 	prepared = rcu_dereference_raw(cdb_ready);
 	if (!prepared || !kexec_crash_loaded())
 		return NOTIFY_DONE;
-	/* An oops in a task would end the task, and not start the capture kernel. */
+	/* An oops in a task would end the task. An oops in an interrupt panics, which starts the capture kernel. */
 	__preempt_count_add(HARDIRQ_OFFSET);
 	run(prepared);
 	__preempt_count_sub(HARDIRQ_OFFSET);
 	return NOTIFY_DONE;
 }
 
-/* The first of all: the others may print a lot, or wait. */
+/* Runs before all other notifiers: they may print a lot, or wait. */
 static struct notifier_block panic_block = { .notifier_call = on_panic, .priority = INT_MAX };
 
 int cdb_panic_register(void)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * Sets the scan for the panic up, and again when the dump level or the memory changes.
+ * Sets up the scan for the panic, and again after each change of the dump level or of the memory.
  *
- * A new scan is set up beside the one that is ready, and then takes its place by one store: a panic at any instant finds
- * a whole one. Both may use the same bitmap and the same info meanwhile. Set-up only writes ones over ones to the bitmap,
- * and the scan that runs in the end writes all of the info anew.
+ * The new scan is set up beside the ready one, and one store replaces it: a panic at any instant finds a complete scan.
+ * Until then both may share the bitmap and the header. That is safe: set-up writes only ones over ones to the bitmap, and
+ * the scan that runs writes the whole header again.
  */
 #include "internal.h"
 #include "crash_dump_bitmap.h"
@@ -16,8 +16,8 @@
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
-struct cdb_prepared __rcu *cdb_ready;
-/* Held by whoever replaces it. */
+struct cdb_area cdb_area;
+/* Serializes changes of cdb_ready and cdb_area. */
 static DEFINE_MUTEX(prepare_lock);
 
 struct setup_work {
@@ -35,8 +35,9 @@ static void setup_work(struct work_struct *work)
 }
 
 /*
- * Sets a scan up, of which setup has what not all scans have in common: on the stack of a worker, since it takes up to
- * 10 KiB.
+ * Sets up a scan. The caller fills in the fields of setup that differ between scans.
+ *
+ * crash_scan_setup() takes up to 10 KiB of stack, so it runs on the almost empty stack of a worker.
  */
 int cdb_setup(struct cdb_scan *scan, struct crash_scan_setup *setup)
 {
@@ -60,30 +61,8 @@ int cdb_setup(struct cdb_scan *scan, struct crash_scan_setup *setup)
 	if (own.status == CRASH_SCAN_DONE)
 		return 0;
 	crash_scan_error_text(scan->state, text, sizeof(text));
-	pr_err("the scan can't be set up: %s\n", text);
+	pr_err("cannot set up the scan: %s\n", text);
 	return -EINVAL;
-}
-
-static u64 mix(u64 sum, const void *memory, size_t size)
-{
-	const u64 *words = memory;
-	size_t index;
-
-	/* FNV-1a by words: this is against scribbling, not against malice. */
-	for (index = 0; index < size / sizeof(*words); index++)
-		sum = (sum ^ words[index]) * 0x100000001b3ULL;
-	return sum;
-}
-
-/* Of everything that the scan relies on and nobody changes before it begins. */
-u64 cdb_checksum(const struct cdb_prepared *prepared)
-{
-	const struct cdb_scan *scan = &prepared->scan;
-	const struct cdb_bitmap *bitmap = prepared->bitmap;
-	u64 sum = mix(0xcbf29ce484222325ULL, scan->state, CRASH_SCAN_STATE_SIZE);
-
-	sum = mix(sum, scan->ram.ranges, scan->ram.count * sizeof(*scan->ram.ranges));
-	return mix(sum, bitmap->chunks, bitmap->count * sizeof(*bitmap->chunks));
 }
 
 static void free_prepared(struct cdb_prepared *prepared, bool with_bitmap)
@@ -104,7 +83,7 @@ static int set_up(struct cdb_prepared *prepared)
 	const struct cdb_bitmap *bitmap = prepared->bitmap;
 	struct crash_scan_setup setup = {
 		.view = cdb_view,
-		.pace = cdb_panic_pace,
+		.pace = cdb_panic_checkpoint,
 		.now = cdb_now,
 		.chunks = bitmap->chunks,
 		.chunk_count = bitmap->count,
@@ -121,7 +100,7 @@ static int set_up(struct cdb_prepared *prepared)
 	return cdb_setup(scan, &setup);
 }
 
-/* Sets a scan at this level up for the RAM that there is now, and lets a panic find it. */
+/* Sets up a scan at this level for the RAM that is online now, and makes it the ready one. */
 static int prepare(u32 level)
 {
 	struct cdb_prepared *old = rcu_dereference_protected(cdb_ready, lockdep_is_held(&prepare_lock));
@@ -134,6 +113,7 @@ static int prepare(u32 level)
 		return -ENOMEM;
 	new->scan.level = level;
 	new->scan.rules = cdb_rules;
+	new->area = &cdb_area;
 	new->scan.state = alloc_pages_exact(CRASH_SCAN_STATE_SIZE, GFP_KERNEL | __GFP_ZERO);
 	if (!new->scan.state)
 		goto failed;
@@ -160,7 +140,7 @@ static int prepare(u32 level)
 		goto failed;
 	new->checksum = cdb_checksum(new);
 	rcu_assign_pointer(cdb_ready, new);
-	/* The panic notifiers run in such a section, should one be under way on a CPU that could not stop us. */
+	/* Panic notifiers run in an RCU read-side section. Wait for one that may run on another CPU. */
 	synchronize_rcu();
 	free_prepared(old, own_bitmap);
 	return 0;
@@ -192,20 +172,9 @@ void cdb_unprepare(void)
 	cdb_area_free(&cdb_area);
 }
 
-/* The level of the scan that is ready. */
-u32 cdb_level(void)
-{
-	u32 level;
-
-	rcu_read_lock();
-	level = rcu_dereference(cdb_ready)->scan.level;
-	rcu_read_unlock();
-	return level;
-}
-
 /*
- * Memory is about to come online: the scan has to cover it. If that fails, the one that is ready stays, and keeps the
- * new frames. Memory that goes needs nothing: what can't be read any more is not read.
+ * Memory is about to come online, and the scan has to cover it. If the set-up fails, the ready scan stays, and the dump
+ * has all new frames. Memory that goes offline needs no action: the scan keeps pages that it cannot read.
  */
 static int on_memory(struct notifier_block *block, unsigned long action, void *data)
 {
@@ -218,13 +187,13 @@ static int on_memory(struct notifier_block *block, unsigned long action, void *d
 		return NOTIFY_DONE;
 	mutex_lock(&prepare_lock);
 	ready = rcu_dereference_protected(cdb_ready, lockdep_is_held(&prepare_lock));
-	/* If there is none yet, the first one will find the memory. */
+	/* If no scan is ready yet, the first one will find the new memory. */
 	if (ready)
 		error = prepare(ready->scan.level);
 	mutex_unlock(&prepare_lock);
 	if (error)
-		pr_warn("the frames 0x%llx to 0x%llx will be dumped without being looked at (error %d)\n", first, end - 1,
-			error);
+		pr_warn("cannot set up the scan for new frames 0x%llx to 0x%llx (error %d): a dump will have all of them\n",
+			first, end - 1, error);
 	return NOTIFY_OK;
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-/* /proc/crash_dump_bitmap: dump_level, page_status, status. */
+/* The files in /proc/crash_dump_bitmap: dump_level, page_status and status. */
 #include "internal.h"
 
 #include <linux/fs.h>
+#include <linux/kernel_read_file.h>
 #include <linux/io.h>
 #include <linux/kexec.h>
 #include <linux/kernel.h>
@@ -32,7 +33,7 @@ static ssize_t dump_level_write(struct file *file, const char __user *from, size
 	unsigned int level;
 	int error;
 
-	if (*offset || kstrtouint_from_user(from, size, 0, &level) || level > 31)
+	if (*offset || kstrtouint_from_user(from, size, 0, &level) || level > CDB_LEVEL_MAX)
 		return -EINVAL;
 	error = cdb_prepare(level);
 	if (error)
@@ -90,18 +91,21 @@ static const struct proc_ops page_status_ops = {
 	.proc_release = single_release,
 };
 
-/* The kernel exports no way to ask but its parameter's file: 'Y', 'N', or '?' if that can't be read. */
+/*
+ * The parameter crash_kexec_post_notifiers: 'Y', 'N', or '?' if it cannot be read.
+ *
+ * The kernel does not export the variable. Its file is looked up from the root of init, so that the answer does not
+ * depend on the mounts of the process that reads status.
+ */
 static char post_notifiers(void)
 {
-	struct file *file = filp_open(POST_NOTIFIERS, O_RDONLY, 0);
-	char value = '?';
-	loff_t offset = 0;
+	char value;
+	void *buf = &value;
+	size_t file_size;
 
-	if (IS_ERR(file))
+	if (kernel_read_file_from_path_initns(POST_NOTIFIERS, 0, &buf, sizeof(value), &file_size,
+					      READING_UNKNOWN) != sizeof(value))
 		return '?';
-	if (kernel_read(file, &value, sizeof(value), &offset) != sizeof(value))
-		value = '?';
-	filp_close(file, NULL);
 	return value;
 }
 
@@ -127,7 +131,7 @@ static int status_show(struct seq_file *file, void *data)
 	seq_printf(file, "dump level     %u\n", prepared->scan.level);
 	rcu_read_unlock();
 	seq_printf(file, "rules          %s\n", cdb_rules_name(cdb_rules));
-	seq_printf(file, "budget         %u ms\n", cdb_budget_ms);
+	seq_printf(file, "budget         %u ms\n", cdb_budget_ms());
 	seq_printf(file, "clock          %s\n", cdb_clock_name);
 	if (kexec_crash_loaded())
 		seq_puts(file, "crash kernel   loaded\n");
@@ -138,7 +142,7 @@ static int status_show(struct seq_file *file, void *data)
 	else if (post == 'N')
 		seq_puts(file, "post notifiers off: a panic will not scan; echo 1 > " POST_NOTIFIERS "\n");
 	else
-		seq_puts(file, "post notifiers unknown: " POST_NOTIFIERS " can't be read; a panic scans only if it says Y\n");
+		seq_puts(file, "post notifiers unknown: cannot read " POST_NOTIFIERS "; a panic scans only if it says Y\n");
 	if (live.when)
 		seq_printf(file, "last scan      of the running system, %llu s ago, took %llu us\n",
 			   ktime_get_boottime_seconds() - live.when, live.scan_ns / NSEC_PER_USEC);

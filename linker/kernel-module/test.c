@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * Faults on purpose, to show that the module survives them. In no module but one that is built with
- * CRASH_DUMP_BITMAP_TEST=1.
+ * Makes faults on purpose, to show that the module survives them. Only a module that is built with
+ * CRASH_DUMP_BITMAP_TEST=1 has this file.
  *
- * Module parameters, all but the first two to be changed at run time as well:
+ * Module parameters. The first two are read at load, the others can change at any time:
  *
- *   test_vmcoreinfo=KEY=VALUE    VMCOREINFO says so instead, or in addition
- *   test_order=N                 no chunk is larger than 1 << N pages: many chunks on a small machine
- *   test_do=ACTION test_at=N     at the Nth time that the scan in the panic calls back (which it does to read memory,
- *                                to see it, for its pace and for the time):
- *                                  stop   the time is up
- *                                  panic  the kernel panics: the capture kernel starts at this very instant
- *                                  fault  a null pointer is written to
- *                                How many calls there were is printed with the scan's end.
- *   test_flip=WHERE:N:SEED       N random bits are flipped, the same ones for the same SEED. Before the scan in
- *                                  state         what is prepared for the scan
+ *   test_vmcoreinfo=KEY=VALUE    sets or adds the key in the copy of VMCOREINFO
+ *   test_order=N                 limits chunks to 1 << N pages: many chunks on a small machine
+ *   test_do=ACTION test_at=N     acts at the Nth callback of the scan in the panic (callbacks read memory, view memory,
+ *                                check the time limit and read the clock):
+ *                                  stop   the time limit is reached
+ *                                  panic  the kernel panics, and the capture kernel starts at this instant
+ *                                  fault  writes to a null pointer
+ *                                The number of callbacks is printed when the scan ends.
+ *   test_flip=WHERE:N:SEED       flips N random bits, the same ones for the same SEED. Before the scan, in
+ *                                  state         the state of the scan
  *                                  early-chunks  the bitmap
  *                                  pages         the struct pages of RAM
- *                                  tables        the lower three levels of page tables that lead to them
- *                                and after it in
- *                                  header        the info and the chunk table
+ *                                  tables        the lower three levels of the page tables that map them
+ *                                and after the scan, in
+ *                                  header        the header and the chunk table
  *                                  chunks        the bitmap
  */
 #include "internal.h"
@@ -45,7 +45,7 @@ module_param(test_at, ulong, 0644);
 static char test_flip[64];
 module_param_string(test_flip, test_flip, sizeof(test_flip), 0644);
 
-/* How often the scan has called back; from the panic on. */
+/* The number of callbacks since the scan in the panic began. */
 static bool counting;
 static unsigned long calls;
 static bool stopped;
@@ -55,7 +55,7 @@ int cdb_test_order(int order)
 	return test_order >= 0 ? min(order, test_order) : order;
 }
 
-/* Puts what test_vmcoreinfo says into the text. */
+/* Sets or adds the key of test_vmcoreinfo in the text. */
 int cdb_test_vmcoreinfo(struct cdb_text *text)
 {
 	const char *equals = test_vmcoreinfo ? strrchr(test_vmcoreinfo, '=') : NULL;
@@ -83,7 +83,7 @@ int cdb_test_vmcoreinfo(struct cdb_text *text)
 	return 0;
 }
 
-/* The scan in the panic has called back. */
+/* Counts a callback, and acts if it is number test_at. */
 void cdb_test_call(void)
 {
 	if (!counting || ++calls != test_at)
@@ -93,7 +93,7 @@ void cdb_test_call(void)
 	} else if (!strcmp(test_do, "panic")) {
 		panic("test: at call %lu", calls);
 	} else if (!strcmp(test_do, "fault")) {
-		/* Not known to be null by the compiler. */
+		/* Volatile, so that the compiler does not see the null pointer. */
 		volatile int *volatile nowhere = NULL;
 
 		*nowhere = 1;
@@ -138,8 +138,8 @@ static struct page *random_page(const struct cdb_ram *ram)
 }
 
 /*
- * The page table entries that lead to an address, from the third level down to the one that maps it, and where it is in
- * the direct map. Those above lead to the kernel's stacks as well.
+ * Finds the page table entries that map an address, from the third level down, and the address in the direct map.
+ * Entries of higher levels map the kernel's stacks as well, and are left alone.
  */
 static size_t walk(unsigned long address, u64 *entries[3], void **mapped)
 {
@@ -181,10 +181,10 @@ static void flip(const struct cdb_prepared *prepared, const char *where)
 
 		flip_in(chunk->words, chunk->size);
 	} else if (!strcmp(where, "header")) {
-		flip_in(cdb_area.memory, sizeof(struct crash_dump_bitmap_info_v2) +
+		flip_in(prepared->area->memory, sizeof(struct crash_dump_bitmap_info_v2) +
 			bitmap->count * sizeof(struct crash_dump_bitmap_chunk));
 	} else if (!strcmp(where, "pages") && mapped) {
-		/* By the direct map: parts of the array of struct page can be read-only. */
+		/* Through the direct map: the virtual memory map can be read-only in parts. */
 		flip_in(mapped, sizeof(struct page));
 	} else if (!strcmp(where, "tables") && count) {
 		flip_in(entries[random_below(count)], sizeof(u64));

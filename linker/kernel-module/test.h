@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Where test.c comes in; nothing unless it is asked for. */
+/* The interface of test.c. Without CRASH_DUMP_BITMAP_TEST it does nothing. */
 #ifndef CRASH_DUMP_BITMAP_TEST_H
 #define CRASH_DUMP_BITMAP_TEST_H
 
 #include "internal.h"
 
+/* test.c */
 #ifdef CRASH_DUMP_BITMAP_TEST
 int cdb_test_order(int order);
 int cdb_test_vmcoreinfo(struct cdb_text *text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * The scanner's object returns and calls through pointers by the kernel's thunks. A kernel that is built without them
- * has none: here they are plain.
+ * The scanner's object returns, and calls through pointers, by the kernel's thunks. These are plain thunks for a kernel
+ * that is built without.
  */
 #include <linux/linkage.h>
 

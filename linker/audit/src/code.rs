@@ -1,13 +1,13 @@
-//! The instructions of a function: what they touch, where they go, and what they do to the stack pointer.
+//! Reads the instructions of a function: what they touch, where they lead, and how they change the stack pointer.
 
-use crate::object_file::{Function, Program, Target};
+use crate::object_file::{Function, Program, SectionIndex, Target};
 use iced_x86::{
     Code, CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, OpKind, Register,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What a function does, as far as rules care.
+/// What a function does, as far as the rules need it.
 #[derive(Debug, Default)]
 pub struct Body {
     /// Functions of the object that it calls or jumps to, by index.
@@ -16,18 +16,18 @@ pub struct Body {
     pub foreign: Vec<String>,
     /// How many calls it makes through pointers.
     pub indirect_calls: usize,
-    /// The most that it takes from the stack, its return address not counted.
+    /// The most bytes that it takes from the stack, without its return address.
     pub frame: u64,
-    /// What it does that it must not.
+    /// Where it breaks a rule.
     pub faults: Vec<Fault>,
 }
 
-/// What a function does that it must not.
+/// An instruction that breaks a rule.
 #[derive(Debug)]
 pub struct Fault {
     /// The instruction's offset in its section.
     pub at: u64,
-    /// What kind of rule it breaks.
+    /// The kind of rule that it breaks.
     pub kind: FaultKind,
     /// What the instruction does, as in "the instruction at +0x1f traps".
     pub what: String,
@@ -40,25 +40,80 @@ pub enum FaultKind {
     Vectors,
     /// A trap.
     Trap,
-    /// The stack can't be followed, or is touched where it must not be.
+    /// The stack pointer cannot be followed, or memory below it is touched.
     Stack,
-    /// A call or jump that leads to no function, or bytes that are no instruction.
+    /// A call or jump that leads to no function, bytes that are no instruction, or a function without an end.
     Flow,
 }
 
+/// The bodies of all functions of `program`, in their order.
+pub fn bodies(program: &Program<'_>) -> Vec<Body> {
+    let targets = Targets::of(program);
+    program.functions.iter().map(|function| Body::of(program, function, &targets)).collect()
+}
+
+fn decode(function: &Function<'_>) -> Vec<Instruction> {
+    Decoder::with_ip(64, function.bytes, function.offset, DecoderOptions::NONE).into_iter().collect()
+}
+
+/// All places that a branch, a jump table or another pointer leads to.
+struct Targets(BTreeSet<(SectionIndex, u64)>);
+
+impl Targets {
+    fn of(program: &Program<'_>) -> Self {
+        let mut places: BTreeSet<(SectionIndex, u64)> = program
+            .relocations
+            .iter()
+            .filter_map(|relocation| match relocation.target {
+                Target::Place(section, offset) => Some((section, offset)),
+                _ => None,
+            })
+            .collect();
+        for function in &program.functions {
+            let branches = decode(function).into_iter().filter(|instruction| {
+                instruction.near_branch_target() != 0
+                    && relocation_of(program, function, instruction).is_none()
+            });
+            places.extend(branches.map(|branch| (function.section, branch.near_branch_target())));
+        }
+        Self(places)
+    }
+
+    /// For each of the instructions of `function`, whether it is an `int3` that no execution reaches.
+    ///
+    /// Such an `int3` follows an unconditional jump, a return or another unreachable `int3`, and nothing leads to it:
+    /// compilers put it there against straight-line speculation. The entry of a relative jump table is not followed.
+    fn padding(&self, function: &Function<'_>, instructions: &[Instruction]) -> Vec<bool> {
+        let mut unreachable = false;
+        let mut padding = Vec::with_capacity(instructions.len());
+        for instruction in instructions {
+            let is_target = self.0.contains(&(function.section, instruction.ip()));
+            let is_padding = unreachable && !is_target && instruction.mnemonic() == Mnemonic::Int3;
+            padding.push(is_padding);
+            unreachable = is_padding
+                || matches!(
+                    instruction.flow_control(),
+                    FlowControl::Return | FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
+                );
+        }
+        padding
+    }
+}
+
 impl Body {
-    /// Looks at all instructions of `function`.
-    pub fn of(program: &Program<'_>, function: &Function<'_>) -> Self {
-        let decoder = Decoder::with_ip(64, function.bytes, function.offset, DecoderOptions::NONE);
-        let instructions: Vec<Instruction> = decoder.into_iter().collect();
+    /// Reads all instructions of `function`.
+    fn of(program: &Program<'_>, function: &Function<'_>, targets: &Targets) -> Self {
+        let instructions = decode(function);
+        let padding = targets.padding(function, &instructions);
         let mut body = Self::default();
         let mut info = InstructionInfoFactory::new();
-        for instruction in &instructions {
-            if let Some((kind, what)) = forbidden(instruction, &mut info) {
+        for (instruction, padding) in instructions.iter().zip(padding) {
+            if let Some((kind, what)) = forbidden(instruction, &mut info).filter(|_| !padding) {
                 body.fault(instruction.ip(), kind, what);
             }
             body.follow(program, function, instruction);
         }
+        body.check_end(&instructions);
         body.measure(program, function, &instructions, &mut info);
         body.callees.sort_unstable();
         body.callees.dedup();
@@ -67,6 +122,17 @@ impl Body {
 
     fn fault(&mut self, at: u64, kind: FaultKind, what: impl Into<String>) {
         self.faults.push(Fault { at, kind, what: what.into() });
+    }
+
+    /// Checks that no execution passes the last instruction. A call there is one that does not return.
+    fn check_end(&mut self, instructions: &[Instruction]) {
+        // Alignment after the end can be part of the function.
+        let end = instructions.iter().rposition(|instruction| instruction.mnemonic() != Mnemonic::Nop);
+        if let Some(last) = instructions.get(end.unwrap_or(0))
+            && matches!(last.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch)
+        {
+            self.fault(last.ip(), FaultKind::Flow, "is the last one, and execution continues after it");
+        }
     }
 
     /// Notes where a call or jump leads.
@@ -95,7 +161,7 @@ impl Body {
                         );
                     }
                 },
-                // The kernel's own way to call through a register.
+                // The kernel calls through a register by these.
                 Target::Undefined(name) if name.starts_with("__x86_indirect_thunk_") => {
                     self.indirect_calls += 1;
                     self.foreign.push(name);
@@ -108,7 +174,7 @@ impl Body {
         }
     }
 
-    /// Follows the stack pointer along all ways through the function.
+    /// Follows the stack pointer along all paths through the function.
     fn measure(
         &mut self,
         program: &Program<'_>,
@@ -119,8 +185,8 @@ impl Body {
         let index: BTreeMap<u64, usize> = instructions.iter().enumerate().map(|(n, i)| (i.ip(), n)).collect();
         let mut depths: Vec<Option<Depth>> = vec![None; instructions.len()];
         let mut work = vec![(0, Depth::default())];
-        // The deepest point from which a jump through a table was made. Where such a jump leads is in data, so all
-        // code that nothing else reaches is taken for its target.
+        // The deepest point with a jump through a table. The targets of such a jump are data, so all code that no
+        // other path reaches is taken for a target.
         let mut table_jump: Option<Depth> = None;
         loop {
             while let Some((at, depth)) = work.pop() {
@@ -143,7 +209,7 @@ impl Body {
                     }
                 };
                 self.frame = self.frame.max(after.bytes);
-                // A jump with a relocation leaves the function, wherever its bytes seem to lead.
+                // A jump with a relocation leaves the function; the target in its bytes means nothing.
                 let target = match relocation_of(program, function, instruction) {
                     Some(_) => None,
                     None => index.get(&instruction.near_branch_target()).copied(),
@@ -193,28 +259,28 @@ impl Body {
     }
 }
 
-/// What the relocation of `instruction`, if it has one, points to.
+/// The target of the relocation of `instruction`; `None` if it has no relocation.
 fn relocation_of(
     program: &Program<'_>,
     function: &Function<'_>,
     instruction: &Instruction,
 ) -> Option<Target> {
-    let fields = instruction.ip()..instruction.next_ip();
-    let relocated =
-        program.relocations.iter().find(|r| r.at.0 == function.section && fields.contains(&r.at.1));
-    relocated.map(|r| r.target.clone())
+    let from = (function.section, instruction.ip());
+    let first = program.relocations.partition_point(|relocation| relocation.at < from);
+    let relocation = program.relocations.get(first)?;
+    (relocation.at < (function.section, instruction.next_ip())).then(|| relocation.target.clone())
 }
 
-/// How much of the stack is taken at a point of a function.
+/// The bytes of stack in use at a point of a function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Depth {
     bytes: u64,
-    /// How much was taken when RBP became the frame pointer.
+    /// The bytes in use when RBP became the frame pointer.
     frame_pointer: Option<u64>,
 }
 
 impl Depth {
-    /// What `instruction` makes of it.
+    /// The depth after `instruction`.
     fn after(self, instruction: &Instruction) -> Result<Self, String> {
         let to_rsp =
             instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
@@ -236,7 +302,7 @@ impl Depth {
                 None => return variable(),
             },
             Mnemonic::And if to_rsp => match immediate {
-                // Down to a multiple of a power of two: at the worst one less than that.
+                // Rounds down to a multiple of a power of two, which takes at most that power less 8.
                 Some(mask) => grown(mask.wrapping_neg().saturating_sub(8)),
                 None => return variable(),
             },
@@ -271,10 +337,10 @@ impl Depth {
     }
 }
 
-/// What is forbidden about an instruction by itself.
+/// The rule that an instruction breaks by itself.
 fn forbidden(instruction: &Instruction, info: &mut InstructionInfoFactory) -> Option<(FaultKind, String)> {
     if instruction.is_invalid() {
-        return Some((FaultKind::Flow, "can't be decoded".to_owned()));
+        return Some((FaultKind::Flow, "cannot be decoded".to_owned()));
     }
     let mnemonic = instruction.mnemonic();
     let of_vectors = |register: Register| {

@@ -1,19 +1,21 @@
-//! Reads a relocatable object that `linker/build` has made, and proves that it can run when a kernel dies.
+//! Proves that the relocatable object of `linker/build` can run when a kernel dies.
 //!
-//! The rules, each checked on the machine code itself rather than on promises of a compiler:
+//! It checks these rules on the machine code itself, and relies on no compiler:
 //!
-//! - no undefined symbol but `memcpy` and its like, so no path to a panic;
-//! - no x87, MMX, SSE or AVX instruction, and no trap;
-//! - no relocation that a kernel module's or kexec's loader doesn't know, so no global offset table;
-//! - nothing below the stack pointer is touched (no red zone): an interrupt would overwrite it;
-//! - no recursion, no stack frame of variable size, and no function whose address is taken: so that every call through
-//!   a pointer is one of the caller's callbacks, and the deepest chain of calls has a known size;
-//! - that size, and the size of the code which an entry reaches, are within limits.
+//! - no undefined symbol except `memcpy` and the like, so no path to a panic;
+//! - no x87, MMX, SSE or AVX instruction, and no trap that execution can reach;
+//! - no relocation that the loaders of kernel modules and of kexec refuse, so no global offset table;
+//! - no access below the stack pointer (no red zone): an interrupt would overwrite that memory;
+//! - no recursion, no stack frame of variable size, and no function whose address is taken. So each call through a
+//!   pointer calls one of the caller's callbacks, and the deepest chain of calls has a known size;
+//! - that size, and the size of the code that an entry reaches, are within limits.
 //!
-//! With `--module` it reads the whole kernel module that the object was linked into, and proves what a contract says: see
+//! With `--module` it reads a whole kernel module with that object in it, and checks it against a contract: see
 //! [`module`].
 //!
-//! The exit code is 0 if all hold, 1 if one does not, and 2 if the object can't be read.
+//! The report lists the code that the audit does not see as "not covered".
+//!
+//! The exit code is 0 if all rules hold, 1 if one is broken, and 2 if the object cannot be read.
 
 mod code;
 mod module;
@@ -29,19 +31,19 @@ use rules::Limits;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Proves what an object for crash-time code promises.
+/// Proves that an object can run when a kernel dies.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct CommandLine {
     /// The relocatable object (x86_64 ELF)
     object: PathBuf,
-    /// Bytes of stack that an entry may take: for all, or ENTRY=BYTES
+    /// Limit of the stack in bytes: BYTES for all entries, or ENTRY=BYTES
     #[arg(long, value_name = "LIMIT")]
     stack: Vec<String>,
-    /// Bytes of code that an entry may reach: for all, or ENTRY=BYTES
+    /// Limit of the code that an entry reaches, in bytes: BYTES for all entries, or ENTRY=BYTES
     #[arg(long, value_name = "LIMIT")]
     text: Vec<String>,
-    /// The object is a kernel module: prove what this contract says instead
+    /// Check the object, a kernel module, against this contract instead
     #[arg(long, value_name = "CONTRACT", conflicts_with_all = ["stack", "text"])]
     module: Option<PathBuf>,
     /// Print the report as JSON

@@ -1,35 +1,36 @@
 //! The rules for a kernel module with the scanner in it, and for the purgatory stage.
 //!
-//! A contract beside its source says what it uses of the kernel, and how much of that when the kernel dies. Its lines, with comments from `#` on, and names that may end in `*`:
+//! A contract beside the source lists the symbols of the kernel that the module may use, and which of them it may use in
+//! a panic. A `#` starts a comment, and a name may end in `*`. Its lines:
 //!
-//! - `entry NAME BYTES`: the function runs in a panic, and takes at most so much stack, what it calls included;
+//! - `entry NAME BYTES`: the function runs in a panic. BYTES limits its stack, with that of its callees;
 //! - `callback NAME`: the scanner calls the function through a pointer;
-//! - `stack NAME`: the function goes over to a stack of its own, on which it starts from nothing;
-//! - `panic NAME...`: what those and all that they reach may use of the kernel;
-//! - `other NAME...`: what the rest may use besides.
+//! - `stack NAME`: the function switches to its own, empty stack;
+//! - `panic NAME...`: symbols that entries, callbacks and their callees may use;
+//! - `other NAME...`: symbols that all other functions may use in addition.
 //!
-//! The module is held to it: it has no other undefined symbol, and nowhere an x87, MMX, SSE or AVX instruction; what runs
-//! in a panic has no trap and no recursion, and keeps to its stack. The kernel's functions' own stack isn't counted.
+//! The module has no other undefined symbol, and no x87, MMX, SSE or AVX instruction. The functions that run in a panic
+//! have no trap, no recursion, and a bounded stack. The report lists what this cannot see: [`Report::not_covered`].
 
-use crate::code::{Body, Fault, FaultKind};
+use crate::code::{Body, Fault, FaultKind, bodies};
 use crate::object_file::{Program, Target};
 use crate::report::{Entry, FunctionReport, Report};
 use crate::rules::{relocation_kinds, sentence, users_of};
 use crate::stack::{Chain, chains, reached};
 use std::collections::BTreeSet;
 
-/// What a module promises.
+/// The promises of a module.
 #[derive(Debug, Default)]
 pub struct Contract {
-    /// Functions that run in a panic, with the bytes of stack that each may take.
+    /// Functions that run in a panic, each with the limit of its stack in bytes.
     entries: Vec<(String, u64)>,
-    /// Functions that are called through pointers then.
+    /// Functions that the scanner calls through pointers.
     callbacks: Vec<String>,
-    /// Functions that go over to another stack.
+    /// Functions that switch to another stack.
     stacks: Vec<String>,
-    /// What they may use of the kernel.
+    /// Symbols of the kernel that these may use.
     panic: Vec<String>,
-    /// What all others may use besides.
+    /// Symbols that all other functions may use in addition.
     other: Vec<String>,
 }
 
@@ -37,7 +38,7 @@ impl Contract {
     /// Reads a contract.
     ///
     /// # Errors
-    /// A sentence that names the line which is none.
+    /// A sentence that names the line that has another form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut contract = Self::default();
         for (number, line) in text.lines().enumerate() {
@@ -64,7 +65,7 @@ impl Contract {
     }
 }
 
-/// Whether one of `patterns` is `name`, or its start with `*` behind it.
+/// Whether one of `patterns` is `name`, or the start of it followed by `*`.
 fn is_named(patterns: &[String], name: &str) -> bool {
     patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),
@@ -72,10 +73,9 @@ fn is_named(patterns: &[String], name: &str) -> bool {
     })
 }
 
-/// Holds a module to its contract.
+/// Checks a module against its contract.
 pub fn audit(program: &Program<'_>, contract: &Contract) -> Report {
-    let mut bodies: Vec<Body> =
-        program.functions.iter().map(|function| Body::of(program, function)).collect();
+    let mut bodies = bodies(program);
     join_cold_parts(program, &mut bodies);
     let mut report =
         Report { text_bytes: program.text_size, data_bytes: program.data_size, ..Report::default() };
@@ -111,12 +111,13 @@ pub fn audit(program: &Program<'_>, contract: &Contract) -> Report {
         let is_own = |fault: &&Fault| match fault.kind {
             FaultKind::Vectors => false,
             FaultKind::Stack => !own_stack,
-            _ => !is_padding(&fault.what),
+            FaultKind::Trap | FaultKind::Flow => true,
         };
         let own = body.faults.iter().filter(is_own);
         violations.extend(own.map(|fault| sentence(function, fault)));
     }
-    // What doesn't run in a panic may call itself, for all that this proves.
+    report.not_covered = not_covered(&bodies, &in_panic, contract);
+    // A function that does not run in a panic may call itself.
     for (index, body) in bodies.iter_mut().enumerate() {
         if !in_panic.contains(&index) {
             body.callees.clear();
@@ -152,7 +153,7 @@ pub fn audit(program: &Program<'_>, contract: &Contract) -> Report {
     report
 }
 
-/// The stack of an entry: its deepest chain, and below that the deepest one of a callback.
+/// The stack of an entry: its deepest chain, and below it the deepest chain of a callback.
 fn measure(
     program: &Program<'_>,
     bodies: &[Body],
@@ -177,7 +178,7 @@ fn measure(
     }
 }
 
-/// Checks that what runs in a panic uses nothing of the kernel but what the contract says.
+/// Checks that the functions that run in a panic use only the symbols that the contract lists for them.
 fn check_uses(
     program: &Program<'_>,
     in_panic: &BTreeSet<usize>,
@@ -199,8 +200,10 @@ fn check_uses(
     violations.extend(sentences);
 }
 
-/// GCC moves unlikely parts of a function elsewhere, as NAME.cold, with jumps to and fro. They run with the function's
-/// frame: what they call counts as called by it, and what they do to the stack by themselves is not followed.
+/// Joins the parts that GCC moves out of a function, as NAME.cold, with that function.
+///
+/// Jumps connect the two, and both run with the same frame. So the function calls what its part calls, and the stack
+/// pointer is not followed in the part.
 fn join_cold_parts(program: &Program<'_>, bodies: &mut [Body]) {
     for (cold, function) in program.functions.iter().enumerate() {
         let Some(name) = function.name.strip_suffix(".cold") else { continue };
@@ -211,7 +214,29 @@ fn join_cold_parts(program: &Program<'_>, bodies: &mut [Body]) {
     }
 }
 
-/// Whether a trap is the one that stands behind returns and jumps, where nothing leads to.
-fn is_padding(what: &str) -> bool {
-    what == "traps (Int3)"
+/// The code that can run in a panic and that the audit does not see.
+fn not_covered(bodies: &[Body], in_panic: &BTreeSet<usize>, contract: &Contract) -> Vec<String> {
+    let mut not_covered = Vec::new();
+    let called: BTreeSet<&str> =
+        in_panic.iter().flat_map(|index| &bodies[*index].foreign).map(String::as_str).collect();
+    let (hooks, called): (Vec<&str>, Vec<&str>) =
+        called.into_iter().partition(|name| *name == "__fentry__" || name.starts_with("__x86_"));
+    if !called.is_empty() {
+        not_covered.push(format!("functions of the kernel, and their stack: {}", called.join(", ")));
+    }
+    let traced = in_panic.iter().filter(|index| bodies[**index].foreign.iter().any(|f| f == "__fentry__"));
+    let traced = traced.count();
+    if traced > 0 {
+        not_covered
+            .push(format!("the code and the stack of tracers: ftrace can attach to {traced} functions"));
+    }
+    if !hooks.is_empty() || !called.is_empty() {
+        not_covered
+            .push("kprobes, and instructions that the kernel replaces when it loads the module".to_owned());
+    }
+    if !contract.stacks.is_empty() {
+        let names = contract.stacks.join(", ");
+        not_covered.push(format!("the stack pointer in functions that switch stacks: {names}"));
+    }
+    not_covered
 }

@@ -1,20 +1,24 @@
-//! The object as the audit sees it: functions with their bytes, and relocations with what they point to.
+//! Reads the object: its functions with their bytes, and its relocations with their targets.
 
-use object::read::elf::{ElfFile64, FileHeader as _};
-use object::{
-    LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget,
-    SectionFlags, SectionIndex, SymbolKind, elf,
-};
+use goblin::elf::header::{EM_X86_64, ET_REL};
+use goblin::elf::reloc::{R_X86_64_PC32, R_X86_64_PLT32};
+use goblin::elf::section_header::{SHF_ALLOC, SHF_EXECINSTR, SHN_LORESERVE, SHN_UNDEF};
+use goblin::elf::sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC};
+use goblin::elf::{Elf, SectionHeader, Sym};
 use std::collections::BTreeMap;
+
+/// The index of a section in the section header table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SectionIndex(pub usize);
 
 /// A relocatable object.
 #[derive(Debug)]
 pub struct Program<'b> {
     /// Its functions, by section and offset.
     pub functions: Vec<Function<'b>>,
-    /// Relocations of all sections that are loaded.
+    /// Relocations of all sections that are loaded, by place.
     pub relocations: Vec<Relocation>,
-    /// Symbols that it doesn't define.
+    /// Symbols that it does not define.
     pub undefined: Vec<String>,
     /// Executable bytes that belong to no function, by section name.
     pub stray: BTreeMap<String, u64>,
@@ -45,7 +49,7 @@ pub struct Relocation {
     /// The section that it changes, and the offset there.
     pub at: (SectionIndex, u64),
     /// Its ELF type.
-    pub kind: elf::RelocationType,
+    pub kind: u32,
     /// What it points to.
     pub target: Target,
 }
@@ -53,10 +57,10 @@ pub struct Relocation {
 /// What a relocation points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A place in a section of the object, counted from the section's start. For a relative relocation the four bytes
-    /// to the end of the field are taken off, as in a call's target.
+    /// An offset in a section of the object. In a relative relocation it is the target of a call: the four bytes of the
+    /// field are already taken off.
     Place(SectionIndex, u64),
-    /// A symbol that the object doesn't define.
+    /// A symbol that the object does not define.
     Undefined(String),
     /// An absolute number.
     Absolute,
@@ -68,98 +72,123 @@ impl<'b> Program<'b> {
     /// # Errors
     /// A sentence, if it is not a relocatable x86_64 ELF object.
     pub fn read(bytes: &'b [u8]) -> Result<Self, String> {
-        let file =
-            ElfFile64::<LittleEndian>::parse(bytes).map_err(|error| format!("not an ELF object: {error}"))?;
-        let header = file.elf_header();
-        if header.e_machine(LittleEndian) != elf::EM_X86_64 || header.e_type(LittleEndian) != elf::ET_REL {
+        let elf = Elf::parse(bytes).map_err(|error| format!("not an ELF object: {error}"))?;
+        if !elf.is_64
+            || !elf.little_endian
+            || elf.header.e_machine != EM_X86_64
+            || elf.header.e_type != ET_REL
+        {
             return Err("not a relocatable object for x86_64".to_owned());
         }
+        let name_of = |symbol: &Sym| demangled(elf.strtab.get_at(symbol.st_name).unwrap_or("?"));
         let mut functions = Vec::new();
-        for symbol in file.symbols().filter(|s| s.kind() == SymbolKind::Text && s.is_definition()) {
-            let Some(section) = symbol.section_index() else { continue };
-            let data =
-                file.section_by_index(section).and_then(|s| s.data()).map_err(|error| error.to_string())?;
-            let name = demangled(symbol.name().unwrap_or("?"));
-            let range = usize::try_from(symbol.address()).ok().zip(usize::try_from(symbol.size()).ok());
-            let bytes = range
-                .and_then(|(at, size)| data.get(at..)?.get(..size))
+        for symbol in elf.syms.iter().filter(|s| matches!(s.st_type(), STT_FUNC | STT_GNU_IFUNC)) {
+            let Some(section) = section_of(&symbol)? else { continue };
+            let name = name_of(&symbol);
+            let range = usize::try_from(symbol.st_value).ok().zip(usize::try_from(symbol.st_size).ok());
+            let bytes = elf
+                .section_headers
+                .get(section.0)
+                .and_then(|header| contents(bytes, header))
+                .and_then(|data| range.and_then(|(at, size)| data.get(at..)?.get(..size)))
                 .ok_or_else(|| format!("the function {name} lies outside of its section"))?;
-            let (global, offset) = (symbol.is_global(), symbol.address());
+            let (global, offset) = (symbol.st_bind() != STB_LOCAL, symbol.st_value);
             functions.push(Function { name, global, section, offset, bytes });
         }
         functions.sort_by_key(|f| (f.section.0, f.offset));
         functions.dedup_by_key(|f| (f.section.0, f.offset));
 
-        let undefined: Vec<String> = file
-            .symbols()
-            .filter(|s| s.is_undefined())
-            .filter_map(|s| s.name().ok())
-            .map(demangled)
-            .collect();
+        let undefined = elf.syms.iter().filter(is_undefined).map(|symbol| name_of(&symbol));
         let mut program = Self {
             functions,
             relocations: Vec::new(),
-            undefined: undefined.into_iter().filter(|name| !name.is_empty()).collect(),
+            undefined: undefined.filter(|name| !name.is_empty()).collect(),
             stray: BTreeMap::new(),
             text_size: 0,
             data_size: 0,
         };
-        for section in file.sections() {
-            let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
-            if !sh_flags.contains(elf::SHF_ALLOC) {
+        for (index, header) in elf.section_headers.iter().enumerate() {
+            let index = SectionIndex(index);
+            if header.sh_flags & u64::from(SHF_ALLOC) == 0 {
                 continue;
             }
-            if !sh_flags.contains(elf::SHF_EXECINSTR) {
-                program.data_size += section.size();
+            if header.sh_flags & u64::from(SHF_EXECINSTR) == 0 {
+                program.data_size += header.sh_size;
             } else {
-                program.text_size += section.size();
-                let named: u64 = program
-                    .functions
-                    .iter()
-                    .filter(|f| f.section == section.index())
-                    .map(|f| f.bytes.len() as u64)
-                    .sum();
-                // What aligns one function behind another is less than 16 bytes.
-                let count = program.functions.iter().filter(|f| f.section == section.index()).count() as u64;
-                let rest = section.size().saturating_sub(named);
-                if rest > count * 15 {
-                    program.stray.insert(section.name().unwrap_or("?").to_owned(), rest);
-                }
+                program.text_size += header.sh_size;
+                program.count_stray(index, header, elf.shdr_strtab.get_at(header.sh_name));
             }
-            for (offset, relocation) in section.relocations() {
-                let RelocationFlags::Elf { r_type } = relocation.flags() else { continue };
-                let relative = matches!(r_type, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32);
-                let addend = relocation.addend() + if relative { 4 } else { 0 };
-                let target = match relocation.target() {
-                    RelocationTarget::Symbol(index) => {
-                        let symbol = file.symbol_by_index(index).map_err(|error| error.to_string())?;
-                        match symbol.section_index() {
-                            Some(section) => {
-                                Target::Place(section, symbol.address().wrapping_add_signed(addend))
-                            }
-                            None if symbol.is_undefined() => {
-                                Target::Undefined(demangled(symbol.name().unwrap_or("?")))
-                            }
-                            None => Target::Absolute,
-                        }
-                    }
-                    _ => Target::Absolute,
+            // A relocation section names the section that it changes in sh_info.
+            let relocations = elf
+                .shdr_relocs
+                .iter()
+                .filter(|(table, _)| {
+                    elf.section_headers.get(*table).is_some_and(|table| table.sh_info as usize == index.0)
+                })
+                .flat_map(|(_, relocations)| relocations.iter());
+            for relocation in relocations {
+                let relative = matches!(relocation.r_type, R_X86_64_PC32 | R_X86_64_PLT32);
+                let addend = relocation.r_addend.unwrap_or(0) + if relative { 4 } else { 0 };
+                let symbol = elf.syms.get(relocation.r_sym).filter(|_| relocation.r_sym != 0);
+                let target = match symbol {
+                    None => Target::Absolute,
+                    Some(symbol) => match section_of(&symbol)? {
+                        Some(section) => Target::Place(section, symbol.st_value.wrapping_add_signed(addend)),
+                        None if is_undefined(&symbol) => Target::Undefined(name_of(&symbol)),
+                        None => Target::Absolute,
+                    },
                 };
-                program.relocations.push(Relocation { at: (section.index(), offset), kind: r_type, target });
+                program.relocations.push(Relocation {
+                    at: (index, relocation.r_offset),
+                    kind: relocation.r_type,
+                    target,
+                });
             }
         }
+        program.relocations.sort_by_key(|relocation| relocation.at);
         Ok(program)
+    }
+
+    /// Notes the executable bytes of a section that belong to no function.
+    fn count_stray(&mut self, section: SectionIndex, header: &SectionHeader, name: Option<&str>) {
+        let functions = self.functions.iter().filter(|f| f.section == section);
+        let (count, named) =
+            functions.fold((0, 0), |(count, bytes), f| (count + 1, bytes + f.bytes.len() as u64));
+        let rest = header.sh_size.saturating_sub(named);
+        // What aligns the function after another is less than 16 bytes.
+        if rest > count * 15 {
+            self.stray.insert(name.unwrap_or("?").to_owned(), rest);
+        }
     }
 
     /// The function at a place in a section.
     pub fn function_at(&self, section: SectionIndex, offset: u64) -> Option<usize> {
-        let behind = self.functions.partition_point(|f| (f.section.0, f.offset) <= (section.0, offset));
-        let index = behind.checked_sub(1)?;
+        let after = self.functions.partition_point(|f| (f.section.0, f.offset) <= (section.0, offset));
+        let index = after.checked_sub(1)?;
         let function = self.functions.get(index)?;
         let inside =
             function.section == section && offset - function.offset < (function.bytes.len() as u64).max(1);
         inside.then_some(index)
     }
+}
+
+/// The section that a symbol is defined in; `None` if it is undefined or absolute.
+fn section_of(symbol: &Sym) -> Result<Option<SectionIndex>, String> {
+    const EXTENDED: usize = 0xffff;
+    match symbol.st_shndx {
+        EXTENDED => Err("the object has more sections than this reads".to_owned()),
+        index if index == SHN_UNDEF as usize || index >= SHN_LORESERVE as usize => Ok(None),
+        index => Ok(Some(SectionIndex(index))),
+    }
+}
+
+fn is_undefined(symbol: &Sym) -> bool {
+    symbol.st_shndx == SHN_UNDEF as usize
+}
+
+/// The bytes of a section; empty if it takes no space in the file.
+fn contents<'b>(file: &'b [u8], header: &SectionHeader) -> Option<&'b [u8]> {
+    header.file_range().map_or(Some(&[]), |range| file.get(range))
 }
 
 fn demangled(name: &str) -> String {

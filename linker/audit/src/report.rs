@@ -1,17 +1,19 @@
-//! What the audit has found, for people and for programs.
+//! The report of the audit, as text and as JSON.
 
 use serde::Serialize;
 use std::fmt;
 
-/// What the audit has found.
+/// The report of the audit.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Rules that don't hold, each a sentence.
+    /// The broken rules, each a sentence.
     pub violations: Vec<String>,
     /// Bytes of all code.
     pub text_bytes: u64,
     /// Bytes of all other sections that are loaded.
     pub data_bytes: u64,
+    /// Code that can run after the crash and that the audit does not see.
+    pub not_covered: Vec<String>,
     /// Functions that other objects can call.
     pub entries: Vec<Entry>,
     /// All functions.
@@ -23,15 +25,15 @@ pub struct Report {
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// Bytes of stack that it takes at the most, its callbacks not counted.
+    /// The most bytes of stack that it takes, without its callbacks.
     pub stack_bytes: u64,
-    /// How much it may take.
+    /// The limit of that.
     pub stack_limit: u64,
     /// Bytes of code that it reaches.
     pub text_bytes: u64,
-    /// How much it may reach; a kernel module's may reach any.
+    /// The limit of that; an entry of a kernel module has none.
     pub text_limit: Option<u64>,
-    /// The functions on the deepest way, with their stack frames.
+    /// The functions on the deepest chain of calls, each with its frame in bytes.
     pub deepest_chain: Vec<(String, u64)>,
 }
 
@@ -71,6 +73,7 @@ impl fmt::Display for Report {
         let callers: Vec<&str> =
             self.functions.iter().filter(|f| f.calls_through_pointers > 0).map(|f| f.name.as_str()).collect();
         writeln!(f, "callbacks are called by: {}", callers.join(", "))?;
+        self.not_covered.iter().try_for_each(|code| writeln!(f, "not covered: {code}"))?;
         if self.violations.is_empty() {
             writeln!(f, "all rules hold")
         } else {

@@ -1,32 +1,47 @@
-//! The rules, and the limits that two of them have.
+//! The rules for the scanner's object, and their limits.
 
-use crate::code::{Body, Fault};
+use crate::code::{Fault, bodies};
 use crate::object_file::{Function, Program, Relocation, Target};
 use crate::report::{Entry, FunctionReport, Report};
 use crate::stack::{chains, reached};
-use object::elf;
+use goblin::elf::header::EM_X86_64;
+use goblin::elf::reloc;
+use std::collections::BTreeSet;
 
-/// Symbols that may be undefined: kernels and purgatories have them, and compilers call them.
+/// Symbols that may be undefined: compilers call them, and kernels and purgatories define them.
 const ALLOWED_UNDEFINED: [&str; 4] = ["memcpy", "memset", "memcmp", "memmove"];
 
-/// Relocations that kexec's loader for a purgatory and the kernel's for modules both know.
-const ALLOWED_RELOCATIONS: [(elf::RelocationType, &str); 6] = [
-    (elf::R_X86_64_NONE, "R_X86_64_NONE"),
-    (elf::R_X86_64_64, "R_X86_64_64"),
-    (elf::R_X86_64_PC32, "R_X86_64_PC32"),
-    (elf::R_X86_64_PLT32, "R_X86_64_PLT32"),
-    (elf::R_X86_64_32, "R_X86_64_32"),
-    (elf::R_X86_64_32S, "R_X86_64_32S"),
+/// Relocations that both the kernel's loader of modules and kexec's loader of a purgatory accept.
+const ALLOWED_RELOCATIONS: [u32; 6] = [
+    reloc::R_X86_64_NONE,
+    reloc::R_X86_64_64,
+    reloc::R_X86_64_PC32,
+    reloc::R_X86_64_PLT32,
+    reloc::R_X86_64_32,
+    reloc::R_X86_64_32S,
 ];
 
-/// Bytes of stack and of code for an entry that no other line is for: those that run after the crash.
+/// Relocations to a global offset table, which neither of these loaders makes.
+const OFFSET_TABLE_RELOCATIONS: [u32; 9] = [
+    reloc::R_X86_64_GOT32,
+    reloc::R_X86_64_GOTPCREL,
+    reloc::R_X86_64_GOTOFF64,
+    reloc::R_X86_64_GOTPC32,
+    reloc::R_X86_64_GOT64,
+    reloc::R_X86_64_GOTPCREL64,
+    reloc::R_X86_64_GOTPC64,
+    reloc::R_X86_64_GOTPCRELX,
+    reloc::R_X86_64_REX_GOTPCRELX,
+];
+
+/// Limits in bytes of stack and of code for entries that run after the crash.
 const STACK_LIMIT: u64 = 1 << 10;
 const TEXT_LIMIT: u64 = 16 << 10;
-/// Entries that run when all is well, or on a stack of their own.
+/// Limits for entries that run before the crash, or on a stack of their own.
 const SET_UP_LIMITS: [(&str, u64, u64); 2] =
     [("crash_scan_setup", 10 << 10, 32 << 10), ("crash_direct_map", 2 << 10, 16 << 10)];
 
-/// How much each entry may take.
+/// The limits of each entry.
 #[derive(Debug)]
 pub struct Limits {
     stack: Vec<(Option<String>, u64)>,
@@ -34,10 +49,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits with those given as `BYTES` or `ENTRY=BYTES`.
+    /// Reads limits of the form `BYTES` or `ENTRY=BYTES`. Entries without one have the defaults.
     ///
     /// # Errors
-    /// A sentence, if one is not of that form.
+    /// A sentence that names the limit that has another form.
     pub fn parse(stack: &[String], text: &[String]) -> Result<Self, String> {
         let parse =
             |given: &[String]| given.iter().map(|text| parse_limit(text)).collect::<Result<Vec<_>, _>>();
@@ -57,7 +72,7 @@ fn set_up(entry: &str) -> Option<&'static (&'static str, u64, u64)> {
     SET_UP_LIMITS.iter().find(|(name, ..)| *name == entry)
 }
 
-/// The limit given for `entry`, else the one given for all.
+/// The limit of `entry`, else the limit of all.
 fn find(given: &[(Option<String>, u64)], entry: &str) -> Option<u64> {
     let for_name =
         |name: Option<&str>| given.iter().rev().find(|(n, _)| n.as_deref() == name).map(|(_, bytes)| *bytes);
@@ -75,7 +90,7 @@ fn parse_limit(text: &str) -> Result<(Option<String>, u64), String> {
 
 /// Checks all rules.
 pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
-    let bodies: Vec<Body> = program.functions.iter().map(|function| Body::of(program, function)).collect();
+    let bodies = bodies(program);
     let name = |index: usize| program.functions[index].name.clone();
     let mut report = Report {
         text_bytes: program.text_size,
@@ -106,6 +121,12 @@ pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
     }
     relocation_kinds(program, violations);
     taken_addresses(program, violations);
+    report.not_covered = vec!["the caller's callbacks, and their stack".to_owned()];
+    let linked: Vec<&str> =
+        ALLOWED_UNDEFINED.into_iter().filter(|name| program.undefined.iter().any(|u| u == name)).collect();
+    if !linked.is_empty() {
+        report.not_covered.push(format!("the code of {}, and its stack", linked.join(", ")));
+    }
     match chains(&bodies) {
         Err(cycle) => {
             let names: Vec<String> = cycle.into_iter().map(name).collect();
@@ -143,7 +164,7 @@ pub fn audit(program: &Program<'_>, limits: &Limits) -> Report {
     report
 }
 
-/// What a function does that it must not, in a sentence.
+/// The sentence that reports a fault.
 pub fn sentence(function: &Function<'_>, fault: &Fault) -> String {
     format!("{}: the instruction at +{:#x} {}", function.name, fault.at - function.offset, fault.what)
 }
@@ -154,17 +175,35 @@ fn place<'p>(program: &'p Program<'_>, relocation: &Relocation) -> &'p str {
     place.map_or("data", |index| &program.functions[index].name)
 }
 
-/// Checks the kinds of relocations.
+/// Checks the types of relocations.
 pub fn relocation_kinds(program: &Program<'_>, violations: &mut Vec<String>) {
-    let known =
-        |relocation: &&Relocation| ALLOWED_RELOCATIONS.iter().any(|(kind, _)| *kind == relocation.kind);
-    for relocation in program.relocations.iter().filter(|relocation| !known(relocation)) {
-        let allowed: Vec<&str> = ALLOWED_RELOCATIONS.iter().map(|(_, name)| *name).collect();
+    let name = |kind: u32| format!("R_{}", reloc::r_to_str(kind, EM_X86_64));
+    let (mut count, mut places, mut kinds) = (0, BTreeSet::new(), BTreeSet::new());
+    for relocation in &program.relocations {
+        if ALLOWED_RELOCATIONS.contains(&relocation.kind) {
+            continue;
+        }
+        if OFFSET_TABLE_RELOCATIONS.contains(&relocation.kind) {
+            count += 1;
+            places.insert(place(program, relocation));
+            kinds.insert(name(relocation.kind));
+            continue;
+        }
+        let allowed = ALLOWED_RELOCATIONS.map(name);
         violations.push(format!(
-            "{}: relocation of type {}, which loaders don't know; they know {}",
+            "{}: relocation of type {}, which loaders do not know; they know {}",
             place(program, relocation),
-            relocation.kind,
+            name(relocation.kind),
             allowed.join(", ")
+        ));
+    }
+    if count > 0 {
+        violations.push(format!(
+            "{}: {count} relocations of type {}, but no loader of kernel modules makes a global offset table; a core \
+             library that came prebuilt has such relocations: install its source, so that linker/build builds it along \
+             (rustup component add rust-src, or apt-get install rustc-web rust-web-src)",
+            Vec::from_iter(places).join(", "),
+            Vec::from_iter(kinds).join(", ")
         ));
     }
 }
@@ -172,9 +211,9 @@ pub fn relocation_kinds(program: &Program<'_>, violations: &mut Vec<String>) {
 /// Checks that no function's address is taken.
 fn taken_addresses(program: &Program<'_>, violations: &mut Vec<String>) {
     for relocation in &program.relocations {
-        // A call's or jump's field is the only place where a function's start belongs: a table or a register with it
-        // could be called by what looks like a callback.
-        let branch = matches!(relocation.kind, elf::R_X86_64_PLT32 | elf::R_X86_64_PC32)
+        // Only a call or a jump may hold the start of a function. From a table or a register, what looks like a call
+        // of a callback could call it.
+        let branch = matches!(relocation.kind, reloc::R_X86_64_PLT32 | reloc::R_X86_64_PC32)
             && program
                 .function_at(relocation.at.0, relocation.at.1)
                 .is_some_and(|index| is_branch(program, index, relocation.at.1));
@@ -192,7 +231,7 @@ fn taken_addresses(program: &Program<'_>, violations: &mut Vec<String>) {
     }
 }
 
-/// Whether the field at `offset` is that of a call or a jump.
+/// Whether the field at `offset` belongs to a call or a jump.
 fn is_branch(program: &Program<'_>, function: usize, offset: u64) -> bool {
     let function = &program.functions[function];
     let at = usize::try_from(offset - function.offset).unwrap_or(usize::MAX);
@@ -215,7 +254,7 @@ pub fn users_of(program: &Program<'_>, symbol: &str) -> Vec<String> {
     users.sort_unstable();
     users.dedup();
     if users.is_empty() {
-        users.push("nobody".to_owned());
+        users.push("no function".to_owned());
     }
     users
 }

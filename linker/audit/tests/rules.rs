@@ -1,9 +1,9 @@
-//! The audit passes an object that keeps the rules, and refuses one for each rule that it breaks.
+//! The audit passes an object that keeps the rules, and refuses an object that breaks one of them.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A function `entry` of these instructions, in a section of its own.
+/// A function `entry` with these instructions, in its own section.
 fn entry(body: &str) -> String {
     format!(".globl entry\n{}", local("entry", body))
 }
@@ -15,7 +15,7 @@ fn local(name: &str, body: &str) -> String {
     )
 }
 
-/// What the audit says about the object that `source` assembles to; `None` on a machine without an assembler.
+/// Runs the audit on the object that `source` assembles to; `None` on a machine without an assembler.
 fn audit(source: &str, arguments: &[&str]) -> Option<Output> {
     let directory = tempfile::tempdir().unwrap();
     let (source_file, object) = (directory.path().join("object.s"), directory.path().join("object.o"));
@@ -86,8 +86,92 @@ fn vector_and_floating_point_registers_are_refused() {
 
 #[test]
 fn global_offset_tables_are_refused() {
-    refused(&entry("call *memcpy@GOTPCREL(%rip)\nret"), "which loaders don't know");
-    refused(&entry("mov memcpy@GOTPCREL(%rip), %rax\nret"), "which loaders don't know");
+    // Assemblers write the types that a linker may relax; `.reloc` writes the older one.
+    for (instruction, kind) in [
+        ("call *memcpy@GOTPCREL(%rip)", "R_X86_64_GOTPCRELX"),
+        ("mov memcpy@GOTPCREL(%rip), %rax", "R_X86_64_REX_GOTPCRELX"),
+        (".reloc .+2, R_X86_64_GOTPCREL, memcpy-4\ncall *0(%rip)", "R_X86_64_GOTPCREL"),
+    ] {
+        let because = format!(
+            "entry: 1 relocations of type {kind}, but no loader of kernel modules makes a global offset table"
+        );
+        refused(&entry(&format!("{instruction}\nret")), &because);
+        refused(&entry(&format!("{instruction}\nret")), "rustup component add rust-src");
+    }
+    let two = local("callee", "call *memcpy@GOTPCREL(%rip)\ncall *memset@GOTPCREL(%rip)\nret");
+    let one = entry("mov memcpy@GOTPCREL(%rip), %rax\njmp callee");
+    let types = "callee, entry: 3 relocations of type R_X86_64_GOTPCRELX, R_X86_64_REX_GOTPCRELX, but";
+    refused(&(one.clone() + &two), types);
+    // A kernel module is refused for the same reason.
+    let Some((code, text)) = module(&(one + &two), "entry entry 100\npanic mem*\n") else { return };
+    assert_eq!(code, Some(1));
+    assert!(text.contains(types), "{text}");
+}
+
+#[test]
+fn relocations_that_loaders_do_not_know_are_refused() {
+    refused(
+        &entry("mov x@tpoff, %eax\nret"),
+        "relocation of type R_X86_64_TPOFF32, which loaders do not know",
+    );
+}
+
+/// Bodies of a function in which an `int3` can run.
+const REACHABLE_INT3: [(&str, &str); 8] = [
+    ("int3\nret", "+0x0 traps (Int3)"),
+    // After an instruction, a call and a jump that may not be taken.
+    ("nop\nint3", "+0x1 traps (Int3)"),
+    ("call callee\nint3", "+0x5 traps (Int3)"),
+    ("test %eax, %eax\njz 1f\nint3\n1: ret", "+0x4 traps (Int3)"),
+    // A jump leads to it.
+    ("test %eax, %eax\njz 1f\nret\n1: int3", "+0x5 traps (Int3)"),
+    ("jmp 1f\nint3\n1: int3", "+0x3 traps (Int3)"),
+    // A jump table leads to it, and another function.
+    (
+        "jmp *table(,%rax,8)\nint3\n1: int3\n.section .rodata,\"a\"\ntable: .quad 1b\n.previous",
+        "+0x8 traps (Int3)",
+    ),
+    ("jmp callee\nint3\n.globl inside\ninside: int3", "+0x6 traps (Int3)"),
+];
+
+#[test]
+fn an_int3_that_can_run_is_a_trap() {
+    for (body, because) in REACHABLE_INT3 {
+        let leads = if body.contains("inside:") { "jz inside" } else { "nop" };
+        let source = entry(body) + &local("callee", &format!("test %eax, %eax\n{leads}\nret"));
+        let Some(output) = audit(&source, &[]) else { return };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let traps: Vec<&str> = text.lines().filter(|line| line.contains("traps")).collect();
+        assert_eq!(traps.len(), 1, "{body}\n{text}");
+        assert!(traps[0].ends_with(because), "{body}\n{text}");
+        // In a module, for a function that runs in a panic.
+        let (code, text) = module(&source, "entry entry 100\n").unwrap();
+        assert_eq!(code, Some(1));
+        assert!(text.contains(because), "{body}\n{text}");
+        // And for no other one.
+        let (code, text) = module(&(source + &local("init", "ret")), "entry init 100\n").unwrap();
+        assert_eq!(code, Some(0), "{body}\n{text}");
+    }
+}
+
+#[test]
+fn an_int3_that_cannot_run_is_padding() {
+    for body in ["ret\nint3\nint3", "jmp *%rax\nint3", "jmp callee\nint3", "jmp 1f\nint3\n1: ret"] {
+        passes(&(entry(body) + &local("callee", "ret\nint3")));
+    }
+    // Between two functions it belongs to none.
+    passes(&(entry("ret") + "int3\nint3\n"));
+}
+
+#[test]
+fn a_function_that_does_not_end_is_refused() {
+    for body in ["nop", "push %rax\npop %rax", "test %eax, %eax\njz entry", "1: test %eax, %eax\njnz 1b\nnop"]
+    {
+        refused(&entry(body), "is the last one, and execution continues after it");
+    }
+    passes(&entry("ret\nnop\nnop"));
+    // A call of a function that does not return.
+    passes(&(entry("push %rax\ncall callee") + &local("callee", "1: jmp 1b")));
 }
 
 #[test]
@@ -113,12 +197,12 @@ fn the_stack_is_bounded() {
         &(entry("sub $600, %rsp\ncall callee@PLT\nadd $600, %rsp\nret") + &callee),
         "entry takes 1216 bytes",
     );
-    // Both arms of a branch leave with what they took.
+    // Both arms of a branch give back what they took.
     let text = passes(&entry(
         "test %eax, %eax\njz 1f\npush %rax\npop %rax\nret\n1: sub $40, %rsp\nadd $40, %rsp\nret",
     ));
     assert!(text.is_empty() || text.contains("entry: 48 bytes of stack"), "{text}");
-    // A jump to another function doesn't lead to what happens to be behind it.
+    // A jump to another function does not lead to the code after the jump.
     passes(
         &(entry("push %rax\ntest %eax, %eax\njz 1f\npop %rax\njmp callee@PLT\n1: pop %rax\nret") + &callee),
     );
@@ -159,7 +243,7 @@ fn code_without_a_name_is_refused() {
     refused(&(entry("ret") + &"nop\n".repeat(40)), "belong to no function");
 }
 
-/// What the audit says about a module with the contract `lines`.
+/// Runs the audit on a module with the contract `lines`.
 fn module(source: &str, lines: &str) -> Option<(Option<i32>, String)> {
     let contract = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(contract.path(), lines).unwrap();
@@ -168,7 +252,7 @@ fn module(source: &str, lines: &str) -> Option<(Option<i32>, String)> {
     Some((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// A module: a notifier that calls the scanner, which calls back, and code that runs before.
+/// A module: a notifier that calls the scanner, which calls back, and code that runs before the crash.
 fn a_module(callback: &str) -> String {
     local(
         "on_panic",
@@ -215,15 +299,46 @@ fn a_module_that_breaks_its_contract_is_refused() {
 }
 
 #[test]
+fn the_report_names_what_the_audit_does_not_see() {
+    let not_covered = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.strip_prefix("not covered: ")).map(str::to_owned).collect()
+    };
+    let text = passes(&entry("call memcpy@PLT\ncall memset@PLT\nret"));
+    if text.is_empty() {
+        return;
+    }
+    assert_eq!(
+        not_covered(&text),
+        ["the caller's callbacks, and their stack", "the code of memcpy, memset, and its stack"]
+    );
+
+    let source = a_module("call __fentry__@PLT\nret") + &local("traced", "call __fentry__@PLT\nret");
+    let (code, text) = module(&source, &CONTRACT.replace("__x86_*", "__x86_* __fentry__")).unwrap();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(
+        not_covered(&text),
+        [
+            "functions of the kernel, and their stack: _printk",
+            "the code and the stack of tracers: ftrace can attach to 1 functions",
+            "kprobes, and instructions that the kernel replaces when it loads the module",
+        ]
+    );
+    // A purgatory has no kernel.
+    let (_, text) = module(&entry("ret"), "entry entry 100\nstack entry\n").unwrap();
+    assert_eq!(not_covered(&text), ["the stack pointer in functions that switch stacks: entry"]);
+}
+
+#[test]
 fn the_report_is_also_json() {
     let Some(output) = audit(&entry("ret"), &["--json"]) else { return };
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["violations"], serde_json::json!([]));
     assert_eq!(report["entries"][0]["stack_bytes"], 8);
+    assert_eq!(report["not_covered"], serde_json::json!(["the caller's callbacks, and their stack"]));
 }
 
 #[test]
-fn what_is_no_object_is_unusable() {
+fn a_file_that_is_no_object_is_unusable() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (arguments, words) in
         [(&[][..], "not an ELF object"), (&["--stack", "x"][..], "BYTES or ENTRY=BYTES")]
@@ -235,7 +350,7 @@ fn what_is_no_object_is_unusable() {
 }
 
 #[test]
-fn a_stack_of_its_own_has_to_be_in_the_contract() {
+fn a_function_that_switches_stacks_has_to_be_in_the_contract() {
     let source = entry("lea place(%rip), %rsp\nret") + ".bss\nplace: .skip 8\n";
     let Some((_, text)) = module(&source, "entry entry 100\n") else { return };
     assert!(text.contains("makes a stack frame of variable size"), "{text}");

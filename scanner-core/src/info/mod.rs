@@ -83,4 +83,24 @@ mod tests {
         );
         assert!(probe(&elf[..63]).unwrap_err().is_truncated());
     }
+
+    #[test]
+    fn the_magic_alone_is_no_version_2() {
+        let mut bytes = [0; 64];
+        bytes[..8].copy_from_slice(b"CDBITMAP");
+        assert_eq!(probe(&bytes).unwrap_err().expected, Expected::Version(2));
+        bytes[8] = 2;
+        bytes[7] = b'Q';
+        assert!(matches!(probe(&bytes).unwrap_err().expected, Expected::Rule(_)));
+        bytes[..8].copy_from_slice(&[1, 0, 0, 0, 9, 9, 9, 9]);
+        assert_eq!(probe(&bytes), Ok(Version::V1));
+    }
+
+    #[test]
+    fn every_status_has_a_meaning() {
+        assert_eq!(ScanStatus::C_NAMES.len(), 16);
+        assert_eq!(ScanStatus::Done.meaning(), ScanStatus::C_NAMES[0].2);
+        assert_eq!(ScanStatus::CannotMap.meaning(), ScanStatus::C_NAMES[15].2);
+        assert!(ScanStatus::C_NAMES.iter().all(|(_, _, meaning)| !meaning.is_empty()));
+    }
 }

@@ -261,6 +261,198 @@ fn text_that_does_not_fit_is_cut_off() {
     header.check().unwrap();
 }
 
+/// Each field at the ends of what is accepted, and one past them.
+#[test]
+fn every_field_is_accepted_up_to_its_limits() {
+    let fault = Header { state: State::Fault, scanned_up_to: 64, ..header() };
+    let one_chunk = |frame_count, chunk_shift| Header::new(Pfn::new(0), frame_count, chunk_shift);
+    let cases: [(&str, Header, Option<Header>); 15] = [
+        ("dump_level", Header { dump_level: 31, ..fault }, Some(Header { dump_level: 32, ..fault })),
+        ("dump_level", Header { dump_level: LEVEL_NOT_RECORDED, ..fault }, None),
+        ("dump_level", Header { dump_level: 0, ..fault }, Some(Header { dump_level: u32::MAX - 1, ..fault })),
+        ("scanned_up_to", fault, Some(Header { scanned_up_to: 63, ..fault })),
+        (
+            "scanned_up_to",
+            Header { scanned_up_to: 100_064, ..fault },
+            Some(Header { scanned_up_to: 100_065, ..fault }),
+        ),
+        ("frame_count", one_chunk(1, 15), Some(Header { frame_count: 0, ..one_chunk(1, 15) })),
+        ("frame_count", one_chunk(1 << 40, 40), Some(one_chunk((1 << 40) + 1, 40))),
+        ("chunk_shift", one_chunk(1, 15), Some(Header { chunk_shift: 14, ..one_chunk(1, 15) })),
+        ("chunk_shift", one_chunk(1, 40), Some(Header { chunk_shift: 41, ..one_chunk(1, 15) })),
+        ("chunk_count", one_chunk(4096 << 15, 15), Some(one_chunk((4096 << 15) + 1, 15))),
+        ("chunk_table", Header { chunk_table: 4096, ..fault }, Some(Header { chunk_table: 4104, ..fault })),
+        ("chunk_table", fault, Some(Header { chunk_table: 504, ..fault })),
+        (
+            "self_address",
+            Header { self_address: (1 << 52) - 608, ..fault },
+            Some(Header { self_address: (1 << 52) - 600, ..fault }),
+        ),
+        (
+            "first_unreadable",
+            Header { first_unreadable: (1 << 52) - 1, ..fault },
+            Some(Header { first_unreadable: 1 << 52, ..fault }),
+        ),
+        ("build_id_size", fault, Some(Header { build_id_size: 21, ..fault })),
+    ];
+    for (field, accepted, refused) in cases {
+        assert_eq!(accepted.check(), Ok(()), "{field}");
+        let error = refused.map(|header| header.check().unwrap_err().field);
+        assert!(error.is_none_or(|name| name == field), "{field}: {error:?}");
+    }
+}
+
+#[test]
+fn the_first_frame_may_be_the_last_aligned_one_of_physical_memory() {
+    let header = Header::new(Pfn::new(Pfn::END.as_u64() - 64), 64, 15);
+    assert_eq!(header.check(), Ok(()));
+    assert_eq!(Header { frame_count: 65, ..header }.check().unwrap_err().field, "frame_count");
+    assert_eq!(Header { first_frame: Pfn::END.as_u64() + 64, ..header }.check().unwrap_err().field, "first_frame");
+    let unaligned = Header { first_frame: 32, scanned_up_to: 32, ..header };
+    assert_eq!(unaligned.check().unwrap_err().field, "first_frame");
+}
+
+#[test]
+fn an_empty_bitmap_is_not_scanned_and_a_complete_one_is_to_its_end() {
+    for (state, wrong) in [(State::Empty, [65, 100_064]), (State::Complete, [64, 100_063])] {
+        for scanned_up_to in wrong {
+            let header = Header { state, scanned_up_to, ..header() };
+            assert_eq!(header.check().unwrap_err().field, "scanned_up_to", "{state} {scanned_up_to}");
+        }
+    }
+}
+
+#[test]
+fn exceptions_have_numbers_up_to_255() {
+    let fault = Header { state: State::Fault, scanned_up_to: 64, cause: Cause::Exception, ..header() };
+    assert_eq!(Header { cause_number: 255, ..fault }.check(), Ok(()));
+    assert_eq!(Header { cause_number: 256, ..fault }.check().unwrap_err().field, "cause_number");
+    let refused = Header { cause: Cause::Refused, cause_number: u32::MAX, ..fault };
+    assert_eq!(refused.check(), Ok(()));
+}
+
+#[test]
+fn a_new_header_records_nothing_yet() {
+    let new = Header::new(Pfn::new(128), 1000, 15);
+    assert_eq!(new.check(), Ok(()));
+    assert_eq!((new.level(), new.kernel_release(), new.clock()), (None, "", ""));
+    assert!(new.build_id().is_empty());
+    assert_eq!(new.frames(), PfnRange::from_start(Pfn::new(128), 1000));
+    assert_eq!(new.area_size(), 512 + 24);
+    assert_eq!((new.user_pages, new.unscanned_pages), (NOT_COUNTED, NOT_COUNTED));
+}
+
+#[test]
+fn a_header_says_which_frames_and_bytes_each_chunk_has() {
+    let header = header();
+    assert_eq!(header.geometry().frames(), header.frames());
+    for index in 0..5 {
+        assert_eq!(header.chunk_frames(index), header.geometry().chunk_frames(index));
+        assert_eq!(header.chunk_size(index), header.geometry().chunk_size(index));
+    }
+    assert_eq!((header.chunk_size(0), header.chunk_size(4)), (4096, 0));
+    assert_eq!(header.chunk_frames(4), None);
+}
+
+#[test]
+fn a_scan_is_recorded_with_level_rules_and_counters() {
+    let mut counters = Counters::default();
+    for (pages, class) in (1..).zip(PageClass::ALL) {
+        counters.add(class, pages);
+    }
+    let mut header = Header::new(Pfn::new(0), 1000, 15);
+    header.set_scan(DumpLevel::from_number(17).unwrap(), RuleSet::Kernel, &counters);
+    assert_eq!((header.level(), header.rules), (Some(17), RecordedRules::Kernel));
+    let recorded = [
+        header.free_pages,
+        header.unaccepted_pages,
+        header.cache_pages,
+        header.cache_private_pages,
+        header.user_pages,
+        header.hwpoison_pages,
+        header.offline_pages,
+    ];
+    assert_eq!(recorded, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(header.zero_pages, NOT_COUNTED);
+}
+
+#[test]
+fn updates_write_what_encode_writes() {
+    let header = header();
+    let area = area_of(&header);
+    let mut again = area.clone();
+    again[..Header::SIZE].fill(0xff);
+    assert_eq!(header.update(&mut again), Some(area.len()));
+    assert_eq!(again, area);
+    assert_eq!(header.update(&mut again[..area.len() - 1]), None);
+}
+
+#[test]
+fn a_chunk_is_put_only_where_the_table_has_it() {
+    let header = header();
+    let chunk = ChunkEntry::unsealed(8, 8);
+    let mut area = std::vec![0; header.area_size()];
+    assert_eq!(header.put_chunk(&mut area, 3, &chunk), Ok(()));
+    assert_eq!(area.iter().position(|byte| *byte != 0), Some(512 + 3 * 24));
+    let error = header.put_chunk(&mut area[..512 + 95], 3, &chunk).unwrap_err();
+    assert_eq!((error.field, error.expected, error.found), ("chunk_table", Expected::Bytes(608), 607));
+    assert!(header.chunks(&area[..607]).unwrap_err().is_truncated());
+}
+
+#[test]
+fn text_ends_with_a_zero_byte_and_is_printable() {
+    let check = |bytes: &[u8]| check_text("clock", bytes).is_ok();
+    for (bytes, is_valid) in [
+        (&b"tsc ~\0\0"[..], true),
+        (b"\0", true),
+        (b"", false),
+        (b"tsc", false),
+        (b"t\x1f\0", false),
+        (b"t\x7f\0", false),
+        (b"t\0x\0", false),
+    ] {
+        assert_eq!(check(bytes), is_valid, "{bytes:?}");
+    }
+    let unterminated = check_text("clock", b"tsc").unwrap_err();
+    assert_eq!((unterminated.field, unterminated.found), ("clock", u64::from(b'c')));
+}
+
+#[test]
+fn text_that_just_fits_is_kept() {
+    let mut header = header();
+    header.set_clock("12345678901234567890123");
+    assert_eq!(header.clock(), "12345678901234567890123");
+    header.set_clock("123456789012345678901234");
+    assert_eq!(header.clock().len(), 23);
+    header.check().unwrap();
+    // A shorter text leaves nothing of the one before.
+    header.set_clock("x");
+    assert_eq!(header.clock, *b"x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+}
+
+#[test]
+fn a_build_id_has_at_most_20_bytes() {
+    let mut header = header();
+    header.set_build_id(&[7; 16]);
+    assert_eq!((header.build_id(), header.build_id_size), (&[7; 16][..], 16));
+    header.check().unwrap();
+    header.set_build_id(&[8; 20]);
+    assert_eq!(header.build_id(), [8; 20]);
+    header.set_build_id(&[9; 21]);
+    assert_eq!((header.build_id(), header.build_id), (&[][..], [0; 20]));
+}
+
+#[test]
+fn the_size_of_the_area_is_known_from_the_header_alone() {
+    let area = area_of(&header());
+    assert_eq!(Header::area_size_of(&area[..512]), Ok(608));
+    let error = Header::area_size_of(&area[..511]).unwrap_err();
+    assert_eq!((error.field, error.expected, error.found), ("header_size", Expected::Bytes(512), 511));
+    let mut other = area.clone();
+    other[0] = b'X';
+    assert_eq!(Header::area_size_of(&other).unwrap_err().field, "magic");
+}
+
 proptest! {
     /// Whatever stands in the area, with a checksum that fits: no panic, and what is accepted is written back
     /// as the same bytes.

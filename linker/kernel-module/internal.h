@@ -23,7 +23,7 @@
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
 
-#include "scanner_core.h"
+#include "crash_scan.h"
 
 /* The highest dump level: each of the five page classes is excluded. */
 #define CDB_LEVEL_MAX 31
@@ -82,7 +82,7 @@ void cdb_proc_remove(void);
 
 /* live.c */
 struct cdb_live {
-	struct crash_scan_findings found;
+	struct crash_scan_result result;
 	u64 pages;
 	u32 level;
 	u32 rules;

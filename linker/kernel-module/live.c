@@ -29,7 +29,7 @@ static int live_checkpoint(void *context, u64 next_frame)
 static int scan(struct cdb_live *live, struct cdb_scan *scan)
 {
 	struct crash_scan_setup setup = {
-		.pace = live_checkpoint,
+		.checkpoint = live_checkpoint,
 		.chunk_shift = CRASH_DUMP_BITMAP_MIN_CHUNK_SHIFT,
 		.frame_count = cdb_ram_end(&scan->ram),
 	};
@@ -47,7 +47,7 @@ static int scan(struct cdb_live *live, struct cdb_scan *scan)
 	live->rules = scan->rules;
 	live->pages = scan->ram.pages;
 	live->when = ktime_get_boottime_seconds();
-	crash_scan_findings(scan->state, &live->found);
+	crash_scan_results(scan->state, &live->result);
 	return 0;
 }
 

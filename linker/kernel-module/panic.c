@@ -31,7 +31,7 @@ static atomic_t entered = ATOMIC_INIT(0);
 static void run(struct cdb_prepared *prepared)
 {
 	struct cdb_scan *scan = &prepared->scan;
-	struct crash_scan_findings found;
+	struct crash_scan_result result;
 	size_t index;
 	int status;
 
@@ -49,12 +49,12 @@ static void run(struct cdb_prepared *prepared)
 	}
 	status = crash_scan_run(scan->state);
 	cdb_test_end(prepared);
-	crash_scan_findings(scan->state, &found);
+	crash_scan_results(scan->state, &result);
 	pr_emerg("%s at frame 0x%llx after %llu ms, dump level %u: free %llu, cache %llu, cache_private %llu, user %llu, hwpoison %llu, offline %llu, unreadable %llu\n",
-		 status == CRASH_SCAN_DONE ? "complete" : "out of budget", found.next_frame,
-		 (cdb_now(NULL) - scan->start) / NSEC_PER_MSEC, scan->level, found.free_pages + found.unaccepted_pages,
-		 found.cache_pages, found.cache_private_pages, found.user_pages, found.hwpoison_pages,
-		 found.offline_pages, found.unreadable_pages);
+		 status == CRASH_SCAN_DONE ? "complete" : "out of budget", result.next_frame,
+		 (cdb_now(NULL) - scan->start) / NSEC_PER_MSEC, scan->level, result.free_pages + result.unaccepted_pages,
+		 result.cache_pages, result.cache_private_pages, result.user_pages, result.hwpoison_pages,
+		 result.offline_pages, result.unreadable_pages);
 }
 
 static int on_panic(struct notifier_block *block, unsigned long action, void *data)

@@ -83,7 +83,7 @@ static int set_up(struct cdb_prepared *prepared)
 	const struct cdb_bitmap *bitmap = prepared->bitmap;
 	struct crash_scan_setup setup = {
 		.view = cdb_view,
-		.pace = cdb_panic_checkpoint,
+		.checkpoint = cdb_panic_checkpoint,
 		.now = cdb_now,
 		.chunks = bitmap->chunks,
 		.chunk_count = bitmap->count,

@@ -53,27 +53,27 @@ static const struct proc_ops dump_level_ops = {
 static int page_status_show(struct seq_file *file, void *data)
 {
 	struct cdb_live live;
-	const struct crash_scan_findings *found = &live.found;
+	const struct crash_scan_result *result = &live.result;
 	u64 excluded;
 	int error = cdb_live_scan(&live);
 
 	if (error)
 		return error;
-	excluded = found->free_pages + found->unaccepted_pages + found->cache_pages + found->cache_private_pages +
-		   found->user_pages + found->hwpoison_pages + found->offline_pages;
+	excluded = result->free_pages + result->unaccepted_pages + result->cache_pages + result->cache_private_pages +
+		   result->user_pages + result->hwpoison_pages + result->offline_pages;
 	seq_printf(file, "dump_level           %u\n", live.level);
 	seq_printf(file, "rules                %s\n", cdb_rules_name(live.rules));
 	seq_printf(file, "total_pages          %llu\n", live.pages);
-	seq_printf(file, "cache_pages          %llu\n", found->cache_pages);
-	seq_printf(file, "cache_private_pages  %llu\n", found->cache_private_pages);
-	seq_printf(file, "user_pages           %llu\n", found->user_pages);
-	seq_printf(file, "free_pages           %llu\n", found->free_pages);
-	seq_printf(file, "hwpoison_pages       %llu\n", found->hwpoison_pages);
-	seq_printf(file, "offline_pages        %llu\n", found->offline_pages);
-	seq_printf(file, "unaccepted_pages     %llu\n", found->unaccepted_pages);
+	seq_printf(file, "cache_pages          %llu\n", result->cache_pages);
+	seq_printf(file, "cache_private_pages  %llu\n", result->cache_private_pages);
+	seq_printf(file, "user_pages           %llu\n", result->user_pages);
+	seq_printf(file, "free_pages           %llu\n", result->free_pages);
+	seq_printf(file, "hwpoison_pages       %llu\n", result->hwpoison_pages);
+	seq_printf(file, "offline_pages        %llu\n", result->offline_pages);
+	seq_printf(file, "unaccepted_pages     %llu\n", result->unaccepted_pages);
 	seq_printf(file, "excluded_pages       %llu\n", excluded);
-	seq_printf(file, "unreadable_pages     %llu\n", found->unreadable_pages);
-	seq_printf(file, "bad_order_pages      %llu\n", found->bad_order_pages);
+	seq_printf(file, "unreadable_pages     %llu\n", result->unreadable_pages);
+	seq_printf(file, "bad_order_pages      %llu\n", result->bad_order_pages);
 	seq_printf(file, "setup_us             %llu\n", live.setup_ns / NSEC_PER_USEC);
 	seq_printf(file, "scan_us              %llu\n", live.scan_ns / NSEC_PER_USEC);
 	return 0;

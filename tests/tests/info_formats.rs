@@ -204,7 +204,7 @@ fn the_specification_has_the_tables_of_the_code() {
 
 #[test]
 fn the_c_header_is_that_of_the_code() {
-    let path = root().join("linker/include/crash_dump_bitmap.h");
+    let path = root().join("linker/crash-scan/include/crash_dump_bitmap.h");
     let header = info_layout::c_header(&BOTH);
     assert!(
         std::fs::read_to_string(&path).unwrap() == header,
@@ -225,7 +225,7 @@ fn c_reads_the_golden_file() {
     std::fs::write(&source, C_READER).unwrap();
     let compiled = Command::new("cc")
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-I"])
-        .arg(root().join("linker/include"))
+        .arg(root().join("linker/crash-scan/include"))
         .arg(&source)
         .arg("-o")
         .arg(&program)

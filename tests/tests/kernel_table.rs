@@ -1,13 +1,13 @@
 //! The tables of `Documentation/guide/kernels.md` are made from what the tests read: the fixtures and the simulated
 //! machines. `UPDATE_DOCS=1 cargo test -p cross-tests --test kernel_table` writes them.
 
-use cdbitmap::image::{OpenOptions, open};
-use cdbitmap::inspect::{ImageReport, MachineReport};
-use cdbitmap::synth::GENERATIONS;
 use cross_tests::document;
 use cross_tests::fixture::{Fixture, names};
 use cross_tests::synth::{file, small};
 use std::path::Path;
+use vmcore::image::{OpenOptions, open};
+use vmcore_analysis::inspect::{ImageReport, MachineReport};
+use vmcore_synth::GENERATIONS;
 
 const DOCUMENT: &str = "Documentation/guide/kernels.md";
 

@@ -6,7 +6,7 @@ use cross_tests::synth::{file, small};
 use page_filter::machine::Machine;
 use page_filter::scan::scan;
 use proptest::prelude::*;
-use scanner_core::rules::Verdict;
+use scanner_core::rules::Decision;
 use scanner_core::scan::RunToCompletion;
 use scanner_core::{Counters, DumpLevel, Pfn, RuleSet, Rules};
 use std::collections::BTreeSet;
@@ -25,12 +25,12 @@ fn levels() -> impl Iterator<Item = DumpLevel> {
 }
 
 /// What the reference decides, in the scanner's words.
-fn verdict(judge: &Judge<'_>, page: &PageFacts, level: DumpLevel) -> Verdict {
+fn verdict(judge: &Judge<'_>, page: &PageFacts, level: DumpLevel) -> Decision {
     let decision = judge.decide(page, level);
     match decision.class {
-        Some(class) => Verdict::Exclude { class, frames: decision.frames },
-        None if decision.rule == Rule::BadOrder => Verdict::KeepBadOrder,
-        None => Verdict::Keep,
+        Some(class) => Decision::Exclude { class, frames: decision.frames },
+        None if decision.rule == Rule::BadOrder => Decision::KeepBadOrder,
+        None => Decision::Keep,
     }
 }
 

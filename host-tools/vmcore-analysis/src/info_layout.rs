@@ -175,7 +175,7 @@ pub fn json(versions: &[Version]) -> Value {
 }
 
 /// The structures of `versions` as a C header, for the kernel and for user space, that checks itself when it is
-/// compiled. `linker/include/crash_dump_bitmap.h` is this for all versions.
+/// compiled. `linker/crash-scan/include/crash_dump_bitmap.h` is this for all versions.
 pub fn c_header(versions: &[Version]) -> String {
     let mut text = String::from(C_HEAD);
     for version in versions {

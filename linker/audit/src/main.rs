@@ -1,4 +1,4 @@
-//! Proves that the relocatable object of `linker/build` can run when a kernel dies.
+//! Proves that the relocatable object of `linker/crash-scan/build` can run when a kernel dies.
 //!
 //! It checks these rules on the machine code itself, and relies on no compiler:
 //!

@@ -200,7 +200,7 @@ pub fn relocation_kinds(program: &Program<'_>, violations: &mut Vec<String>) {
     if count > 0 {
         violations.push(format!(
             "{}: {count} relocations of type {}, but no loader of kernel modules makes a global offset table; a core \
-             library that came prebuilt has such relocations: install its source, so that linker/build builds it along \
+             library that came prebuilt has such relocations: install its source, so that linker/crash-scan/build builds it along \
              (rustup component add rust-src, or apt-get install rustc-web rust-web-src)",
             Vec::from_iter(places).join(", "),
             Vec::from_iter(kinds).join(", ")

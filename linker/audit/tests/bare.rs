@@ -45,7 +45,7 @@ impl Toolchains {
         let program = format!("set -euo pipefail; . {}; {call}; echo \"bare=${{bare-}}\"", bare.display());
         // All that linker/bare calls is in bash or in PATH.
         Command::new("/bin/bash")
-            .args(["-c", &program, "linker/build"])
+            .args(["-c", &program, "linker/crash-scan/build"])
             .env_clear()
             .env("PATH", std::env::join_paths(&self.path).unwrap())
             .env("CARGO_TARGET_DIR", "/target")
@@ -99,7 +99,10 @@ fn without_the_source_of_core_nothing_is_built() {
     let toolchains = Toolchains::new().add("rustup", false, true);
     for call in ["build_bare crash-scan s ''", "lint_bare crash-scan"] {
         let text = refuses(&toolchains.run(call));
-        assert!(text.starts_with("linker/build: no rustc in PATH has the source of core"), "{text}");
+        assert!(
+            text.starts_with("linker/crash-scan/build: no rustc in PATH has the source of core"),
+            "{text}"
+        );
         assert!(
             text.contains("run rustup component add rust-src, or install rustc-web and rust-web-src"),
             "{text}"

@@ -1,12 +1,12 @@
 //! The C header says what the library does: names and numbers, sizes and offsets, and a scan by a C program.
 
-use scanner_core::abi::{Chunk, DirectMapSetup, Findings, Range, STATE_ALIGN, STATE_SIZE, Setup, Status};
+use crash_scan::{BitmapChunk, DirectMapSetup, Range, STATE_ALIGN, STATE_SIZE, ScanResult, Setup, Status};
 use scanner_core::info::v2::Header;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const HEADER: &str = include_str!("../include/scanner_core.h");
+const HEADER: &str = include_str!("../include/crash_scan.h");
 
 #[test]
 fn the_header_names_every_status_and_the_states_size() {
@@ -38,16 +38,16 @@ macro_rules! same_layout {
 
 #[test]
 fn structures_have_the_same_layout_in_c() {
-    let mut program = String::from("#include <scanner_core.h>\n");
+    let mut program = String::from("#include <crash_scan.h>\n");
     program += &same_layout!(Range, "crash_scan_range", first end);
-    program += &same_layout!(Chunk, "crash_scan_chunk", address words size);
+    program += &same_layout!(BitmapChunk, "crash_scan_chunk", address words size);
     program += &same_layout!(
-        Setup, "crash_scan_setup", vmcoreinfo vmcoreinfo_size phys_base context read view pace now ranges range_count
+        Setup, "crash_scan_setup", vmcoreinfo vmcoreinfo_size phys_base context read view checkpoint now ranges range_count
         chunks chunk_count chunk_shift level rules producer first_frame frame_count info info_address info_size info_v1
         clock
     );
     program += &same_layout!(
-        Findings, "crash_scan_findings", next_frame free_pages unaccepted_pages cache_pages cache_private_pages
+        ScanResult, "crash_scan_result", next_frame free_pages unaccepted_pages cache_pages cache_private_pages
         user_pages hwpoison_pages offline_pages unreadable_pages bad_order_pages
     );
     program += &same_layout!(
@@ -80,9 +80,9 @@ fn a_c_program_scans_a_machine() {
 #[test]
 fn the_kernel_module_has_this_version() {
     let version = env!("CARGO_PKG_VERSION");
-    let module = include_str!("../kernel-module/main.c");
+    let module = include_str!("../../kernel-module/main.c");
     assert!(module.contains(&format!("MODULE_VERSION(\"{version}\");\n")));
-    let dkms = include_str!("../kernel-module/dkms.conf");
+    let dkms = include_str!("../../kernel-module/dkms.conf");
     assert!(dkms.contains(&format!("PACKAGE_VERSION=\"{version}\"\n")));
 }
 

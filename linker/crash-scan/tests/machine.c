@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* Scans a machine of 4 MiB with the C interface, and checks every bit. */
 #include "crash_dump_bitmap.h"
-#include "scanner_core.h"
+#include "crash_scan.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,7 @@ static const void *view_memory(void *context, uint64_t addr, size_t len)
 	return addr <= sizeof(memory) && len <= sizeof(memory) - addr ? memory + addr : NULL;
 }
 
-static int pace(void *context, uint64_t next_frame)
+static int checkpoint(void *context, uint64_t next_frame)
 {
 	(void)context;
 	(void)next_frame;
@@ -109,13 +109,13 @@ int main(void)
 	const struct crash_scan_chunk chunk = { 0x100000, bitmap, sizeof(bitmap) };
 	struct crash_scan_setup setup = {
 		.vmcoreinfo = vmcoreinfo, .vmcoreinfo_size = sizeof(vmcoreinfo) - 1,
-		.context = &views, .read = read_memory, .view = view_memory, .pace = pace, .now = now,
+		.context = &views, .read = read_memory, .view = view_memory, .checkpoint = checkpoint, .now = now,
 		.ranges = ranges, .range_count = 2, .chunks = &chunk, .chunk_count = 1, .chunk_shift = 15,
 		.level = 31, .rules = 0, .producer = CRASH_DUMP_BITMAP_PRODUCER_HOST, .frame_count = FRAMES,
 		.info = info, .info_address = 0x200000, .info_size = sizeof(info), .info_v1 = info_v1,
 		.clock = "counted",
 	};
-	struct crash_scan_findings found;
+	struct crash_scan_result result;
 	struct crash_dump_bitmap_info_v1 v1;
 	struct crash_dump_bitmap_info_v2 v2;
 	char text[200];
@@ -155,10 +155,10 @@ int main(void)
 
 	for (frame = 0; frame < FRAMES; frame++)
 		check((bitmap[frame / 64] >> frame % 64 & 1) == !left_out(frame), "a bit is wrong");
-	check(crash_scan_findings(state, &found) == CRASH_SCAN_DONE, "no findings");
-	check(found.free_pages == 32 && found.user_pages == 100 && found.cache_pages == 10 && found.hwpoison_pages == 1,
+	check(crash_scan_results(state, &result) == CRASH_SCAN_DONE, "no result");
+	check(result.free_pages == 32 && result.user_pages == 100 && result.cache_pages == 10 && result.hwpoison_pages == 1,
 	      "counters");
-	check(found.next_frame == FRAMES && found.unreadable_pages == 0 && found.bad_order_pages == 0, "findings");
+	check(result.next_frame == FRAMES && result.unreadable_pages == 0 && result.bad_order_pages == 0, "findings");
 	memcpy(&v2, info, sizeof(v2));
 	check(memcmp(v2.magic, "CDBITMAP", 8) == 0 && v2.state == CRASH_DUMP_BITMAP_STATE_COMPLETE, "version 2");
 	check(v2.free_pages == 32 && v2.unscanned_pages == 0 && v2.scan_ns > 0 && v2.build_id_size == 3, "version 2 says");
@@ -175,8 +175,8 @@ int main(void)
 	memset(bitmap, 0x55, sizeof(bitmap));
 	check(crash_scan_setup(state, sizeof(state), &setup) == CRASH_SCAN_DONE, "set-up without a bitmap fails");
 	check(crash_scan_run(state) == CRASH_SCAN_DONE, "a scan without a bitmap doesn't finish");
-	check(crash_scan_findings(state, &found) == CRASH_SCAN_DONE && found.next_frame == FRAMES, "how far it counted");
-	check(found.free_pages == 32 && found.user_pages == 100 && found.cache_pages == 10 && found.hwpoison_pages == 1,
+	check(crash_scan_results(state, &result) == CRASH_SCAN_DONE && result.next_frame == FRAMES, "how far it counted");
+	check(result.free_pages == 32 && result.user_pages == 100 && result.cache_pages == 10 && result.hwpoison_pages == 1,
 	      "counters without a bitmap");
 	check(bitmap[3] == 0x5555555555555555 && memcmp(info, &v2, sizeof(v2)) == 0, "it wrote to a bitmap or an info");
 

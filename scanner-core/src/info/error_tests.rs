@@ -27,7 +27,9 @@ fn between_accepts_both_ends() {
 
 #[test]
 fn multiples_are_of_the_unit() {
-    for (found, accepted) in [(0, true), (1, false), (4, false), (7, false), (8, true), (9, false), (16, true)] {
+    for (found, accepted) in
+        [(0, true), (1, false), (4, false), (7, false), (8, true), (9, false), (16, true)]
+    {
         assert_eq!(multiple_of("field", 8, found).is_ok(), accepted, "{found}");
     }
     assert_eq!(refused(multiple_of("field", 8, 12)), Expected::MultipleOf(8));

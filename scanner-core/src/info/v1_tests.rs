@@ -84,13 +84,8 @@ fn counters_are_recorded_as_makedumpfile_sorts_them() {
     }
     let mut info = INFO;
     info.set_counters(&counters);
-    let recorded = [
-        info.free_pages,
-        info.cache_pages,
-        info.cache_private_pages,
-        info.user_pages,
-        info.hwpoison_pages,
-    ];
+    let recorded =
+        [info.free_pages, info.cache_pages, info.cache_private_pages, info.user_pages, info.hwpoison_pages];
     // Unaccepted pages are free ones; offline pages have no field.
     assert_eq!(recorded, [10 + 20, 30, 40, 50, 60]);
     assert_eq!((info.bitmap, info.bitmap_size, info.version), (INFO.bitmap, INFO.bitmap_size, 1));

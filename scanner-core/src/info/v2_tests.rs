@@ -307,7 +307,10 @@ fn the_first_frame_may_be_the_last_aligned_one_of_physical_memory() {
     let header = Header::new(Pfn::new(Pfn::END.as_u64() - 64), 64, 15);
     assert_eq!(header.check(), Ok(()));
     assert_eq!(Header { frame_count: 65, ..header }.check().unwrap_err().field, "frame_count");
-    assert_eq!(Header { first_frame: Pfn::END.as_u64() + 64, ..header }.check().unwrap_err().field, "first_frame");
+    assert_eq!(
+        Header { first_frame: Pfn::END.as_u64() + 64, ..header }.check().unwrap_err().field,
+        "first_frame"
+    );
     let unaligned = Header { first_frame: 32, scanned_up_to: 32, ..header };
     assert_eq!(unaligned.check().unwrap_err().field, "first_frame");
 }

@@ -24,7 +24,7 @@ pub enum Kind {
     Table,
     /// JSON
     Json,
-    /// A C header, as linker/include/crash_dump_bitmap.h
+    /// A C header, as linker/crash-scan/include/crash_dump_bitmap.h
     C,
 }
 

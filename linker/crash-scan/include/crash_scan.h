@@ -111,7 +111,7 @@ struct crash_scan_setup {
 	 * before each 64 KiB of the bitmap, with the first frame after the
 	 * bitmap. Returning 0 leaves the rest without checksums. May be null.
 	 */
-	int (*pace)(void *context, uint64_t next_frame);
+	int (*checkpoint)(void *context, uint64_t next_frame);
 	/* Returns nanoseconds since an arbitrary instant, for the durations in the info. May be null. */
 	uint64_t (*now)(void *context);
 	/* The ranges of memory that exist, ascending and disjoint. */
@@ -150,7 +150,7 @@ struct crash_scan_setup {
 };
 
 /* The results of a scan. */
-struct crash_scan_findings {
+struct crash_scan_result {
 	/* The first frame that is not decided. */
 	uint64_t next_frame;
 	/* Excluded pages. */
@@ -198,7 +198,7 @@ int crash_scan_setup(void *state, size_t state_size, const struct crash_scan_set
 
 /*
  * Scans until the bitmap is complete (CRASH_SCAN_DONE), or until the callback
- * pace stops the scan (CRASH_SCAN_INTERRUPTED; the next call resumes it). In
+ * the checkpoint stops the scan (CRASH_SCAN_INTERRUPTED; the next call resumes it). In
  * both cases the info has the results. The call first writes all of the info
  * anew, so several states may share the memory of one info, as long as only
  * one of them runs. The frames that hold the bitmap and the info are always
@@ -207,7 +207,7 @@ int crash_scan_setup(void *state, size_t state_size, const struct crash_scan_set
 int crash_scan_run(void *state);
 
 /* Copies the current results of the scan. */
-int crash_scan_findings(const void *state, struct crash_scan_findings *findings);
+int crash_scan_results(const void *state, struct crash_scan_result *result);
 
 /*
  * Writes the reason why crash_scan_setup() failed to text, which has size

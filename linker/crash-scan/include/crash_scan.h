@@ -198,10 +198,10 @@ int crash_scan_setup(void *state, size_t state_size, const struct crash_scan_set
 
 /*
  * Scans until the bitmap is complete (CRASH_SCAN_DONE), or until the callback
- * the checkpoint stops the scan (CRASH_SCAN_INTERRUPTED; the next call resumes it). In
- * both cases the info has the results. The call first writes all of the info
- * anew, so several states may share the memory of one info, as long as only
- * one of them runs. The frames that hold the bitmap and the info are always
+ * checkpoint stops the scan (CRASH_SCAN_INTERRUPTED; the next call resumes
+ * it). In both cases the info has the results. The call first writes all of the
+ * info anew, so several states may share the memory of one info, as long as
+ * only one of them runs. The frames that hold the bitmap and the info are always
  * kept. Uses up to 1 KiB of stack, without the stack of the callbacks.
  */
 int crash_scan_run(void *state);

@@ -129,7 +129,7 @@ proptest! {
         let space = map.build(&mut pool).unwrap();
         prop_assert_eq!(pool.used(), tables);
 
-        // Every frame of the window: mapped or not, to the right place, by the right size of page.
+        // Every frame of the window: is it mapped, to the right address, with the right page size?
         let virt = |frame: u64| VirtAddr::new(((start + frame) << 12).wrapping_add(options.offset));
         let mut frame = 0;
         while frame < WINDOW {
@@ -148,7 +148,7 @@ proptest! {
             }
         }
 
-        // The same as one range: pieces as long as the model's runs.
+        // The window as one range: the pieces are the model's runs.
         let mut parts = space.pieces(&memory, virt(0), WINDOW << 12).peekable();
         for (is_mapped, first, count) in model.runs() {
             if is_mapped {
@@ -165,7 +165,7 @@ proptest! {
         }
         prop_assert_eq!(parts.next(), None);
 
-        // The spans: the model's pages, run by run.
+        // The spans agree with the model's pages.
         let mut frame = 0;
         for span in map.spans() {
             frame += shifts[frame..].iter().take_while(|shift| shift.is_none()).count();
@@ -182,13 +182,13 @@ proptest! {
     }
 }
 
-/// Four PMD entries' worth of address space, each a hole, a large page or a table of PTEs; addresses are drawn from
-/// few numbers, so that neighbours are often contiguous.
+/// Four PMD entries: each is a hole, a large page or a table of PTEs. Physical addresses are drawn from few values, so
+/// that adjacent pages are often contiguous.
 #[derive(Clone, Debug)]
 enum PmdEntry {
     Hole,
     Large(u64),
-    /// Runs of PTEs: how many, and the first one's frame, if present.
+    /// Runs of PTEs: their number, and the frame of the first one if they are present.
     Table(Vec<(u64, Option<u64>)>),
 }
 
@@ -214,7 +214,7 @@ proptest! {
     ) {
         let mut memory = SparseMemory::default();
         memory.set_entry(0x1000, Level::P4d, BASE, 0x2000 | PRESENT);
-        // The third and fourth entry stand in the next table of PMDs.
+        // The third and fourth entry are in the next table of PMDs.
         memory.set_entry(0x2000, Level::Pud, BASE, 0x3000 | PRESENT);
         memory.set_entry(0x2000, Level::Pud, BASE + 0x40_0000, 0x4000 | PRESENT);
         for (n, entry) in entries.iter().enumerate() {
@@ -241,7 +241,7 @@ proptest! {
         }
         let space = AddressSpace { root: PhysAddr::new(0x1000), five_level: false, sme_mask: 0 };
 
-        // Page by page from the root: runs of contiguous pages, or of unmapped ones.
+        // Translate each page from the root, and merge runs of contiguous pages and of unmapped pages.
         let (first, end) = (BASE + addr, BASE + addr + len);
         let mut naive: Vec<(u64, u64, Option<u64>)> = Vec::new();
         let mut at = first;
@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn any_memory_is_walked_to_the_end_of_the_range(
-        // Eight frames that point to each other in every way, often enough present.
+        // Eight frames whose entries point to each other at random, often with PRESENT set.
         entries in prop::collection::vec((0..12_u64, any::<u64>(), 0..4_u8), 8 * ENTRIES),
         (five_level, sme_mask) in any::<(bool, u64)>(),
         (addr, len) in (any::<u64>(), 0..1_u64 << 24),

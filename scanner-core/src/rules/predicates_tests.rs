@@ -594,6 +594,16 @@ fn a_scan_is_needed_if_some_rule_can_find_something() {
     }
 }
 
+#[test]
+fn rules_say_whose_they_are_and_how_large_a_struct_page_is() {
+    for rule_set in RULE_SETS {
+        for (release, size) in [("2.6.32", 56), ("6.1.0", 64)] {
+            let rules = TestKernel::of(release).rules(ALL, rule_set);
+            assert_eq!((rules.rule_set(), rules.page_size()), (rule_set, size));
+        }
+    }
+}
+
 // Where the kernel's own predicates differ from makedumpfile's.
 
 #[test]

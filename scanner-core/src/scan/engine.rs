@@ -328,3 +328,7 @@ fn unmapped(addr: VirtAddr) -> ReadError {
 
 // The scratch memory has room for a head and its first tail.
 static_assertions::const_assert!(SCRATCH_BYTES >= 2 * MAX_STRUCT_PAGE);
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

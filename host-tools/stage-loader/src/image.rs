@@ -38,7 +38,7 @@ impl StageImage {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let error = Error::unusable("the stage's image can't be read").at(path).because(error);
             if missing {
-                error.hint("linker/purgatory/build makes it; name it by --image, or install it there.")
+                error.with_hint("linker/purgatory/build makes it; name it by --image, or install it there.")
             } else {
                 error
             }
@@ -46,7 +46,7 @@ impl StageImage {
         Self::parse(&file).map_err(|what| {
             Error::unusable(format!("is no image of a purgatory stage: {what}"))
                 .at(path)
-                .hint("Build it with linker/purgatory/build, from the same source as this program.")
+                .with_hint("Build it with linker/purgatory/build, from the same source as this program.")
         })
     }
 

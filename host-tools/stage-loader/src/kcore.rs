@@ -63,7 +63,7 @@ impl Kcore {
         if kcore.vmcoreinfo.is_empty() {
             return Err(Error::unusable("has no VMCOREINFO")
                 .at(path)
-                .hint("Linux 4.19 or later puts it there."));
+                .with_hint("Linux 4.19 or later puts it there."));
         }
         Ok(kcore)
     }

@@ -36,7 +36,7 @@ impl<'a> SparseCore<'a> {
         file.set_len(len).map_err(|error| {
             Error::failure("making the file as large as the machine failed")
                 .because(error)
-                .hint("The file system must allow sparse files of that size.")
+                .with_hint("The file system must allow sparse files of that size.")
         })?;
         let notes = notes(machine, vmcoreinfo);
         core.write_file(0, &headers(machine, notes.len() as u64))?;

@@ -16,10 +16,7 @@ fn main() -> ExitCode {
             println!("same, {pages} pages");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("compare-dumps: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cross_tests::failed("compare-dumps", &error),
     }
 }
 

@@ -118,7 +118,7 @@ impl Headers {
             })?;
         if header.e_type != header::ET_CORE {
             return Err(Error::unusable("an ELF file, but not a core (a vmlinux, perhaps?)")
-                .hint("Give the vmcore itself: /proc/vmcore of the capture kernel, or a copy of it."));
+                .with_hint("Give the vmcore itself: /proc/vmcore of the capture kernel, or a copy of it."));
         }
         let mut headers = Self::default();
         if header.e_flags & DUMP_ELF_INCOMPLETE != 0 {
@@ -136,7 +136,9 @@ impl Headers {
             return Err(Error::unusable(
                 "the ELF core has no PT_LOAD with a physical address: it holds no memory",
             )
-            .hint("Is it the core of a process? Give /proc/vmcore of the capture kernel, or a copy of it."));
+            .with_hint(
+                "Is it the core of a process? Give /proc/vmcore of the capture kernel, or a copy of it.",
+            ));
         }
         headers.warnings.extend(missing.warning(size, "PT_LOADs"));
         Ok(headers)
@@ -148,7 +150,7 @@ impl Headers {
             return Err(Error::unusable(format!(
                 "the PT_NOTE at offset {offset:#x} has {len} bytes, too many to be true"
             ))
-            .hint(DAMAGED));
+            .with_hint(DAMAGED));
         }
         let bytes = bytes_at(file, offset, len)
             .ok_or_else(|| cut_off(&format!("notes ({len} bytes at offset {offset:#x})"), size))?;
@@ -167,7 +169,7 @@ impl Headers {
             return Err(Error::unusable(format!(
                 "the PT_LOAD of {mem_size:#x} bytes at {phys:#x} leaves the physical address space of x86_64"
             ))
-            .hint(DAMAGED));
+            .with_hint(DAMAGED));
         }
         let promised = file_size.min(mem_size);
         let there = promised.min(size.saturating_sub(offset));
@@ -218,7 +220,7 @@ fn check_ident(file: &PlainFile) -> Result<()> {
     if machine != header::EM_X86_64 {
         let found = machine_name(machine);
         return Err(Error::unusable(format!("the machine is {found}, expected x86_64 (62)"))
-            .hint("Only vmcores of x86_64 kernels can be read."));
+            .with_hint("Only vmcores of x86_64 kernels can be read."));
     }
     if ident[header::EI_CLASS] != header::ELFCLASS64 || big_endian {
         let class = if ident[header::EI_CLASS] == header::ELFCLASS64 { 64 } else { 32 };
@@ -226,11 +228,11 @@ fn check_ident(file: &PlainFile) -> Result<()> {
         return Err(Error::unusable(format!(
             "a {class}-bit {order}-endian ELF file, expected 64-bit little-endian"
         ))
-        .hint("Write the vmcore in 64-bit ELF: `kexec -p --elf64-core-headers`."));
+        .with_hint("Write the vmcore in 64-bit ELF: `kexec -p --elf64-core-headers`."));
     }
     let version = ident[header::EI_VERSION];
     if version != header::EV_CURRENT {
-        return Err(Error::unusable(format!("the ELF version is {version}, expected 1")).hint(DAMAGED));
+        return Err(Error::unusable(format!("the ELF version is {version}, expected 1")).with_hint(DAMAGED));
     }
     Ok(())
 }
@@ -244,10 +246,12 @@ fn each_program_header(
     let size = file.size();
     let count = count_program_headers(file, header).map_err(|why| {
         Error::unusable(format!("the number of program headers can't be read (file of {size} bytes): {why}"))
-            .hint(DAMAGED)
+            .with_hint(DAMAGED)
     })?;
     if count > MAX_PROGRAM_HEADERS {
-        return Err(Error::unusable(format!("{count} program headers are too many to be true")).hint(DAMAGED));
+        return Err(
+            Error::unusable(format!("{count} program headers are too many to be true")).with_hint(DAMAGED)
+        );
     }
     let offset = header.e_phoff;
     let cut_off = || cut_off(&format!("program headers ({count} at offset {offset:#x})"), size);
@@ -263,7 +267,7 @@ fn each_program_header(
         return Err(Error::unusable(format!(
             "the program headers can't be read: each has {entry} bytes, expected {PROGRAM_HEADER}"
         ))
-        .hint(DAMAGED));
+        .with_hint(DAMAGED));
     }
     let mut left = u64::from(count);
     while left > 0 {
@@ -297,7 +301,7 @@ fn count_program_headers(file: &PlainFile, header: &header64::Header) -> Result<
 
 fn cut_off(inside: &str, size: u64) -> Error {
     Error::unusable(format!("the file of {size} bytes is cut off inside its {inside}"))
-        .hint("Copy the vmcore again; was the disk full?")
+        .with_hint("Copy the vmcore again; was the disk full?")
 }
 
 fn machine_name(machine: u16) -> String {

@@ -43,8 +43,9 @@ pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Result<Note<'_>>> {
             return None;
         }
         let found = note_at(&bytes[at..]).map_err(|what| {
-            Error::unusable(format!("the ELF note at byte {at} of the notes is damaged: {what}"))
-                .hint("The vmcore is damaged: copy it again, or give its VMCOREINFO with --vmcoreinfo FILE.")
+            Error::unusable(format!("the ELF note at byte {at} of the notes is damaged: {what}")).with_hint(
+                "The vmcore is damaged: copy it again, or give its VMCOREINFO with --vmcoreinfo FILE.",
+            )
         });
         at = found.as_ref().map_or(usize::MAX, |(_, size)| at + size);
         Some(found.map(|(note, _)| note))
@@ -93,7 +94,7 @@ impl<'a> CoreNotes<'a> {
                 (QEMU, 0) => found.qemu.push(note.desc),
                 (b"VMCOREINFO_XEN", _) | (b"Xen", XEN_ELFNOTE_CRASH_INFO) => {
                     return Err(Error::unusable("Xen dumps are not supported")
-                        .hint("This vmcore was taken of a Xen hypervisor and its domains; makedumpfile can filter it."));
+                        .with_hint("This vmcore was taken of a Xen hypervisor and its domains; makedumpfile can filter it."));
                 }
                 _ => {}
             }
@@ -119,7 +120,7 @@ pub fn vmcoreinfo_text(bytes: &[u8]) -> Result<&[u8]> {
         return Ok(text);
     }
     Err(Error::unusable("is no VMCOREINFO: neither lines of KEY=VALUE nor an ELF note named VMCOREINFO")
-        .hint("`makedumpfile -g FILE -x vmlinux` writes such a file."))
+        .with_hint("`makedumpfile -g FILE -x vmlinux` writes such a file."))
 }
 
 /// `bytes` without the zeros at the end.
@@ -168,16 +169,14 @@ mod tests {
     #[test]
     fn says_that_xen_is_not_supported() {
         for bytes in [note("VMCOREINFO_XEN", 0, b"x=y"), note("Xen", 0x1000001, &[0; 8])] {
-            assert!(
-                CoreNotes::parse(&bytes).unwrap_err().to_string().contains("Xen dumps are not supported")
-            );
+            assert!(CoreNotes::parse(&bytes).unwrap_err().report().contains("Xen dumps are not supported"));
         }
     }
 
     #[test]
     fn names_the_note_that_is_cut_off() {
         let bytes = [note("CORE", 1, b"1234"), note("VMCOREINFO", 0, b"OSRELEASE=6.1\n")].concat();
-        let error = CoreNotes::parse(&bytes[..bytes.len() - 4]).unwrap_err().to_string();
+        let error = CoreNotes::parse(&bytes[..bytes.len() - 4]).unwrap_err().report();
         assert!(error.contains("note at byte 24"), "{error}");
     }
 

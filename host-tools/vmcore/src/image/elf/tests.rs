@@ -8,7 +8,7 @@ fn image(bytes: &[u8]) -> ElfImage {
 }
 
 fn error(bytes: &[u8]) -> String {
-    ElfImage::from_bytes(in_memory(bytes)).unwrap_err().to_string()
+    ElfImage::from_bytes(in_memory(bytes)).unwrap_err().report()
 }
 
 fn ranges(pairs: &[(u64, u64)]) -> Vec<PfnRange> {

@@ -11,3 +11,9 @@ pub mod simulated;
 pub mod stage;
 pub mod synth;
 pub mod trim;
+
+/// Says on standard error why `program` cannot go on.
+pub fn failed(program: &str, error: &vmcore::Error) -> std::process::ExitCode {
+    eprintln!("{program}: {}", error.report());
+    std::process::ExitCode::FAILURE
+}

@@ -50,7 +50,7 @@ fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
     let machine = Machine::new(&image, RuleSet::Makedumpfile).unwrap();
     let found = Found::new(&machine, &by_address(at), JOB).unwrap();
     assert_eq!(found.report().found_by, "--bitmap-address");
-    let error = find(&image, None, &by_address(1)).err().unwrap().to_string();
+    let error = find(&image, None, &by_address(1)).err().unwrap().report();
     for reason in [
         "VMCOREINFO: \"not-hexadecimal\" is no address; ELF note: at 0x",
         "version: expected 1",
@@ -58,7 +58,7 @@ fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
     ] {
         assert!(error.contains(reason), "{error}");
     }
-    let error = find(&*MACHINE.image, None, &Clues::default()).err().unwrap().to_string();
+    let error = find(&*MACHINE.image, None, &Clues::default()).err().unwrap().report();
     assert!(error.contains("no bitmap is named by"), "{error}");
 }
 

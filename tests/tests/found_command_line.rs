@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use vmcore::error::ExitCode;
+use vmcore::ErrorKind;
 use vmcore::image::MemoryImage;
 use vmcore_analysis::{Asked, Subject, Verdict, verify};
 
@@ -86,8 +86,8 @@ fn without_one_there_is_a_scan_or_an_error() {
             let arguments = command.replace("{core}", &core.to_string());
             let arguments = arguments.replace("{out}", &path("no").display().to_string());
             let error = run(&format!("{arguments} {address}")).unwrap_err();
-            assert_eq!(error.exit_code(), ExitCode::Unusable, "{error}");
-            assert!(error.to_string().starts_with(&core.to_string()), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
+            assert!(error.report().starts_with(&core.to_string()), "{error}");
             assert!(!path("no").exists());
         }
     }

@@ -179,7 +179,7 @@ fn files_that_are_no_valid_bitmap_are_refused() {
     let refused = |bytes: &[u8]| {
         let path = setting.directory.path().join("refused");
         std::fs::write(&path, bytes).unwrap();
-        Subject::open_filtered(&path).err().unwrap().to_string()
+        Subject::open_filtered(&path).err().unwrap().report()
     };
     assert!(refused(&bytes[..bytes.len() - 1]).contains("The file was cut off"));
     let mut newer = bytes.clone();
@@ -194,7 +194,7 @@ fn version_1_needs_a_level_and_holds() {
     let bytes = setting.full().convert(Version::V1).unwrap().file.to_bytes().unwrap();
     let subject = setting.open("version 1", &bytes);
     let machine = Machine::new(&*setting.image, RuleSet::Makedumpfile).unwrap();
-    let error = verify(&subject, Some(&machine), Asked::default()).err().unwrap().to_string();
+    let error = verify(&subject, Some(&machine), Asked::default()).err().unwrap().report();
     assert!(error.contains("--dump-level"), "{error}");
     let report = setting.verify(&bytes, Asked { level: Some(ALL_BUT_ZERO), rules: None });
     assert_eq!(report.verdict, Verdict::Holds, "{report}");

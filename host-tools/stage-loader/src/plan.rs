@@ -48,7 +48,7 @@ impl Plan {
     pub fn new(image: &StageImage, facts: &Facts, iomem: &Iomem, job: &Job) -> Result<Self> {
         let region = iomem.crash_kernel().ok_or_else(|| {
             Error::unusable("no memory is reserved for a capture kernel")
-                .hint("Boot with crashkernel=SIZE, for example crashkernel=256M.")
+                .with_hint("Boot with crashkernel=SIZE, for example crashkernel=256M.")
         })?;
         let size = Area::size_for(image, facts)?;
         let start = region.end.checked_sub(size).map(|start| start & !(ALIGNMENT - 1));
@@ -59,7 +59,7 @@ impl Plan {
                 (region.end - region.start) >> 20,
                 size.div_ceil(1 << 20)
             ))
-            .hint("Boot with a larger crashkernel=."));
+            .with_hint("Boot with a larger crashkernel=."));
         };
         let area = Area::new(image, facts, job, start)?;
         let word = format!("crash_dump_bitmap={:#x}", area.info());
@@ -72,12 +72,12 @@ fn check_permission() -> Result<()> {
     let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     if lockdown.contains('[') && !lockdown.contains("[none]") {
         return Err(Error::unusable(format!("the kernel is locked down ({})", lockdown.trim()))
-            .hint("Secure Boot does that. Only signed kernels can then be loaded, by kexec_file_load, without a stage."));
+            .with_hint("Secure Boot does that. Only signed kernels can then be loaded, by kexec_file_load, without a stage."));
     }
     let disabled = std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled").unwrap_or_default();
     if disabled.trim() == "1" {
         return Err(Error::unusable("loading of kernels is disabled (kernel.kexec_load_disabled is 1)")
-            .hint("It can't be enabled again before the next boot."));
+            .with_hint("It can't be enabled again before the next boot."));
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ impl Subject {
         match Self::open(path)? {
             Self::Memory(_) => Err(Error::unusable("has no 2nd bitmap: it is memory that was not filtered")
                 .at(path)
-                .hint("Give a bitmap file or a kdump-compressed dump, and the vmcore with --image.")),
+                .with_hint("Give a bitmap file or a kdump-compressed dump, and the vmcore with --image.")),
             subject => Ok(subject),
         }
     }

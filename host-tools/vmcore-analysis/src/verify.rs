@@ -152,7 +152,7 @@ pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) ->
         return Ok(report);
     };
     let level = asked.level.or(recorded(subject).0).ok_or_else(|| {
-        Error::unusable("the file doesn't say its dump level").hint("Give it with --dump-level LEVEL.")
+        Error::unusable("the file doesn't say its dump level").with_hint("Give it with --dump-level LEVEL.")
     })?;
     if !is_same_machine(&mut report, subject, machine)? {
         report.note("bits were not compared: those of another machine say nothing");

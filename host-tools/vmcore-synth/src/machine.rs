@@ -238,7 +238,7 @@ impl Machine {
             place_memmap(generation, model, &ram, &nodes, home, (page_offset, vmemmap));
         if memmap_start < bottom || arena_end > crash.start {
             return Err(Error::unusable("the machine's memory has no room for its own memory map")
-                .hint("Give it more --memory, or fewer --nodes."));
+                .with_hint("Give it more --memory, or fewer --nodes."));
         }
         let reserved = FrameRanges::from_ranges([
             frames(KERNEL_PHYS, arena_end),
@@ -449,7 +449,7 @@ fn check(spec: &Spec) -> Result<()> {
     }
     if spec.five_level && !spec.generation.keys.contains(Keys::FIVE_LEVEL) {
         return Err(Error::unusable(format!("Linux {name} has no five-level page tables"))
-            .hint("Five levels exist since 4.18 in this simulation."));
+            .with_hint("Five levels exist since 4.18 in this simulation."));
     }
     let bits = if spec.five_level { PHYSMEM_BITS_5LEVEL } else { spec.generation.max_physmem_bits };
     // The direct map and the page table pool of the simulation end at 16 TiB.

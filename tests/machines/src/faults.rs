@@ -133,7 +133,7 @@ pub fn frozen(bench: &Bench, trial: &Trial) -> Result<(Ending, String)> {
             frozen.remove(&[&bitmap])?;
             return Ok((Ending::Refused, format!("{orders}: refused: {reason}")));
         }
-        _ => return Err(Error::failure(format!("{orders}: {text}")).hint(frozen.said.join("\n  "))),
+        _ => return Err(Error::failure(format!("{orders}: {text}")).with_hint(frozen.said.join("\n  "))),
     };
     frozen.remove(&[&bitmap])?;
     Ok((ending, format!("{orders}: {text}")))
@@ -151,7 +151,7 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap auto", &dumps.ours, LIMIT)?;
     let said = crashed.guest.run("said", LIMIT)?;
     if reply.status != 0 {
-        return Err(Error::failure(format!("the dump ends with {}", reply.status)).hint(said.text()));
+        return Err(Error::failure(format!("the dump ends with {}", reply.status)).with_hint(said.text()));
     }
     let said = said.after("said: cdbitmap: bitmap: ").unwrap_or_default().to_owned();
     let reference = crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
@@ -161,7 +161,7 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let comparison = dumps.compare()?;
     let holds = comparison.is_superset() && (trial.damages_pages || comparison.same());
     if !holds {
-        return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
+        return Err(Error::failure(comparison.summary()).with_hint(comparison.explained().join("\n    ")));
     }
     dumps.remove()?;
     Ok(format!("{}; {said}", comparison.summary()))

@@ -84,7 +84,7 @@ struct Subject<'a> {
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.end("bench-reading"),
+        Err(error) => cross_tests::failed("bench-reading", &error),
     }
 }
 

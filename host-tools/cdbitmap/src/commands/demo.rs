@@ -67,7 +67,7 @@ impl Demo {
             std::fs::create_dir(keep).map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => Error::unusable("exists already")
                     .at(keep)
-                    .hint("Name a directory that does not; it is made."),
+                    .with_hint("Name a directory that does not; it is made."),
                 _ => Error::io(keep, "can't be made", error),
             })?;
             return Ok((keep.clone(), None));

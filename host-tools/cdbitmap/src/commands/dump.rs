@@ -149,7 +149,7 @@ impl Dump {
             Ok(machine) => Some(machine),
             // At levels 0 and 1 nothing needs to be known of the kernel.
             Err(error) if !needs_kernel(self.level) => {
-                warn(format_args!("{}\n  Every page is kept.", here(error)));
+                warn(format_args!("{}\n  Every page is kept.", here(error).report()));
                 None
             }
             Err(error) => return Err(here(error)),
@@ -259,7 +259,7 @@ impl Dump {
             warn(text);
         } else if let Err(error) = super::print(text + "\n") {
             // The dump is whole, and that is what counts.
-            warn(error);
+            warn(error.report());
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ impl Inspect {
             if self.vmcoreinfo_text {
                 return Err(Error::unusable("is a bitmap file, which has no VMCOREINFO")
                     .at(path)
-                    .hint("Give the vmcore that it belongs to."));
+                    .with_hint("Give the vmcore that it belongs to."));
             }
             let report = BitmapReader::open(path)?.describe().map_err(|e| e.at(path))?;
             return if self.json { print_json(&report) } else { print(report) };

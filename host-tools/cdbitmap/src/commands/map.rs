@@ -89,6 +89,6 @@ fn kind_of(path: &Path) -> Result<Kind> {
         Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(Kind::Svg),
         _ => Err(Error::unusable("the kind of picture is not known")
             .at(path)
-            .hint("Name it FILE.png or FILE.svg.")),
+            .with_hint("Name it FILE.png or FILE.svg.")),
     }
 }

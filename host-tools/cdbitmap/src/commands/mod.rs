@@ -9,11 +9,12 @@ use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use vmcore::image::file::Access;
 use vmcore::image::{MemoryImage, OpenOptions, open};
 use vmcore::output::is_stdout;
 use vmcore::progress::Progress;
-use vmcore::{Error, Result};
+use vmcore::{Error, ErrorKind, Result};
 
 pub mod convert;
 pub mod demo;
@@ -77,6 +78,14 @@ pub enum Answer {
     Yes,
     /// A check does not hold; they differ (1).
     No,
+}
+
+/// The exit code that an error leads to; documented in the man page.
+pub fn exit_code(kind: ErrorKind) -> ExitCode {
+    match kind {
+        ErrorKind::Unusable => ExitCode::from(2),
+        _ => ExitCode::from(1),
+    }
 }
 
 impl CommandLine {

@@ -102,7 +102,7 @@ impl Exec {
         let code = match self.load(kexec, arguments) {
             Ok(code) => code,
             Err(error) => {
-                warn(&error);
+                warn(error.report());
                 warn(format_args!("the purgatory stage is not loaded; running kexec without it"));
                 run_as_it_is(kexec, arguments)?
             }
@@ -115,9 +115,8 @@ impl Exec {
         match kexec_command::task(arguments) {
             Task::LoadCapture => {}
             Task::LoadCaptureByFile => {
-                return Err(
-                    Error::unusable("kexec_file_load takes no segments").hint("Leave -s out, or say -c.")
-                );
+                return Err(Error::unusable("kexec_file_load takes no segments")
+                    .with_hint("Leave -s out, or say -c."));
             }
             Task::Other => return run_as_it_is(kexec, arguments),
         }
@@ -144,7 +143,7 @@ impl Exec {
             Outcome::Ended { code, loaded: Some(loaded) } => {
                 let record = Record::new(&plan.area, &loaded);
                 if let Err(error) = record.write(Path::new(record::PATH)) {
-                    warn(&error);
+                    warn(error.report());
                 }
                 warn(format_args!(
                     "the purgatory stage is loaded at {:#x} ({}), its bitmap's info at {:#x}",

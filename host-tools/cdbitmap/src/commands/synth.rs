@@ -91,7 +91,7 @@ impl Synth {
         if !out.can_seek() {
             return Err(Error::unusable("a machine is written to a file with holes, not to a pipe")
                 .at(path)
-                .hint("Give the name of a file."));
+                .with_hint("Give the name of a file."));
         }
         let summary = write(&spec, out.file()).map_err(|error| error.at(path))?;
         out.finish()?;

@@ -14,7 +14,7 @@ impl<M: PhysicalMemory> BitmapReader<M> {
     pub fn belongs_to(&self, machine: &Machine<'_>) -> Result<()> {
         let refuse = |what: String| {
             Err(Error::unusable(format!("the bitmap is not of this machine: {what}"))
-                .hint("Make a bitmap from this image with cdbitmap scan IMAGE -o FILE."))
+                .with_hint("Make a bitmap from this image with cdbitmap scan IMAGE -o FILE."))
         };
         let frames = self.info().frames();
         if let Info::V2(header) = self.info() {

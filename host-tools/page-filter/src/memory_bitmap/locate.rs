@@ -105,7 +105,7 @@ pub fn find<'i>(
         return Err(Error::unusable(
             "no bitmap is named by VMCOREINFO, an ELF note, the command line or --bitmap-address",
         )
-        .hint("Was the module of the first kernel loaded, and its address on the capture kernel's command line?"));
+        .with_hint("Was the module of the first kernel loaded, and its address on the capture kernel's command line?"));
     }
     Err(Error::unusable(reasons.join("; ")))
 }

@@ -132,8 +132,9 @@ impl Job {
         let Some(level) = recorded else { return check_counts(info, self.level) };
         let asked = u32::from(self.level.bits());
         if (level ^ asked) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
-            return Err(Error::unusable(format!("its dump level is {level}, not {asked}"))
-                .hint(format!("Ask for its level with -d {level}, or make a bitmap at level {asked}.")));
+            return Err(Error::unusable(format!("its dump level is {level}, not {asked}")).with_hint(
+                format!("Ask for its level with -d {level}, or make a bitmap at level {asked}."),
+            ));
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ fn check_rules(header: &Header, asked: RuleSet) -> Result<()> {
     let recorded = header.rules;
     if recorded != RecordedRules::NotRecorded && recorded != asked.into() {
         return Err(Error::unusable(format!("its rules are those of {recorded}, not of {}", asked.name()))
-            .hint(format!(
+            .with_hint(format!(
                 "Ask for its rules with --rules {recorded}, or make a bitmap by those of {}.",
                 asked.name()
             )));

@@ -222,7 +222,7 @@ impl Bitmap2 {
         tempfile::tempfile().map(Self::Beside).map_err(|e| {
             Error::failure("the temporary file for the 2nd bitmap can't be made")
                 .because(e)
-                .hint("Set TMPDIR to a directory with room for a bit per page frame.")
+                .with_hint("Set TMPDIR to a directory with room for a bit per page frame.")
         })
     }
 
@@ -260,7 +260,7 @@ impl Bitmap2 {
 fn temporary_failed(error: std::io::Error) -> Error {
     Error::failure("the temporary file for the 2nd bitmap failed")
         .because(error)
-        .hint("Set TMPDIR to a directory with room for a bit per page frame.")
+        .with_hint("Set TMPDIR to a directory with room for a bit per page frame.")
 }
 
 /// The frames of the 2nd bitmap, ascending.

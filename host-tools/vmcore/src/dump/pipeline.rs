@@ -128,7 +128,7 @@ fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut 
                 .name(format!("compress {number}"))
                 .spawn_scoped(scope, work)
                 .map_err(|e| {
-                    Error::failure("a thread can't be started").because(e).hint("Use fewer threads.")
+                    Error::failure("a thread can't be started").because(e).with_hint("Use fewer threads.")
                 })?;
         }
 
@@ -518,7 +518,7 @@ mod tests {
         for threads in [1, 3] {
             let image = Numbers::new(None);
             let error = run(&image, RECIPE, threads, &mut SlowDisk::new(&image, u64::MAX)).unwrap_err();
-            assert_eq!(error.to_string(), "the disk is full");
+            assert_eq!(error.report(), "the disk is full");
             assert!(image.read.load(SeqCst) <= (4 + batches(threads) as u64) * BATCH as u64);
         }
     }

@@ -200,8 +200,8 @@ fn is_hollow(file: &File) -> bool {
 fn open(path: &Path) -> Result<(File, u64)> {
     let mut file = File::open(path).map_err(|e| Error::unusable("can't be opened").at(path).because(e))?;
     // A block device has no size in its metadata, but it can be sought.
-    let size = file
-        .seek(SeekFrom::End(0))
-        .map_err(|e| Error::unusable("has no size, as a pipe has none").at(path).because(e).hint(NO_PIPE))?;
+    let size = file.seek(SeekFrom::End(0)).map_err(|e| {
+        Error::unusable("has no size, as a pipe has none").at(path).because(e).with_hint(NO_PIPE)
+    })?;
     Ok((file, size))
 }

@@ -195,7 +195,7 @@ fn extent<'a>(file: &'a FileBytes, extent: Extent, what: &str) -> Result<Cow<'a,
             extent.offset,
             file.len()
         ))
-        .hint("The dump is damaged or was cut off.")
+        .with_hint("The dump is damaged or was cut off.")
     })
 }
 
@@ -217,7 +217,7 @@ impl Bitmaps {
             return Err(Error::unusable(format!(
                 "{blocks} blocks of bitmaps don't cover the {frames} frames that the header names"
             ))
-            .hint("The dump's header is damaged."));
+            .with_hint("The dump's header is damaged."));
         }
         let start = (1 + u64::from(header.sub_hdr_blocks)) * BLOCK_SIZE as u64;
         let size = blocks * BLOCK_SIZE as u64;
@@ -227,7 +227,7 @@ impl Bitmaps {
                     "the bitmap at byte {offset} lies outside the file of {} bytes",
                     file.len()
                 ))
-                .hint("The dump is damaged or was cut off.")
+                .with_hint("The dump is damaged or was cut off.")
             })?;
             Ok(FrameBitmap::from_bytes(&bytes, frames))
         };

@@ -123,8 +123,9 @@ pub fn parse_map(text: &[u8]) -> Result<Vec<MapRange>> {
         ranges.push((number, MapRange { start: line.start, size: line.size, offset }));
     }
     if ranges.is_empty() {
-        return Err(Error::unusable("the map has no range of memory")
-            .hint("A line is START-END [OFFSET] in hexadecimal, or one of /proc/iomem for System RAM."));
+        return Err(Error::unusable("the map has no range of memory").with_hint(
+            "A line is START-END [OFFSET] in hexadecimal, or one of /proc/iomem for System RAM.",
+        ));
     }
     let mut sorted: Vec<_> = ranges.iter().collect();
     sorted.sort_by_key(|(_, range)| range.start);
@@ -198,7 +199,7 @@ mod tests {
 ";
 
     fn error(map: &str) -> String {
-        parse_map(map.as_bytes()).unwrap_err().to_string()
+        parse_map(map.as_bytes()).unwrap_err().report()
     }
 
     #[test]

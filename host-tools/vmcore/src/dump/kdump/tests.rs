@@ -231,11 +231,11 @@ fn a_dump_that_fails_leaves_nothing_behind() {
     let out = OutputFile::create(&directory.path().join("dump"), false).unwrap();
     let options = DumpOptions { buffer_bytes: 8, ..DumpOptions::default() };
     let error = write(elf(), &mut Fails, &options, out, &Silent).unwrap_err();
-    assert_eq!(error.to_string(), "no more");
+    assert_eq!(error.report(), "no more");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     let full = OutputFile::create(Path::new("/dev/full"), false).unwrap();
     let error = write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, full, &Silent).unwrap_err();
-    assert!(error.to_string().contains("Make room"), "{error}");
+    assert!(error.report().contains("Make room"), "{error}");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_disk_that_gets_full_midway_leaves_nothing_behind() {
             let out = OutputFile::create(&directory.path().join("dump"), false).unwrap().with_room(limit);
             let error =
                 write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, out, &Silent).unwrap_err();
-            assert!(error.to_string().contains("Make room"), "{limit}: {error}");
+            assert!(error.report().contains("Make room"), "{limit}: {error}");
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         }
     }

@@ -162,7 +162,7 @@ fn what_never_arrived_is_unreadable_and_the_rest_is_not() {
 
 #[test]
 fn contradictions_are_named() {
-    let error = |bytes: Vec<u8>| open(bytes).err().unwrap().to_string();
+    let error = |bytes: Vec<u8>| open(bytes).err().unwrap().report();
     let mut bytes = WHOLE.build();
     bytes[BLOCK_SIZE + 96..][..8].copy_from_slice(&80_000u64.to_le_bytes());
     assert!(error(bytes).contains("don't cover the 80000 frames"));

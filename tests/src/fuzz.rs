@@ -4,13 +4,13 @@
 //! [`seeds`] and whatever once was found, so that neither they nor the parsers rot.
 
 use crate::fixture;
-use crate::planted::{Planted, Site, pieces};
+use crate::overlay::{OverlayImage, Site, pieces};
 use crate::simulated::{Dice, GENERATIONS, SimulatedMachine};
 use core::mem::offset_of;
 use page_codecs::{Codec, Compressor, Decompressor};
 use page_filter::bitmap_file::{BitmapFile, BitmapReader, Info};
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Clues, find};
+use page_filter::memory_bitmap::{SearchHints, find};
 use page_filter::scan::WindowScan;
 use scanner_core::info::v2::{Chunk, Header, MAGIC, VERSION};
 use scanner_core::info::{Version, crc32c, probe, v1};
@@ -172,15 +172,15 @@ fn found(bytes: &[u8]) {
     let Some(way) = bytes.first() else { return };
     let range = MapRange { start: 0, size: bytes.len() as u64, offset: 0 };
     let image = RawImage::from_bytes(PlainFile::InMemory(bytes.to_vec()), &[range]);
-    let mut image = Planted::new(&image);
-    let mut clues = Clues::default();
+    let mut image = OverlayImage::new(&image);
+    let mut hints = SearchHints::default();
     match way % 4 {
         0 => image = image.vmcoreinfo_line(&format!("SYMBOL(crash_dump_bitmap_info)={FOUND_AT:x}")),
         1 => image = image.note(b"CDBITMAP", 1, &FOUND_AT.to_le_bytes()),
-        2 => clues.command_line = Some(String::from_utf8_lossy(bytes).replace('=', "= crash_dump_bitmap=")),
-        _ => clues.address = Some(PhysAddr::new(FOUND_AT)),
+        2 => hints.command_line = Some(String::from_utf8_lossy(bytes).replace('=', "= crash_dump_bitmap=")),
+        _ => hints.address = Some(PhysAddr::new(FOUND_AT)),
     }
-    let Ok(found) = find(&image, None, &clues) else { return };
+    let Ok(found) = find(&image, None, &hints) else { return };
     let Ok(report) = found.describe() else { return };
     assert_eq!(report.bitmap.kept_frames + report.bitmap.excluded_frames, report.bitmap.frames);
     let frames = found.reader.info().frames();

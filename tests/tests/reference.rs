@@ -12,7 +12,7 @@ use scanner_core::{Counters, DumpLevel, Pfn, RuleSet, Rules};
 use std::collections::BTreeSet;
 use std::path::Path;
 use vmcore::image::{MemoryImage, OpenOptions, open};
-use vmcore_analysis::reference::{Difference, Fate, Fixes, Judge, PageFacts, ReferenceScan, Rule};
+use vmcore_analysis::reference::{Decision, Difference, Fixes, Judge, PageFacts, ReferenceScan, Rule};
 use vmcore_synth::Spec;
 
 const RULE_SETS: [RuleSet; 2] = [RuleSet::Makedumpfile, RuleSet::Kernel];
@@ -75,7 +75,7 @@ fn compare(image: &dyn MemoryImage, rule_set: RuleSet, level: DumpLevel, what: &
     for run in ReferenceScan::new(&machine, level) {
         assert_eq!(run.frames.start, next, "{what}: a gap between runs");
         next = run.frames.end;
-        if let Fate::Excluded(exclusion) = run.fate {
+        if let Decision::Excluded(exclusion) = run.decision {
             counters.add(exclusion.class, run.frames.len());
             bitmap.clear_range(run.frames);
         }

@@ -184,7 +184,7 @@ pub enum MemoryModel {
 
 /// One generation of kernels.
 #[derive(Clone, Copy, Debug)]
-pub struct Generation {
+pub struct KernelGeneration {
     /// What to call it: the first release that looks like this, or the usual one.
     pub name: &'static str,
     /// `OSRELEASE`.
@@ -225,7 +225,7 @@ pub(super) const VMEMMAP_5LEVEL: u64 = 0xffd4_0000_0000_0000;
 /// Physical address bits with five levels.
 pub(super) const PHYSMEM_BITS_5LEVEL: u32 = 52;
 
-impl Generation {
+impl KernelGeneration {
     /// The generation of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         GENERATIONS.iter().find(|generation| generation.name == name)
@@ -271,8 +271,8 @@ mod tests {
     #[test]
     fn a_name_finds_one_generation() {
         for generation in GENERATIONS {
-            assert_eq!(Generation::named(generation.name).map(|g| g.release), Some(generation.release));
+            assert_eq!(KernelGeneration::named(generation.name).map(|g| g.release), Some(generation.release));
         }
-        assert!(Generation::named("2.4").is_none());
+        assert!(KernelGeneration::named("2.4").is_none());
     }
 }

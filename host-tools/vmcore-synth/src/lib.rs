@@ -28,7 +28,7 @@ mod vmcoreinfo;
 
 pub use classes::ClassCounts;
 pub use edge::{EDGE_CASES, EdgeCase};
-pub use generation::{GENERATIONS, Generation, MemoryModel};
+pub use generation::{GENERATIONS, KernelGeneration, MemoryModel};
 pub use machine::{Fault, Profile, Spec};
 
 use machine::Machine;

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crash_stage::parameters::Drill;
 use scanner_core::{DumpLevel, RuleSet};
 use stage_loader::DEFAULT_IMAGE;
-use stage_loader::area::Job;
+use stage_loader::area::StageRequest;
 use stage_loader::intercept::{self, Outcome};
 use stage_loader::kexec_command::{self, Task};
 use stage_loader::plan::Plan;
@@ -54,7 +54,7 @@ struct Exec {
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     serial: Option<u16>,
     /// Let the scan go wrong: invalid-opcode, page-fault, general-protection, stack-overflow or machine-check
-    #[arg(long, value_name = "FAULT", value_parser = parse_drill)]
+    #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
     drill: Option<Drill>,
     /// kexec and its arguments
     #[arg(required = true, last = true, value_name = "KEXEC")]
@@ -120,14 +120,14 @@ impl Exec {
             }
             Task::Other => return run_as_it_is(kexec, arguments),
         }
-        let job = Job {
+        let request = StageRequest {
             level: self.level,
             rules: self.rules,
             budget_ms: u64::from(self.budget) * 1000,
             serial_port: self.serial.unwrap_or(0),
             drill: self.drill.map_or(0, |drill| drill as u64),
         };
-        let plan = Plan::for_this_machine(&self.image, &job)?;
+        let plan = Plan::for_this_machine(&self.image, &request)?;
         let mut map = temporary_file()?;
         map.write_all(plan.map.as_bytes())
             .map_err(|error| Error::io(map.path(), "the memory map can't be written", error))?;
@@ -179,7 +179,7 @@ fn parse_port(text: &str) -> Result<u16, String> {
         .ok_or_else(|| "an I/O port is a hexadecimal number from 1 to 0xffff".to_owned())
 }
 
-fn parse_drill(text: &str) -> Result<Drill, String> {
+fn parse_fault(text: &str) -> Result<Drill, String> {
     Drill::NAMES.iter().find(|(_, name)| *name == text).map(|(drill, _)| *drill).ok_or_else(|| {
         let names: Vec<&str> = Drill::NAMES.iter().map(|(_, name)| *name).collect();
         format!("the drills are {}", names.join(", "))

@@ -5,7 +5,7 @@ use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::PathBuf;
 use vmcore::Result;
-use vmcore_analysis::{Asked, Subject, Verdict, verify};
+use vmcore_analysis::{Asked, Subject, VerifyOutcome, verify};
 
 /// Checks a bitmap file or a dump.
 #[derive(Args, Debug)]
@@ -45,6 +45,6 @@ impl Verify {
         } else {
             print(&report)?;
         }
-        Ok(if report.verdict == Verdict::Holds { Answer::Yes } else { Answer::No })
+        Ok(if report.verdict == VerifyOutcome::Holds { Answer::Yes } else { Answer::No })
     }
 }

@@ -14,7 +14,7 @@ mod writer;
 
 pub use convert::Conversion;
 pub use reader::{BitmapReader, DamagedChunk, FileAsMemory, Survey};
-pub use report::{ChunkReport, CountReport, ExceptionReport, Report, ScanReport};
+pub use report::{ChunkReport, CountReport, ExceptionReport, RecordedScan, Report};
 
 use scanner_core::info::{Version, v1, v2};
 use scanner_core::{Pfn, PfnRange, PhysAddr, PhysicalMemory, Unreadable};

@@ -1,7 +1,7 @@
 //! One window of a scan in pieces, by one thread or several: pieces that start where a memory section does, since what a
 //! section says holds for itself, put together as if one thread had gone over them in order.
 
-use super::{Findings, WindowScan, note_unreadable, scan_from};
+use super::{ScanFindings, WindowScan, note_unreadable, scan_from};
 use crate::machine::Machine;
 use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
 use scanner_core::sections::{Lookup, SectionError};
@@ -81,7 +81,7 @@ impl<'m, 'k> Iterator for Cutter<'m, 'k> {
             scan: self.scan.take(),
             carried: self.carried.take(),
             outcome: Outcome::Interrupted,
-            findings: Findings::default(),
+            findings: ScanFindings::default(),
             behind: Vec::new(),
         })
     }
@@ -101,7 +101,7 @@ struct Piece<'m, 'k> {
     /// What reaches into the first one.
     carried: Option<(PfnRange, PageClass)>,
     outcome: Outcome,
-    findings: Findings,
+    findings: ScanFindings,
     /// What reaches behind the frames, in the order it was found.
     behind: Vec<(PfnRange, PageClass)>,
 }
@@ -218,7 +218,7 @@ impl<'m, 'k> Piece<'m, 'k> {
             Some(before) => self.words.copy_from_slice(before),
             None => self.words.fill(u64::MAX),
         }
-        self.findings = Findings::default();
+        self.findings = ScanFindings::default();
         self.behind.clear();
         self.scan = None;
     }
@@ -260,7 +260,7 @@ impl<'m, 'k> Piece<'m, 'k> {
 
 struct PieceSink<'p, 'a, 'c> {
     bitmap: &'p mut Bitmap<'a, 'c>,
-    findings: &'p mut Findings,
+    findings: &'p mut ScanFindings,
     behind: &'p mut Vec<(PfnRange, PageClass)>,
 }
 

@@ -6,7 +6,7 @@ pub use fields::Fields;
 
 use crate::because::because;
 use crate::reference::{
-    Difference, Exclusion, Fate, Judge, KeptBecause, ReferenceScan, StructPage, locate, page,
+    Decision, Difference, Exclusion, Judge, KeptBecause, ReferenceScan, StructPage, locate, page,
 };
 use page_filter::machine::Machine;
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
@@ -116,7 +116,7 @@ impl Explanation {
             StructPage::None | StructPage::Damaged(_) => (None, None),
         };
         let read = page(machine, pfn);
-        let fate = fate(machine, pfn, level);
+        let decision = decision(machine, pfn, level);
         let translated = struct_page.and_then(|addr| machine.layout.space.translate(image, addr).ok());
         Ok(Self {
             pfn: pfn.as_u64(),
@@ -129,15 +129,15 @@ impl Explanation {
             struct_page: struct_page.map(|addr| addr.as_u64()),
             struct_page_phys: translated.map(|piece| piece.phys.as_u64()),
             fields: read.as_ref().ok().map(|facts| Fields::new(machine, facts)),
-            not_read: read.as_ref().err().map(|why| because(&Fate::Kept(*why))),
+            not_read: read.as_ref().err().map(|why| because(&Decision::Kept(*why))),
             level: level.bits(),
             rules: rules.name(),
-            verdict: say(pfn, &fate),
-            condition: match fate {
-                Fate::Excluded(Exclusion { rule, .. }) | Fate::Kept(KeptBecause::Rule(rule)) => {
+            verdict: say(pfn, &decision),
+            condition: match decision {
+                Decision::Excluded(Exclusion { rule, .. }) | Decision::Kept(KeptBecause::Rule(rule)) => {
                     Some(rule.condition())
                 }
-                Fate::Kept(_) => None,
+                Decision::Kept(_) => None,
             },
             levels: all_levels(&makedumpfile, &kernel, pfn),
             differences: differences(&makedumpfile, &kernel, pfn),
@@ -146,18 +146,18 @@ impl Explanation {
 }
 
 /// What becomes of `pfn` at `level`.
-fn fate(machine: &Machine<'_>, pfn: Pfn, level: DumpLevel) -> Fate {
+fn decision(machine: &Machine<'_>, pfn: Pfn, level: DumpLevel) -> Decision {
     let start = Pfn::new(pfn.as_u64() / LARGEST * LARGEST);
     ReferenceScan::over(machine, level, PfnRange::new(start, pfn.saturating_add(1)))
         .find(|run| run.frames.contains(pfn))
-        .map_or(Fate::Kept(KeptBecause::NoStructPage), |run| run.fate)
+        .map_or(Decision::Kept(KeptBecause::NoStructPage), |run| run.decision)
 }
 
-/// The fate in words, with the head if that is another frame.
-fn say(pfn: Pfn, fate: &Fate) -> String {
-    let text = because(fate);
-    match fate {
-        Fate::Excluded(exclusion) if exclusion.frames.start != pfn => {
+/// The decision in words, with the head if that is another frame.
+fn say(pfn: Pfn, decision: &Decision) -> String {
+    let text = because(decision);
+    match decision {
+        Decision::Excluded(exclusion) if exclusion.frames.start != pfn => {
             let (head, frames) = (exclusion.frames.start, exclusion.frames.len());
             format!("{text}, with the {frames} frames from {head} on")
         }
@@ -169,8 +169,8 @@ fn say(pfn: Pfn, fate: &Fate) -> String {
 fn all_levels(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec<AtLevels> {
     let mut all: Vec<AtLevels> = Vec::new();
     for level in (0..32).step_by(2).filter_map(DumpLevel::from_number) {
-        let by_makedumpfile = say(pfn, &fate(makedumpfile, pfn, level));
-        let by_kernel = say(pfn, &fate(kernel, pfn, level));
+        let by_makedumpfile = say(pfn, &decision(makedumpfile, pfn, level));
+        let by_kernel = say(pfn, &decision(kernel, pfn, level));
         let by_kernel = (by_kernel != by_makedumpfile).then_some(by_kernel);
         let levels = [level.bits(), level.bits() | DumpLevel::ZERO.bits()];
         match all.iter_mut().find(|a| a.makedumpfile == by_makedumpfile && a.kernel == by_kernel) {
@@ -190,7 +190,7 @@ fn differences(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Ve
     // A page that is left out with its head differs where the head does.
     let mut deciding = vec![pfn];
     for machine in [makedumpfile, kernel] {
-        if let Fate::Excluded(exclusion) = fate(machine, pfn, DumpLevel::all()) {
+        if let Decision::Excluded(exclusion) = decision(machine, pfn, DumpLevel::all()) {
             deciding.push(exclusion.frames.start);
         }
     }

@@ -17,7 +17,7 @@ mod source;
 pub(crate) mod testing;
 pub mod windows;
 
-pub use facts::{Filtered, ImageFacts, ImageFormat, Segment};
+pub use facts::{Architecture, Filtered, ImageFacts, ImageFormat, Segment};
 pub use file::Borrowed;
 pub use identify::identify;
 pub use open::{OpenOptions, open};

@@ -5,7 +5,7 @@
 
 use crate::fixture;
 use crate::overlay::{OverlayImage, Site, pieces};
-use crate::simulated::{Dice, GENERATIONS, SimulatedMachine};
+use crate::simulated::{Dice, EXPORTS, SimulatedMachine};
 use core::mem::offset_of;
 use page_codecs::{Codec, Compressor, Decompressor};
 use page_filter::bitmap_file::{BitmapFile, BitmapReader, Info};
@@ -88,7 +88,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "kdump_image" => vec![small_kdump()],
         "flattened" => vec![flatten(&small_kdump())],
         "notes" => vec![head()[4096..8192].to_vec(), head()],
-        "vmcoreinfo" => GENERATIONS.iter().map(|g| g.vmcoreinfo(27).into_bytes()).chain([text()]).collect(),
+        "vmcoreinfo" => EXPORTS.iter().map(|g| g.vmcoreinfo(27).into_bytes()).chain([text()]).collect(),
         "raw_map" => vec![
             b"1000-2fff\n100000-101bff 2000 # the second\n".to_vec(),
             b"00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n".to_vec(),
@@ -97,7 +97,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             let table = |entry: u64| entry.to_le_bytes().repeat(512);
             vec![[vec![0; 9], table(0x1063), table(0x2063), table(0xe3)].concat()]
         }
-        "hostile_memory" => (0..GENERATIONS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
+        "hostile_memory" => (0..EXPORTS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
         "found" => found_seeds(),
         "page_codecs" => head().chunks(PAGE_SIZE).map(<[u8]>::to_vec).collect(),
         "bitmap_file" | "info_v1" | "info_v2" => {
@@ -230,7 +230,7 @@ fn page_walk(bytes: &[u8]) {
 /// of address and eight bytes of memory.
 fn hostile_memory(bytes: &[u8]) {
     let Some((&[generation, level, rules], records)) = bytes.split_first_chunk::<3>() else { return };
-    let generation = &GENERATIONS[usize::from(generation) % GENERATIONS.len()];
+    let generation = &EXPORTS[usize::from(generation) % EXPORTS.len()];
     let mut memory = SimulatedMachine::new(generation, &mut Dice::new(u64::from(level >> 5)));
     for record in records.chunks_exact(12) {
         let (at, word) = record.split_at(4);

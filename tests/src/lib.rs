@@ -6,6 +6,7 @@ pub mod man;
 pub mod measure;
 pub mod memmap;
 pub mod overlay;
+
 pub mod simulated;
 pub mod stage;
 pub mod synth;

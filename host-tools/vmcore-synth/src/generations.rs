@@ -1,6 +1,8 @@
 //! The table of generations: each is written as what differs from the one before.
 
-use super::{Compound, Flags, KernelGeneration, Keys, MemoryModel, PageLayout, TailLink, Types, Zones};
+use super::generation::{
+    Compound, Flags, KernelGeneration, Keys, MemoryModel, PageLayout, TailLink, Types, Zones,
+};
 
 const PAGE_2_6_18: PageLayout = PageLayout {
     size: 56,
@@ -337,3 +339,45 @@ pub const GENERATIONS: &[KernelGeneration] = &[
     G2_6_18, G2_6_32, G2_6_38, G3_1, G3_10, G3_18, G4_4, G4_6, G4_16, G4_18, G5_4, G5_10, G6_1, G6_2, G6_4,
     G6_6, G6_9, G6_10, G6_11, G6_12, G6_16, G6_18, G7_1, G7_2,
 ];
+
+impl KernelGeneration {
+    /// The generation of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        GENERATIONS.iter().find(|generation| generation.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_hold_their_members() {
+        for generation in GENERATIONS {
+            let (page, zones) = (&generation.page, generation.zones);
+            for end in
+                [page.mapping + 8, page.lru + 16, page.private + 8, page.mapcount + 4, page.refcount + 4]
+            {
+                assert!(end <= page.size, "{}", generation.name);
+            }
+            let lists = zones.free_area + 11 * zones.free_area_size;
+            let behind =
+                if zones.free_pages > zones.free_area { zones.free_pages } else { zones.spanned_pages };
+            assert!(lists <= behind && zones.free_pages + 8 <= zones.zone_size, "{}", generation.name);
+            assert!(16 * zones.migrate_types.unwrap_or(1) < zones.free_area_size, "{}", generation.name);
+            assert!(4 * zones.zone_size <= zones.nr_zones, "{}", generation.name);
+            for member in [zones.node_mem_map, zones.node_start_pfn, zones.node_spanned_pages, zones.node_id]
+            {
+                assert!(member + 8 <= zones.node_size && member > zones.nr_zones, "{}", generation.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_finds_one_generation() {
+        for generation in GENERATIONS {
+            assert_eq!(KernelGeneration::named(generation.name).map(|g| g.release), Some(generation.release));
+        }
+        assert!(KernelGeneration::named("2.4").is_none());
+    }
+}

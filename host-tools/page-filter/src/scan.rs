@@ -2,7 +2,6 @@
 
 mod threads;
 
-use self::threads::Before;
 use crate::machine::Machine;
 use scanner_core::free_list::{FreeListError, FreeLists, exclude_free_blocks};
 use scanner_core::layout::FreePages;
@@ -97,6 +96,16 @@ pub fn scan_in_threads(
         scan.run_as(Before::Unset, all, words, pace);
     });
     ScannedBitmap { bitmap, findings: scan.findings }
+}
+
+/// What the bits of a window are before it is scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// They say which frames count.
+    Given,
+    /// They say nothing, and all frames count: bits are set piece by piece, by whoever scans it. The first touch of memory
+    /// takes the kernel longer than setting the bits, and so threads share that.
+    Unset,
 }
 
 /// A scan that goes over the machine window by window, so that only a window's bits need memory.

@@ -1,6 +1,7 @@
 //! `cdbitmap dump`: the filtered dump.
 
-use super::{ImageArgs, parse_level, parse_physical, parse_rules, warn};
+use super::arguments::{ImageArgs, parse_level, parse_physical, parse_rules};
+use super::print::warn;
 use crate::progress;
 use clap::Args;
 use page_codecs::Codec;
@@ -230,7 +231,7 @@ impl Dump {
             ));
         }
         if self.json && !to_stdout {
-            return super::print_json(&Report {
+            return super::print::print_json(&Report {
                 output: self.output.clone(),
                 level: self.level.bits(),
                 codec: codec.name(),
@@ -259,7 +260,7 @@ impl Dump {
         );
         if to_stdout {
             warn(text);
-        } else if let Err(error) = super::print(text + "\n") {
+        } else if let Err(error) = super::print::print(text + "\n") {
             // The dump is whole, and that is what counts.
             warn(error.report());
         }

@@ -1,6 +1,7 @@
 //! `cdbitmap extract`: the bitmap in a crashed machine's memory, as a file.
 
-use super::{ImageArgs, json, parse_physical, print_about};
+use super::arguments::{ImageArgs, parse_physical};
+use super::print::{json, print_about};
 use clap::Args;
 use page_filter::machine::Machine;
 use page_filter::memory_bitmap::{SearchHints, find};

@@ -1,6 +1,8 @@
 //! `cdbitmap stage`: loads the purgatory stage beside a capture kernel, and says what is loaded.
 
-use super::{Answer, parse_level, parse_rules, print, print_json, warn};
+use super::answer::Answer;
+use super::arguments::{parse_level, parse_rules};
+use super::print::{print, print_json, warn};
 use clap::{Args, Subcommand};
 use crash_stage::parameters::Drill;
 use scanner_core::{DumpLevel, RuleSet};

@@ -72,7 +72,7 @@ impl Synth {
     /// A machine that can't exist, or a file that can't be written.
     pub fn run(&self) -> Result<()> {
         let Some(path) = self.output.as_ref().filter(|_| !self.list) else {
-            return super::print(List);
+            return super::print::print(List);
         };
         let spec = Spec {
             generation: self.kernel,
@@ -97,7 +97,7 @@ impl Synth {
         }
         let summary = write(&spec, out.file()).map_err(|error| error.at(path))?;
         out.finish()?;
-        super::print(Done { path, kernel: self.kernel, summary: &summary })
+        super::print::print(Done { path, kernel: self.kernel, summary: &summary })
     }
 }
 

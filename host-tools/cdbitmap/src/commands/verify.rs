@@ -1,6 +1,8 @@
 //! `cdbitmap verify`: does a bitmap hold.
 
-use super::{Answer, ImageOptions, machine_of, parse_level, parse_rules, print, print_json};
+use super::answer::Answer;
+use super::arguments::{ImageOptions, machine_of, parse_level, parse_rules};
+use super::print::{print, print_json};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! Whether a bitmap is of a machine.
 
-use super::{BitmapReader, Info};
+use super::info::Info;
+use super::reader::BitmapReader;
 use crate::machine::Machine;
 use scanner_core::PhysicalMemory;
 use vmcore::{Error, Result};

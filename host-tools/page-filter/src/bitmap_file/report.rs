@@ -1,7 +1,7 @@
 //! What a bitmap file says, for people and for programs.
 
-use super::Info;
 use super::check_machine::hex;
+use super::info::Info;
 use super::reader::{BitmapReader, Survey};
 use super::stopped::stopped_by;
 use scanner_core::PhysicalMemory;

@@ -1,6 +1,7 @@
 //! Writing bitmap files.
 
-use super::{BitmapFile, Info};
+use super::file::BitmapFile;
+use super::info::Info;
 use scanner_core::info::v2::{Chunk, Header};
 use scanner_core::info::{Crc32c, InfoError, v1, v2};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! What to tell about a bitmap that was found in memory: one line for people, an object for programs.
 
-use super::Place;
+use super::locate::Place;
 use crate::bitmap_file::Report;
 use scanner_core::{PfnRange, PhysAddr};
 use serde::Serialize;

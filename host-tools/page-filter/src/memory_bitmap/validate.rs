@@ -1,6 +1,7 @@
 //! Whether a bitmap can be used for a request, and as a filter of what it decides.
 
-use super::{LocatedBitmap, MemoryBitmapReport, SearchHints, find};
+use super::locate::{LocatedBitmap, SearchHints, find};
+use super::report::MemoryBitmapReport;
 use crate::bitmap_file::{BitmapReader, Info, Survey};
 use crate::machine::Machine;
 use crate::scan::{ScanFindings, WindowScan};

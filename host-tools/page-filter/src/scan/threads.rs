@@ -1,7 +1,7 @@
 //! One window of a scan in pieces, by one thread or several: pieces that start where a memory section does, since what a
 //! section says holds for itself, put together as if one thread had gone over them in order.
 
-use super::{ScanFindings, WindowScan, note_unreadable, scan_from};
+use super::{Before, ScanFindings, WindowScan, note_unreadable, scan_from};
 use crate::machine::Machine;
 use scanner_core::scan::{Outcome, Pace, SCRATCH_BYTES, Sink, Unhurried};
 use scanner_core::sections::{Lookup, SectionError};
@@ -17,16 +17,6 @@ const PIECE_FRAMES: u64 = 1 << 18;
 /// The least number of pieces for each thread, so that a part of memory that takes longer than others doesn't leave
 /// threads idle.
 const PIECES_PER_THREAD: u64 = 8;
-
-/// What the bits of a window are before it is scanned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
-    /// They say which frames count.
-    Given,
-    /// They say nothing, and all frames count: bits are set piece by piece, by whoever scans it. The first touch of memory
-    /// takes the kernel longer than setting the bits, and so threads share that.
-    Unset,
-}
 
 /// Cuts a window, or a part of it, into pieces, which have words of their own.
 struct Cutter<'m, 'k> {

@@ -1,8 +1,11 @@
 //! Everything about one page: where it is, what its `struct page` says, which rule decides, and at which levels.
 
 mod fields;
+mod ranges;
 
 pub use fields::Fields;
+
+use self::ranges::Ranges;
 
 use crate::because::because;
 use crate::reference::{
@@ -258,23 +261,6 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Ascending numbers as ranges: `0-1, 4-15`.
-struct Ranges<'n>(&'n [u8]);
-
-impl fmt::Display for Ranges<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ranges = self.0.chunk_by(|a, b| a + 1 == *b);
-        let texts: Vec<String> = ranges
-            .map(|range| match range {
-                [only] => only.to_string(),
-                [first, .., last] => format!("{first}-{last}"),
-                [] => String::new(),
-            })
-            .collect();
-        f.write_str(if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,11 +273,5 @@ mod tests {
         assert_eq!(parse_frame("0x4d2fff"), Ok(Pfn::new(1234)));
         assert!(parse_frame("4d2").is_err() && parse_frame("").is_err() && parse_frame("pfn:").is_err());
         assert!(parse_frame("0x10000000000000").unwrap_err().contains("52 bits"));
-    }
-
-    #[test]
-    fn numbers_read_as_ranges() {
-        assert_eq!(Ranges(&[0, 1, 4, 5, 6, 9]).to_string(), "0-1, 4-6, 9");
-        assert_eq!(Ranges(&[]).to_string(), "none");
     }
 }

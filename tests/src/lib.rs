@@ -6,7 +6,8 @@ pub mod fuzz;
 pub mod man;
 pub mod measure;
 pub mod memmap;
-pub mod planted;
+pub mod overlay;
+
 pub mod simulated;
 pub mod stage;
 pub mod synth;

@@ -68,7 +68,7 @@ impl<'i> Machine<'i> {
     /// mode makes of the segments; by the kernel's it is every frame that a segment touches.
     pub fn exists(&self) -> FrameRanges {
         let facts = self.image.facts();
-        if self.rule_set == RuleSet::Makedumpfile && facts.makedumpfile_goes_in_cycles() {
+        if self.rule_set == RuleSet::Makedumpfile && facts.makedumpfile_is_cyclic() {
             facts.exists_in_cycles()
         } else {
             facts.exists.clone()

@@ -1,6 +1,6 @@
 //! What to load, and where: decided from the running kernel before kexec is run.
 
-use super::area::{Area, Facts, Job};
+use super::area::{Area, Facts, StageRequest};
 use super::image::StageImage;
 use super::iomem::Iomem;
 use super::kcore::Kcore;
@@ -32,20 +32,20 @@ impl Plan {
     ///
     /// # Errors
     /// If there is a reason why the stage can't be loaded on this machine: which one, and what to do about it.
-    pub fn for_this_machine(image: &Path, job: &Job) -> Result<Self> {
+    pub fn for_this_machine(image: &Path, request: &StageRequest) -> Result<Self> {
         let image = StageImage::read(image)?;
         check_permission()?;
         let kcore = Kcore::open(Path::new("/proc/kcore"))?;
         let iomem = read_iomem()?;
-        let facts = facts(&kcore, &iomem, job.rules)?;
-        Self::new(&image, &facts, &iomem, job)
+        let facts = facts(&kcore, &iomem, request.rules)?;
+        Self::new(&image, &facts, &iomem, request)
     }
 
     /// Decides where the stage lies on a machine with these facts.
     ///
     /// # Errors
     /// If the crash kernel region is missing or too small.
-    pub fn new(image: &StageImage, facts: &Facts, iomem: &Iomem, job: &Job) -> Result<Self> {
+    pub fn new(image: &StageImage, facts: &Facts, iomem: &Iomem, request: &StageRequest) -> Result<Self> {
         let region = iomem.crash_kernel().ok_or_else(|| {
             Error::unusable("no memory is reserved for a capture kernel")
                 .with_hint("Boot with crashkernel=SIZE, for example crashkernel=256M.")
@@ -61,7 +61,7 @@ impl Plan {
             ))
             .with_hint("Boot with a larger crashkernel=."));
         };
-        let area = Area::new(image, facts, job, start)?;
+        let area = Area::new(image, facts, request, start)?;
         let word = format!("crash_dump_bitmap={:#x}", area.info());
         Ok(Self { map: iomem.with_shorter_crash_kernel(start), area, word })
     }

@@ -1,6 +1,7 @@
 //! `cdbitmap inspect`: everything that a file says about itself.
 
-use super::{ImageArgs, print, print_by, print_json};
+use super::arguments::ImageArgs;
+use super::print::{print, print_by, print_json};
 use clap::Args;
 use page_filter::bitmap_file::{self, BitmapReader};
 use std::io::Write;

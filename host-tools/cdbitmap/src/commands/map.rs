@@ -1,7 +1,9 @@
 //! `cdbitmap map`: a picture of memory by class.
 
-use super::{ImageArgs, ProgressCheckpoint, parse_level, parse_rules, print};
+use super::arguments::{ImageArgs, parse_level, parse_rules};
+use super::print::print;
 use crate::progress;
+use crate::progress::ProgressCheckpoint;
 use clap::Args;
 use page_filter::machine::Machine;
 use scanner_core::{DumpLevel, RuleSet};

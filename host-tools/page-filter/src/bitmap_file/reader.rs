@@ -1,6 +1,6 @@
 //! Reading a bitmap in constant memory, from a file or from the memory of a crashed machine.
 
-use super::{Bytes, Info};
+use super::info::Info;
 use scanner_core::crc32c::Crc32c;
 use scanner_core::info::v2::ChunkEntry;
 use scanner_core::info::{InfoError, Version, probe, v1, v2};
@@ -12,6 +12,22 @@ use vmcore::{Error, Result};
 
 /// Bytes of bitmap that are looked at in one go.
 const WINDOW_BYTES: usize = 64 << 10;
+
+/// Bytes that are a file's content.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl PhysicalMemory for Bytes<'_> {
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+        let found = self.view(addr, buf.len()).ok_or(Unreadable { addr })?;
+        buf.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
+        self.0.get(usize::try_from(addr.as_u64()).ok()?..)?.get(..len)
+    }
+}
 
 /// A file as memory: addresses are file offsets.
 #[derive(Debug)]

@@ -2,8 +2,11 @@
 
 use super::*;
 use proptest::prelude::*;
+use scanner_core::info::Version;
 use scanner_core::info::v2::{ChunkEntry, Header, Producer, RecordedRules, State};
+use scanner_core::{Pfn, PfnRange, PhysAddr};
 use vmcore::filter::FrameFilter;
+use vmcore::frames::FrameBitmap;
 use vmcore::frames::FrameRanges;
 
 fn range(start: u64, end: u64) -> PfnRange {

@@ -5,11 +5,11 @@
 
 use super::extents::{Extents, FileMemory};
 use super::facts::{ImageFacts, ImageFormat, Segment};
-use super::file::Lent;
+use super::file::Borrowed;
 use super::file::{Access, PlainFile};
 use super::notes::CoreNotes;
 use super::segments::{self, CutOff};
-use super::source::{MemoryImage, Stretch};
+use super::source::{Hole, MemoryImage};
 use crate::{Error, Result};
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{self, header64};
@@ -89,12 +89,12 @@ impl MemoryImage for ElfImage {
         &self.facts
     }
 
-    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.memory.lend(addr, len)
+    fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.memory.borrow_bytes(addr, len)
     }
 
-    fn stretch(&self, addr: PhysAddr) -> Stretch {
-        self.memory.stretch(addr)
+    fn hole_at(&self, addr: PhysAddr) -> Hole {
+        self.memory.hole_at(addr)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::elf::ElfImage;
 use super::facts::ImageFacts;
-use super::file::Lent;
+use super::file::Borrowed;
 use super::file::{Access, read_small};
 use super::kdump::KdumpImage;
 use super::notes::vmcoreinfo_text;
 use super::raw::RawImage;
-use super::source::{MemoryImage, Stretch};
+use super::source::{Hole, MemoryImage};
 use crate::format::{flattened, kdump as header};
 use crate::identity::DumpIdentity;
 use crate::{Error, Result};
@@ -163,12 +163,12 @@ impl MemoryImage for WithFacts {
         &self.facts
     }
 
-    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.image.lend(addr, len)
+    fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.image.borrow_bytes(addr, len)
     }
 
-    fn stretch(&self, addr: PhysAddr) -> Stretch {
-        self.image.stretch(addr)
+    fn hole_at(&self, addr: PhysAddr) -> Hole {
+        self.image.hole_at(addr)
     }
 
     fn recorded_identity(&self) -> Option<&DumpIdentity> {

@@ -12,10 +12,10 @@
 
 use super::extents::{Extents, FileMemory};
 use super::facts::{ImageFacts, ImageFormat, Segment};
-use super::file::Lent;
+use super::file::Borrowed;
 use super::file::{Access, PlainFile, read_small};
 use super::segments::{self, CutOff};
-use super::source::{MemoryImage, Stretch};
+use super::source::{Hole, MemoryImage};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::path::Path;
@@ -86,12 +86,12 @@ impl MemoryImage for RawImage {
         &self.facts
     }
 
-    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.memory.lend(addr, len)
+    fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.memory.borrow_bytes(addr, len)
     }
 
-    fn stretch(&self, addr: PhysAddr) -> Stretch {
-        self.memory.stretch(addr)
+    fn hole_at(&self, addr: PhysAddr) -> Hole {
+        self.memory.hole_at(addr)
     }
 }
 

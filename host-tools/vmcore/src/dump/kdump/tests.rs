@@ -127,7 +127,7 @@ fn neither_threads_nor_buffer_change_a_byte_and_all_of_it_reads_back() {
                 assert_eq!(page(&image, pfn), expected, "{codec:?} {pfn:#x}");
             }
         }
-        assert_eq!((report.existing, report.candidates), (0x204, 0x202));
+        assert_eq!((report.existing, report.dumpable), (0x204, 0x202));
         assert_eq!(report.kept, kept(&open(&plain)).count());
         assert_eq!((report.zero, report.unreadable), (102, 0));
         assert_eq!(report.compressed > 0, codec != Codec::Raw);

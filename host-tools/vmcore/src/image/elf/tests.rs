@@ -103,13 +103,13 @@ fn the_cyclic_mode_drops_the_page_that_a_pt_load_ends_within() {
     let image = image(&builder.build());
     assert_eq!(image.facts().exists.as_slice(), ranges(&[(1, 3), (4, 6)]));
     assert_eq!(image.facts().exists_in_cycles().as_slice(), ranges(&[(1, 2), (4, 6)]));
-    assert!(image.facts().makedumpfile_goes_in_cycles(), "6 frames are no multiple of 4");
-    let goes_in_cycles = |end: u64| {
+    assert!(image.facts().makedumpfile_is_cyclic(), "6 frames are no multiple of 4");
+    let is_cyclic = |end: u64| {
         let image =
             ElfImage::from_bytes(in_memory(&ElfBuilder::new().load(0, end << 12, &[]).build())).unwrap();
-        image.facts().makedumpfile_goes_in_cycles()
+        image.facts().makedumpfile_is_cyclic()
     };
-    assert_eq!([8, 9, 16 << 20, (16 << 20) + 4].map(goes_in_cycles), [false, true, false, true]);
+    assert_eq!([8, 9, 16 << 20, (16 << 20) + 4].map(is_cyclic), [false, true, false, true]);
 }
 
 #[test]

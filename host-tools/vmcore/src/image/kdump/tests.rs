@@ -173,6 +173,9 @@ fn contradictions_are_named() {
     bytes[BLOCK_SIZE + 40..][..8].fill(0x7f);
     assert!(error(bytes).contains("VMCOREINFO"));
     assert!(error(b"KDUMP   ".to_vec()).contains("cut off inside the header"));
+    let mut bytes = WHOLE.build();
+    bytes[12 + 4 * UTS_FIELD..][..8].copy_from_slice(b"aarch64\0");
+    assert!(error(bytes).contains("the machine is aarch64, expected x86_64"));
     // A stream that claims a file of exabytes has no bytes to back it.
     let mut stream = flatten(&WHOLE.build());
     stream.truncate(stream.len() - 16);

@@ -1,7 +1,8 @@
-//! What decides which pages a dump keeps: a bitmap file, the bitmap that the first kernel left in memory, or a scan.
+//! Chooses what decides about the pages of a dump: a bitmap file, the bitmap that the first kernel left in memory, or a
+//! scan.
 //!
-//! A bitmap may cost time, never a dump: one in memory that cannot be used is replaced by a scan, and where nothing is
-//! known of the kernel, every page is kept.
+//! A bad bitmap may cost time, but never the dump: if the bitmap in memory cannot be used, a scan replaces it. If the
+//! kernel is unknown, every page is kept.
 
 use crate::bitmap_file::{BitmapReader, FileAsMemory};
 use crate::machine::Machine;
@@ -12,14 +13,14 @@ use std::path::{Path, PathBuf};
 use vmcore::filter::FrameFilter;
 use vmcore::{Error, Result};
 
-/// Where the decision comes from.
+/// The requested source of the decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A scan of the image.
     Scan,
     /// The bitmap in memory; a scan if it cannot be used.
     Auto,
-    /// The bitmap in memory, and no other.
+    /// The bitmap in memory; an error if it cannot be used.
     Required,
     /// The bitmap in this file.
     File(PathBuf),
@@ -33,42 +34,42 @@ pub enum Decider<'m> {
     InMemory(Box<MemoryBitmap<'m>>),
     /// A scan.
     Scan(Box<WindowScan<'m>>),
-    /// Nothing: every page is kept.
+    /// No source: every page is kept.
     Nothing,
 }
 
-/// What became of the search for a bitmap in memory.
+/// The result of the search for a bitmap in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
-    /// It decides.
+    /// The bitmap decides.
     Used(MemoryBitmapReport),
-    /// It does not decide.
+    /// The bitmap does not decide.
     NotUsed {
-        /// Why, in one line.
+        /// The reason, in one line.
         reason: String,
-        /// Whether a scan decides instead; if not, every page is kept.
+        /// Whether a scan decides instead. If not, every page is kept.
         scanned: bool,
     },
 }
 
-/// What decides, and how that was found out.
+/// The result of [`choose`].
 pub struct Choice<'m> {
     /// What decides.
     pub decider: Decider<'m>,
-    /// What became of the search for a bitmap in memory, if there was one.
+    /// The result of the search for a bitmap in memory, if there was one.
     pub search: Option<Search>,
 }
 
-/// Whether a dump at `level` needs to know the kernel. At levels 0 and 1 it does not: no `struct page` is looked at.
+/// Whether a dump at `level` needs the kernel's layout. Levels 0 and 1 do not, because they read no `struct page`.
 pub fn needs_kernel(level: DumpLevel) -> bool {
     !level.difference(DumpLevel::ZERO).is_empty()
 }
 
-/// Chooses what decides about the pages of `machine` for `request`. Without a machine, its kernel is not known. `hints` say
-/// where in memory a bitmap may be; a scan is done by `threads` threads.
+/// Chooses what decides about the pages of `machine` for `request`. `machine` is `None` if the kernel is unknown. `hints`
+/// returns where in memory a bitmap may be. A scan uses `threads` threads.
 ///
 /// # Errors
-/// The bitmap file, or the bitmap in memory that is required, cannot be used.
+/// Fails if the bitmap file, or a required bitmap in memory, cannot be used.
 pub fn choose<'m>(
     source: &Source,
     machine: Option<&'m Machine<'m>>,
@@ -77,7 +78,7 @@ pub fn choose<'m>(
     threads: usize,
 ) -> Result<Choice<'m>> {
     let scan = || match machine {
-        // Setting up a scan may follow free lists: only if there is nothing that has done so already.
+        // A closure, because the setup of a scan may follow all free lists: only if a scan is needed.
         Some(machine) => {
             Decider::Scan(Box::new(WindowScan::new(machine, request.level).with_threads(threads)))
         }
@@ -108,19 +109,19 @@ pub fn choose<'m>(
     }
 }
 
-/// The bitmap in the image's memory, if it can be used.
+/// Finds the bitmap in the image's memory, and checks that it can be used.
 fn in_memory<'m>(
     machine: Option<&'m Machine<'m>>,
     request: Request,
     hints: &dyn Fn() -> SearchHints,
 ) -> Result<MemoryBitmap<'m>> {
     let machine = machine.ok_or_else(|| {
-        Error::unusable("the kernel is not known, so that no bitmap can be known to be of it")
+        Error::unusable("the kernel is unknown, so a bitmap in memory cannot be checked against it")
     })?;
     MemoryBitmap::new(machine, &hints(), request)
 }
 
-/// The bitmap in `path`, if it can be used.
+/// Opens the bitmap file `path`, and checks that it can be used.
 fn checked_file(
     path: &Path,
     machine: Option<&Machine<'_>>,
@@ -147,7 +148,7 @@ impl FrameFilter for Decider<'_> {
 }
 
 impl Decider<'_> {
-    /// What a scan has found so far, if there is one.
+    /// The findings of the scan so far, if there is one.
     pub fn findings(&self) -> Option<&ScanFindings> {
         match self {
             Self::Scan(scan) => Some(scan.findings()),

@@ -1,5 +1,7 @@
-//! Which pages of a crashed machine a dump keeps: decided by a scan, by a bitmap file, or by the bitmap that the first
+//! Decides which pages of a crashed machine a dump keeps: by a scan, by a bitmap file, or by the bitmap that the first
 //! kernel left in memory.
+//!
+//! Each module uses only those to its left:
 //!
 //! ```text
 //! MemoryImage ──> machine ──> scan ──> bitmap_file ──> memory_bitmap ──> choose

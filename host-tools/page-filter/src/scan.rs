@@ -1,4 +1,4 @@
-//! Scanning a machine on a host: into a whole bitmap, or window by window.
+//! Scans a machine on a host: into a whole bitmap, or window by window.
 
 mod threads;
 
@@ -16,76 +16,77 @@ use vmcore::Result;
 use vmcore::filter::FrameFilter;
 use vmcore::frames::{FrameBitmap, FrameRanges};
 
-/// What a scan found.
+/// What a scan found, apart from the bitmap.
 #[derive(Clone, Debug, Default)]
 pub struct ScanFindings {
-    /// Pages left out, per class.
+    /// Excluded pages, per class.
     pub counters: Counters,
-    /// Frames kept because their `struct page`s can't be read, and why; at most [`ScanFindings::MAX_UNREADABLE`] places.
+    /// Ranges of frames that the scan keeps because it cannot read their `struct page`s, with the error. At most
+    /// [`ScanFindings::MAX_UNREADABLE`] ranges.
     pub unreadable: Vec<(PfnRange, SectionError)>,
-    /// How many frames that are in all.
+    /// Number of all frames whose `struct page`s cannot be read.
     pub unreadable_frames: u64,
-    /// Pages kept because they are marked free with an order that no free block has.
+    /// Pages that are kept because they are marked free with an impossible order.
     pub bad_orders: u64,
-    /// Free lists that could not be followed to their end, and why: the free blocks behind are kept. Only for kernels
-    /// whose `struct page` doesn't tell free pages.
+    /// Free lists that the scan could not follow to their end, with the error. It keeps the free blocks after the
+    /// error. Only for kernels whose `struct page` does not mark free pages.
     pub broken_free_lists: Vec<(FreeLists, FreeListError)>,
-    /// What the scan took.
+    /// Duration of the scan.
     pub time: Duration,
-    /// The first frame that is not decided.
+    /// The first undecided frame.
     pub scanned_up_to: Pfn,
-    /// Whether the scan came to its end.
+    /// Whether the scan completed.
     pub complete: bool,
 }
 
 impl ScanFindings {
-    /// Unreadable places that are remembered one by one.
+    /// Maximum number of recorded unreadable ranges.
     pub const MAX_UNREADABLE: usize = 1000;
 
-    /// Takes in what was found in the frames behind.
-    fn add(&mut self, behind: &Self) {
+    /// Adds the findings in the following frames.
+    fn add(&mut self, following: &Self) {
         for class in PageClass::ALL {
-            self.counters.add(class, behind.counters.get(class));
+            self.counters.add(class, following.counters.get(class));
         }
-        let counted: u64 = behind.unreadable.iter().map(|(frames, _)| frames.len()).sum();
-        for (frames, error) in &behind.unreadable {
-            note_unreadable(self, *frames, *error);
+        let recorded: u64 = following.unreadable.iter().map(|(frames, _)| frames.len()).sum();
+        for (frames, error) in &following.unreadable {
+            record_unreadable(self, *frames, *error);
         }
-        // Those whose places are not remembered.
-        self.unreadable_frames += behind.unreadable_frames.saturating_sub(counted);
-        self.bad_orders += behind.bad_orders;
+        // Frames above MAX_UNREADABLE are counted but not recorded.
+        self.unreadable_frames += following.unreadable_frames.saturating_sub(recorded);
+        self.bad_orders += following.bad_orders;
     }
 }
 
-/// Notes that the `struct page`s of `frames` can't be read.
-fn note_unreadable(findings: &mut ScanFindings, frames: PfnRange, error: SectionError) {
+/// Records that the `struct page`s of `frames` cannot be read.
+fn record_unreadable(findings: &mut ScanFindings, frames: PfnRange, error: SectionError) {
     findings.unreadable_frames += frames.len();
-    let places = &mut findings.unreadable;
-    if let Some((last, _)) = places.last_mut()
+    let ranges = &mut findings.unreadable;
+    if let Some((last, _)) = ranges.last_mut()
         && last.end == frames.start
     {
         last.end = frames.end;
-    } else if places.len() < ScanFindings::MAX_UNREADABLE {
-        places.push((frames, error));
+    } else if ranges.len() < ScanFindings::MAX_UNREADABLE {
+        ranges.push((frames, error));
     }
 }
 
-/// A bitmap over all frames of a machine, and what was found on the way.
+/// A bitmap over all frames of a machine, and the findings of the scan.
 #[derive(Clone, Debug)]
 pub struct ScannedBitmap {
-    /// 1 for "dump it"; frames that don't exist have a 1.
+    /// One bit a frame: 1 for a page to dump. The bits of frames that do not exist are 1.
     pub bitmap: FrameBitmap,
-    /// What was found.
+    /// The findings.
     pub findings: ScanFindings,
 }
 
-/// Scans the whole of `machine` at `level`; `checkpoint` is told how far it has come, and can stop it: frames that are not
-/// decided yet are then kept.
+/// Scans all frames of `machine` at `level`. `checkpoint` is called with the progress and can stop the scan, which then
+/// keeps the undecided frames.
 pub fn scan(machine: &Machine<'_>, level: DumpLevel, checkpoint: &mut dyn Checkpoint) -> ScannedBitmap {
     scan_in_threads(machine, level, 1, checkpoint)
 }
 
-/// [`scan`] by `threads` threads, with the same result.
+/// Does what [`scan`] does with `threads` threads. The result is the same.
 pub fn scan_in_threads(
     machine: &Machine<'_>,
     level: DumpLevel,
@@ -95,31 +96,32 @@ pub fn scan_in_threads(
     let mut scan = WindowScan::new(machine, level).with_threads(threads);
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
     let bitmap = FrameBitmap::made_by(machine.frames, |words| {
-        scan.run_as(Before::Unset, all, words, checkpoint);
+        scan.run_with(InitialBits::Unset, all, words, checkpoint);
     });
     ScannedBitmap { bitmap, findings: scan.findings }
 }
 
-/// What the bits of a window are before it is scanned.
+/// The bits of a window before its scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
-    /// They say which frames count.
+enum InitialBits {
+    /// The caller has set the bits of the frames to decide about.
     Given,
-    /// They say nothing, and all frames count: bits are set piece by piece, by whoever scans it. The first touch of memory
-    /// takes the kernel longer than setting the bits, and so threads share that.
+    /// The bits have no meaning, and the scan decides about all frames. Each thread sets the bits of the pieces that it
+    /// scans: the first access to a page of memory (a page fault) takes longer than setting its bits, so the threads
+    /// share that work.
     Unset,
 }
 
-/// A scan that goes over the machine window by window, so that only a window's bits need memory.
+/// A scan of a machine window by window. Only the bits of one window need memory.
 #[derive(Debug)]
 pub struct WindowScan<'m> {
     scan: Option<Scan<'m>>,
     machine: &'m Machine<'m>,
     scratch: Vec<u8>,
-    /// Free pages that only the free lists tell of. Lists come in no order of frames, so they are followed once for
-    /// all windows: this takes memory in proportion to the number of free blocks, as no other part of a scan does.
+    /// Free pages that only the free lists show. The lists are not sorted by frame, so the scan follows them once for
+    /// all windows. Only this part of a scan needs memory in proportion to the number of free blocks.
     free_blocks: FrameRanges,
-    /// Excluded frames that the last window has cut off.
+    /// The part of an excluded range after the end of the previous window.
     carried: Option<(PfnRange, PageClass)>,
     findings: ScanFindings,
     rules: Rules,
@@ -127,73 +129,78 @@ pub struct WindowScan<'m> {
 }
 
 impl<'m> WindowScan<'m> {
-    /// A scan of `machine` at `level`, before its first window.
+    /// Creates a scan of all frames of `machine` at `level`.
     pub fn new(machine: &'m Machine<'m>, level: DumpLevel) -> Self {
         Self::starting_at(machine, level, Pfn::new(0))
     }
 
-    /// A scan that has to decide about the frames from `first` on. It starts before, so that no block or huge page
-    /// that `first` is within goes unseen. Its first window has to have `first`.
+    /// Creates a scan that decides about the frames from `first` on. It starts at the preceding 1 GiB boundary or
+    /// before it, so that it sees the head of a free block or huge page that contains `first`. The first window must
+    /// contain `first`.
     pub fn starting_at(machine: &'m Machine<'m>, level: DumpLevel, first: Pfn) -> Self {
-        /// Frames of the largest page there is, 1 GiB.
+        /// Frames of the largest huge page, 1 GiB.
         const LARGEST: u64 = 1 << 18;
-        let largest = Pfn::new(first.as_u64() / LARGEST * LARGEST);
-        let start = match machine.sections.lookup(machine.image, largest) {
+        let boundary = Pfn::new(first.as_u64() / LARGEST * LARGEST);
+        let start = match machine.sections.lookup(machine.image, boundary) {
             Some(Lookup::Present(section)) => section.frames.start,
-            _ => largest,
+            _ => boundary,
         };
         let rules = Rules::new(&machine.layout, level, machine.rule_set);
         let scan = rules.need_scan().then(|| scan_from(machine, rules, start));
         let mut findings = ScanFindings::default();
-        let by_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
-        let free_blocks =
-            if by_lists { follow_free_lists(machine, &mut findings) } else { FrameRanges::default() };
+        let needs_free_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
+        let free_blocks = if needs_free_lists {
+            follow_free_lists(machine, &mut findings)
+        } else {
+            FrameRanges::default()
+        };
         let scratch = vec![0; SCRATCH_BYTES];
         Self { scan, machine, scratch, free_blocks, carried: None, findings, rules, threads: 1 }
     }
 
-    /// The same scan by this many threads, at least one, as far as [`run`](Self::run) is what is called.
+    /// Sets the number of threads of [`run`](Self::run), at least one.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
-    /// Clears in `keep` the bits of the frames of `window` that can be left out. Bit 0 of the first word is the
-    /// window's first frame. Windows follow one another. `false` if `checkpoint` has stopped it.
+    /// Clears in `keep` the bits of the frames of `window` that the dump level excludes. Bit 0 of the first word is the
+    /// first frame of the window. Each window must start where the previous one ended. Returns `false` if `checkpoint`
+    /// stopped the scan.
     pub fn run(&mut self, window: PfnRange, keep: &mut [u64], checkpoint: &mut dyn Checkpoint) -> bool {
-        self.run_as(Before::Given, window, keep, checkpoint)
+        self.run_with(InitialBits::Given, window, keep, checkpoint)
     }
 
-    /// [`run`](Self::run), of bits that are as `before` says.
-    fn run_as(
+    /// Does what [`run`](Self::run) does, for either kind of bits.
+    fn run_with(
         &mut self,
-        before: Before,
+        initial: InitialBits,
         window: PfnRange,
         keep: &mut [u64],
         checkpoint: &mut dyn Checkpoint,
     ) -> bool {
         let start = Instant::now();
-        // Pieces have words of their own.
-        let in_words =
+        // Pieces cannot share a word.
+        let has_whole_words =
             window.start.as_u64().is_multiple_of(64) && keep.len() as u64 >= window.len().div_ceil(64);
-        if (self.threads > 1 || before == Before::Unset)
-            && in_words
+        if (self.threads > 1 || initial == InitialBits::Unset)
+            && has_whole_words
             && !window.is_empty()
             && let Some(scan) = self.scan.take()
         {
-            let reached = self.run_pieces(scan, window, keep, before, checkpoint);
+            let completed = self.run_pieces(scan, window, keep, initial, checkpoint);
             let Ok(mut bitmap) = Bitmap::new(window, keep) else { return false };
-            return self.end_window(&mut bitmap, reached, start);
+            return self.end_window(&mut bitmap, completed, start);
         }
-        if before == Before::Unset {
+        if initial == InitialBits::Unset {
             keep.fill(u64::MAX);
         }
         let Ok(mut bitmap) = Bitmap::new(window, keep) else { return false };
         self.run_into(&mut bitmap, checkpoint)
     }
 
-    /// Tells `target` which frames of its window can be left out. Windows follow one another. `false` if `checkpoint` has
-    /// stopped it.
+    /// Reports to `target` the excluded frames of its window, with their class. Each window must start where the previous
+    /// one ended. Returns `false` if `checkpoint` stopped the scan.
     pub fn run_into(&mut self, target: &mut dyn WindowTarget, checkpoint: &mut dyn Checkpoint) -> bool {
         let start = Instant::now();
         let window = target.window();
@@ -201,38 +208,38 @@ impl<'m> WindowScan<'m> {
         if let Some((frames, class)) = self.carried.take() {
             observer.exclude(frames, class);
         }
-        let reached = self.scan.as_mut().is_none_or(|scan| {
+        let completed = self.scan.as_mut().is_none_or(|scan| {
             scan.run(self.machine.image, window.end, &mut self.scratch, &mut observer, checkpoint)
                 == Outcome::Completed
         });
         self.carried = observer.carried.take();
-        self.end_window(target, reached, start)
+        self.end_window(target, completed, start)
     }
 
-    /// Ends the window of `target`, whose scan came to its end if `reached`.
-    fn end_window(&mut self, target: &mut dyn WindowTarget, reached: bool, start: Instant) -> bool {
+    /// Ends the window of `target`. `completed` is whether its scan decided about all frames.
+    fn end_window(&mut self, target: &mut dyn WindowTarget, completed: bool, start: Instant) -> bool {
         let window = target.window();
-        if reached {
+        if completed {
             for frames in self.free_blocks.within(window) {
                 self.findings.counters.add(PageClass::Free, target.exclude(frames, PageClass::Free));
             }
         }
         self.findings.scanned_up_to = match &self.scan {
-            Some(scan) if !reached => scan.next(),
+            Some(scan) if !completed => scan.next(),
             _ => window.end,
         };
-        self.findings.complete = reached;
+        self.findings.complete = completed;
         self.findings.time += start.elapsed();
-        reached
+        completed
     }
 
-    /// What was found in the windows so far.
+    /// The findings in all windows so far.
     pub fn findings(&self) -> &ScanFindings {
         &self.findings
     }
 }
 
-/// A scan that starts where a section does.
+/// Creates a scan that starts at `first`, the first frame of a memory section.
 fn scan_from<'m>(machine: &'m Machine<'m>, rules: Rules, first: Pfn) -> Scan<'m> {
     Scan::starting_at(rules, &machine.sections, machine.image.facts().backed.as_slice(), first)
 }
@@ -244,21 +251,21 @@ impl FrameFilter for WindowScan<'_> {
     }
 }
 
-/// What a [`WindowScan`] leaves its decisions in: a bitmap, or the classes themselves.
+/// Receives the decisions of a [`WindowScan`]: a bitmap, or a record of the page classes.
 pub trait WindowTarget {
-    /// The frames that are asked about.
+    /// The frames of the window.
     fn window(&self) -> PfnRange;
 
-    /// `frames` can be left out, as far as they are in the window. Returns how many could not before.
+    /// Excludes those of `frames` that are in the window. Returns the number of newly excluded frames.
     fn exclude(&mut self, frames: PfnRange, class: PageClass) -> u64;
 
-    /// Of the 64 frames from `first` on those can be left out whose bit of `which` is set. Returns how many could not
-    /// before.
+    /// Excludes those of the 64 frames from `first` on whose bit of `which` is set. Returns the number of newly excluded
+    /// frames.
     fn exclude_masked(&mut self, first: Pfn, which: u64, class: PageClass) -> u64 {
         runs_of(first, which).map(|frames| self.exclude(frames, class)).sum()
     }
 
-    /// The `struct page`s of `frames` can't be read.
+    /// Records that the `struct page`s of `frames` cannot be read.
     fn unreadable(&mut self, frames: PfnRange) {
         let _ = frames;
     }
@@ -288,7 +295,7 @@ impl Observer for WindowObserver<'_> {
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         self.findings.counters.add(class, self.target.exclude(frames, class));
         let window_end = self.target.window().end;
-        // Of several ranges that reach behind the window the longest tells all.
+        // If several ranges extend past the window, the longest one covers them all.
         if frames.end > window_end && self.carried.is_none_or(|(c, _)| c.end < frames.end) {
             self.carried = Some((PfnRange::new(window_end.max(frames.start), frames.end), class));
         }
@@ -306,7 +313,7 @@ impl Observer for WindowObserver<'_> {
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
         self.target.unreadable(frames);
-        note_unreadable(self.findings, frames, error);
+        record_unreadable(self.findings, frames, error);
     }
 
     fn bad_order(&mut self, _: Pfn) {
@@ -314,7 +321,7 @@ impl Observer for WindowObserver<'_> {
     }
 }
 
-/// The free blocks that the zones' free lists have.
+/// Collects the free blocks in the free lists of all zones.
 fn follow_free_lists(machine: &Machine<'_>, findings: &mut ScanFindings) -> FrameRanges {
     #[derive(Default)]
     struct Blocks {

@@ -1,5 +1,7 @@
-//! The area that is handed to kexec: image with info, parameters; then the state, page tables and the bitmap, which kexec
-//! fills with zeros. `crash_stage::parameters` says what is where.
+//! The area: the contents of the kexec segment of the stage.
+//!
+//! The loader provides the image with its info, and the block of parameters. kexec fills the rest with zeros: the
+//! scanner's state, the page tables and the bitmap. See `crash_stage::parameters` for the order.
 
 use super::image::StageImage;
 use crash_scan::STATE_SIZE;
@@ -10,53 +12,53 @@ use scanner_core::paging::{DirectMap, DirectMapOptions, covering};
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, PhysAddr, RuleSet};
 use vmcore::{Error, Result};
 
-/// What a stage is to do.
+/// The options of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageRequest {
     /// The dump level.
     pub level: DumpLevel,
-    /// Whose rules decide.
+    /// The rule set that decides which pages are excluded.
     pub rules: RuleSet,
-    /// Milliseconds after which the scan ends.
+    /// Time budget of the scan in milliseconds.
     pub budget_ms: u64,
-    /// The port of a serial console to say on what happens; 0 for none.
+    /// I/O port of a serial console, on which the stage prints a summary; 0 for none.
     pub serial_port: u16,
     /// The fault to inject: a `crash_stage::parameters::FaultInjection`, or 0.
     pub injected_fault: u64,
 }
 
-/// What a stage has to know of its machine.
+/// The facts about a machine that its stage needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The memory that exists, ascending and disjoint.
+    /// The ranges of RAM, ascending and disjoint.
     pub ram: Vec<PfnRange>,
     /// The running kernel's VMCOREINFO text.
     pub vmcoreinfo: Vec<u8>,
-    /// Whether the kernel has five levels of page tables.
+    /// Whether the kernel uses five levels of page tables.
     pub five_level: bool,
-    /// Whether the processor has pages of 1 GiB.
+    /// Whether the processor supports 1 GiB pages.
     pub has_1g: bool,
-    /// Ticks of the time stamp counter in a millisecond.
+    /// Frequency of the time stamp counter in kHz: ticks per millisecond.
     pub tsc_khz: u64,
 }
 
-/// An area at its place, but for the entry that it hands over to.
+/// An area at a fixed physical address. Only the address that the stage jumps to at its end is still missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     numbers: Parameters,
     entry: u64,
-    /// From the area's start up to the end of the block; zeros follow.
+    /// Bytes from the start of the area to the end of the block. The rest of the area is zeros.
     bytes: Vec<u8>,
 }
 
 impl Facts {
-    /// The first frame behind the last one that exists.
+    /// The first frame after the last frame of RAM.
     fn end(&self) -> u64 {
         self.ram.last().map_or(0, |range| range.end.as_u64())
     }
 
-    /// The memory without the frames of `own`. The stage maps its own area by itself, with a gap below its stack that a
-    /// range over all of it would close.
+    /// The ranges of RAM without the frames of `own`, the area. The stage maps its own area separately, with an unmapped
+    /// guard page below its stack. A range that covers the area would map the guard page.
     fn ram_without(&self, own: PfnRange) -> Vec<PfnRange> {
         let around = |range: &PfnRange| {
             let below = PfnRange::new(range.start, range.end.min(own.start));
@@ -67,14 +69,14 @@ impl Facts {
     }
 }
 
-/// The sizes of what is in an area.
+/// The sizes of the parts of an area: the block and the bitmap in bytes, the page tables in tables.
 struct Sizes {
     block: u64,
     tables: u64,
     bitmap: u64,
 }
 
-/// Bytes of a block with so many ranges and so long a text.
+/// Size of a block with `ranges` memory ranges and `text` bytes of VMCOREINFO, in bytes.
 fn block_size(ranges: usize, text: usize) -> u64 {
     (Parameters::SIZE + ranges * size_of::<PfnRange>() + text) as u64
 }
@@ -90,10 +92,10 @@ impl Sizes {
         };
         let mut ranges: Vec<PfnRange> = facts.ram.clone();
         let map = DirectMap::new(&mut ranges, options)
-            .map_err(|error| Error::unusable("the machine's memory can't be mapped").because(error))?;
-        // The area itself breaks a large page in two or three, wherever it lies.
+            .map_err(|error| Error::unusable("cannot map the machine's memory").because(error))?;
+        // The area can split large pages at its start, its end and its guard page, which takes more tables.
         let tables = map.tables_needed() + 16;
-        // It may also part a range in two.
+        // The area can split a range of RAM in two.
         let block = block_size(facts.ram.len() + 1, facts.vmcoreinfo.len());
         Ok(Self { block, tables, bitmap: facts.end().div_ceil(64) * 8 })
     }
@@ -109,10 +111,10 @@ impl Sizes {
 }
 
 impl Area {
-    /// How many bytes an area takes.
+    /// Size of an area in bytes.
     ///
     /// # Errors
-    /// If there is memory that can't be mapped.
+    /// If the page tables cannot map the machine's memory.
     pub fn size_for(image: &StageImage, facts: &Facts) -> Result<u64> {
         Ok(Sizes::new(facts)?.total(image.size()))
     }
@@ -120,7 +122,7 @@ impl Area {
     /// The area for `request` at physical address `at`, a multiple of the page size.
     ///
     /// # Errors
-    /// If there is memory that can't be mapped.
+    /// If the page tables cannot map the machine's memory.
     pub fn new(image: &StageImage, facts: &Facts, request: &StageRequest, at: u64) -> Result<Self> {
         let sizes = Sizes::new(facts)?;
         let page = |offset: u64| offset.next_multiple_of(PAGE_SIZE as u64);
@@ -158,12 +160,12 @@ impl Area {
             injected_fault: request.injected_fault,
         };
         if !numbers.is_consistent() {
-            return Err(Error::failure("the stage's parameters contradict themselves"));
+            return Err(Error::failure("the stage's parameters are inconsistent"));
         }
         let info = numbers.info();
         let mut bytes = moved;
         prepare_info(&mut bytes[info as usize..], at + info)
-            .ok_or_else(|| Error::failure("the info can't be prepared"))?;
+            .ok_or_else(|| Error::failure("cannot prepare the bitmap's info"))?;
         bytes.extend(numbers.to_bytes());
         for range in &ram {
             let frame = |pfn: Pfn| pfn.as_u64().to_le_bytes();
@@ -179,27 +181,27 @@ impl Area {
         self.numbers.area
     }
 
-    /// Its size in memory.
+    /// Size of the area in memory, in bytes.
     pub fn size(&self) -> u64 {
         self.numbers.area_size
     }
 
-    /// Physical address of the info.
+    /// Physical address of the bitmap's info.
     pub fn info(&self) -> u64 {
         self.numbers.area + self.numbers.info()
     }
 
-    /// The stage's entry.
+    /// Physical address of the stage's entry point.
     pub fn entry(&self) -> u64 {
         self.entry
     }
 
-    /// The numbers.
+    /// The numbers of the parameters, with 0 as the entry and the checksum.
     pub fn numbers(&self) -> &Parameters {
         &self.numbers
     }
 
-    /// The bytes to load at the area's start, for a stage that goes on at `entry`.
+    /// The bytes to load at the start of the area, for a stage that jumps to `entry` at its end.
     pub fn bytes_for(&self, entry: u64) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let start = self.numbers.image_size as usize;

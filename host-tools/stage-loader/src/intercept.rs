@@ -1,4 +1,4 @@
-//! Runs kexec with a trace on its system calls, and puts one more segment into its `kexec_load`.
+//! Runs kexec under ptrace, and adds one segment to its `kexec_load` system call.
 
 use super::area::Area;
 use nix::libc;
@@ -19,60 +19,63 @@ use vmcore::{Error, Result};
 /// A segment of `kexec_load`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Where its bytes are in the caller's memory.
+    /// Address of the bytes in the memory of the calling process.
     pub buffer: u64,
-    /// How many bytes there are.
+    /// Number of bytes in the buffer.
     pub buffer_size: u64,
-    /// Its physical address.
+    /// Physical address of the segment.
     pub memory: u64,
-    /// Its size in memory.
+    /// Size of the segment in physical memory, in bytes. The kernel fills the part after the buffer with zeros.
     pub memory_size: u64,
 }
 
-/// The most segments that the kernel takes.
+/// Largest number of segments that the kernel accepts: `KEXEC_SEGMENT_MAX`.
 const MAX_SEGMENTS: u64 = 16;
-/// `KEXEC_ON_CRASH`.
+/// `KEXEC_ON_CRASH`: the flag of `kexec_load` for a capture kernel.
 const ON_CRASH: u64 = 1;
-/// Bytes of the instruction `syscall`.
+/// Size of the instruction `syscall` in bytes.
 const SYSCALL_SIZE: u64 = 2;
-/// The code segment of 64-bit programs.
+/// The code segment selector of 64-bit programs (`__USER_CS`).
 const USER_CS_64: u64 = 0x33;
 
-/// How it went.
+/// The result of [`run`].
 #[derive(Debug)]
 pub enum Outcome {
-    /// kexec ended with this exit code, and has loaded what is here if that is 0.
+    /// kexec exited.
     Ended {
-        /// kexec's exit code; 128 and more for a signal.
+        /// kexec's exit code; 128 plus the signal's number if a signal ended it.
         code: i32,
-        /// What the kernel accepted.
+        /// What the kernel loaded; `None` if kexec loaded no capture kernel.
         loaded: Option<Loaded>,
     },
-    /// The stage can't be put in, for this reason. kexec was ended before the kernel had changed anything.
+    /// The stage cannot be added, for this reason. kexec was killed before the kernel changed anything.
     Refused(String),
 }
 
-/// What the kernel has loaded.
+/// What the kernel loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The entry that kexec asked for; the stage goes on there.
+    /// The entry that kexec passed to `kexec_load`. The stage jumps to it at its end.
     pub entry: u64,
-    /// kexec's own segments.
+    /// The segments of kexec, without the stage's segment.
     pub segments: Vec<Segment>,
 }
 
-/// Runs `program` with `arguments`, and puts `area` into its `kexec_load`. With a `map`, the program sees that file in
+/// Runs `program` with `arguments`, and adds `area` to its `kexec_load`. With a `map`, the program sees that file in
 /// place of `/proc/iomem`.
 ///
 /// # Errors
-/// If the program can't be run or traced.
+/// If the program cannot be run or traced.
 pub fn run(program: &OsString, arguments: &[OsString], area: &Area, map: Option<&Path>) -> Result<Outcome> {
     let map = map.map(|map| CString::new(map.as_os_str().as_bytes()));
-    let map =
-        map.transpose().map_err(|error| Error::failure("the map's name has a zero byte").because(error))?;
+    let map = map.transpose().map_err(|error| {
+        Error::failure("the path of the memory map contains a NUL byte").because(error)
+    })?;
     let mut command = Command::new(program);
     command.args(arguments);
-    // SAFETY: between fork and exec only system calls are made; no memory is allocated.
+    // SAFETY: the closure runs after fork, where only async-signal-safe calls are permitted. It only makes the system
+    // calls unshare, mount and ptrace. nix copies their short paths to the stack, and the errors are error numbers, so
+    // nothing allocates memory or takes a lock.
     unsafe {
         command.pre_exec(move || {
             if let Some(map) = &map {
@@ -82,16 +85,16 @@ pub fn run(program: &OsString, arguments: &[OsString], area: &Area, map: Option<
         });
     }
     let child =
-        command.spawn().map_err(|error| Error::io(Path::new(program), "kexec can't be run", error))?;
+        command.spawn().map_err(|error| Error::io(Path::new(program), "cannot be run", error))?;
     let pid = Pid::from_raw(child.id() as i32);
     Tracee { pid, area, loaded: None }.follow().map_err(|errno| {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         let _ = waitpid(pid, None);
-        Error::failure("kexec can't be traced").because(errno)
+        Error::failure("cannot trace kexec").because(errno)
     })
 }
 
-/// Shows `map` in place of `/proc/iomem` to this process and its children.
+/// Mounts `map` over `/proc/iomem`, in a new mount namespace of this process and its children.
 fn show_map(map: &CString) -> std::io::Result<()> {
     let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
@@ -100,17 +103,17 @@ fn show_map(map: &CString) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What the program's next stop is.
+/// The reason why the traced program stopped.
 enum Stop {
-    /// At the entry to a system call, or behind it.
+    /// The entry to a system call, or the exit from it.
     SystemCall,
-    /// It has ended with this exit code.
+    /// The program exited with this code.
     Ended(i32),
 }
 
-/// What became of a system call.
+/// What to do after a system call.
 enum Step {
-    GoOn,
+    Continue,
     Ended(i32),
     Refuse(String),
 }
@@ -122,9 +125,9 @@ struct Tracee<'a> {
 }
 
 impl Tracee<'_> {
-    /// Follows the program to its end.
+    /// Traces the program until it exits.
     fn follow(mut self) -> nix::Result<Outcome> {
-        // The first stop is that of the new program.
+        // exec causes the first stop, before the program's first instruction.
         if let WaitStatus::Exited(_, code) = waitpid(self.pid, None)? {
             return Ok(Outcome::Ended { code, loaded: None });
         }
@@ -140,7 +143,7 @@ impl Tracee<'_> {
                 Stop::Ended(code) => Step::Ended(code),
             };
             match step {
-                Step::GoOn => {}
+                Step::Continue => {}
                 Step::Ended(code) => return Ok(Outcome::Ended { code, loaded: self.loaded }),
                 Step::Refuse(reason) => {
                     ptrace::kill(self.pid)?;
@@ -151,7 +154,7 @@ impl Tracee<'_> {
         }
     }
 
-    /// Lets the program run to its next stop; signals reach it.
+    /// Lets the program run to its next system call stop. Signals are passed on to the program.
     fn advance(&self) -> nix::Result<Stop> {
         let mut signal = None;
         loop {
@@ -166,17 +169,18 @@ impl Tracee<'_> {
         }
     }
 
-    /// At the entry to a system call: lets it run, with our segment if it is the one. Ends behind it.
+    /// Handles a system call from its entry to its exit. Adds the stage's segment if the call is a `kexec_load` of a
+    /// capture kernel.
     fn enter(&mut self) -> nix::Result<Step> {
         let given = ptrace::getregs(self.pid)?;
         let number = given.orig_rax.cast_signed();
-        let wide = given.cs == USER_CS_64;
-        if number == libc::SYS_kexec_file_load && wide {
+        let is_64_bit = given.cs == USER_CS_64;
+        if number == libc::SYS_kexec_file_load && is_64_bit {
             return Ok(Step::Refuse("kexec uses kexec_file_load, which takes no segments".to_owned()));
         }
-        if number != libc::SYS_kexec_load || !wide || given.r10 & ON_CRASH == 0 || given.rsi == 0 {
+        if number != libc::SYS_kexec_load || !is_64_bit || given.r10 & ON_CRASH == 0 || given.rsi == 0 {
             return Ok(match self.advance()? {
-                Stop::SystemCall => Step::GoOn,
+                Stop::SystemCall => Step::Continue,
                 Stop::Ended(code) => Step::Ended(code),
             });
         }
@@ -188,7 +192,7 @@ impl Tracee<'_> {
             Ok(added) => added,
             Err(reason) => return Ok(Step::Refuse(reason)),
         };
-        // The system call once more, with what we have added.
+        // `make_room` replaced the system call. Execute the instruction again, with the longer list of segments.
         let mut changed = given;
         changed.rip = given.rip - SYSCALL_SIZE;
         changed.rax = given.orig_rax;
@@ -197,7 +201,7 @@ impl Tracee<'_> {
         changed.rsi = count;
         changed.rdx = list;
         ptrace::setregs(self.pid, changed)?;
-        for _ in ["its entry", "its end"] {
+        for _ in ["entry", "exit"] {
             if let Stop::Ended(code) = self.advance()? {
                 return Ok(Step::Ended(code));
             }
@@ -206,16 +210,16 @@ impl Tracee<'_> {
         let result = after.rax.cast_signed();
         if result < 0 {
             let error = std::io::Error::from_raw_os_error(result.wrapping_neg() as i32);
-            return Ok(Step::Refuse(format!("the kernel refuses the segments: {error}")));
+            return Ok(Step::Refuse(format!("the kernel rejected the segments: {error}")));
         }
         (after.rdi, after.rsi, after.rdx) = (given.rdi, given.rsi, given.rdx);
         ptrace::setregs(self.pid, after)?;
         self.loaded = Some(Loaded { entry: given.rdi, segments });
-        Ok(Step::GoOn)
+        Ok(Step::Continue)
     }
 
-    /// Writes the stage, and the list of `segments` with its own, to memory that the program, which is about to enter a
-    /// system call, is made to map instead. Where the list is, and how many there are.
+    /// Writes the stage and a list of all segments, `segments` and the stage's own, to new memory of the program. The
+    /// program is at the entry to a system call, with the registers `given`. Returns the list's address and its length.
     fn add_segment(
         &self,
         given: libc::user_regs_struct,
@@ -224,7 +228,7 @@ impl Tracee<'_> {
         let bytes = self.area.bytes_for(given.rdi);
         let list_size = (segments.len() as u64 + 1) * size_of::<Segment>() as u64;
         let Some(list) = self.make_room(given, bytes.len() as u64 + list_size)? else {
-            return Ok(Err("kexec has no memory for the stage".to_owned()));
+            return Ok(Err("cannot allocate memory for the stage in kexec".to_owned()));
         };
         let ours = Segment {
             buffer: list + list_size,
@@ -240,33 +244,36 @@ impl Tracee<'_> {
         });
         Ok(match written {
             Ok(()) => Ok((list, segments.len() as u64 + 1)),
-            Err(error) => Err(format!("kexec's memory can't be written: {error}")),
+            Err(error) => Err(format!("cannot write kexec's memory: {error}")),
         })
     }
 
-    /// Reads kexec's segments, and looks whether ours fits beside them.
+    /// Reads kexec's segments. Fails if the stage's segment cannot be added to them.
     fn segments(&self, list: u64, count: u64) -> Result<Vec<Segment>, String> {
         if count >= MAX_SEGMENTS {
-            return Err(format!("kexec has {count} segments already, and the kernel takes {MAX_SEGMENTS}"));
+            return Err(format!(
+                "kexec has {count} segments already; the kernel accepts at most {MAX_SEGMENTS}"
+            ));
         }
         let mut bytes = vec![0; count as usize * size_of::<Segment>()];
         let memory = File::open(format!("/proc/{}/mem", self.pid));
         memory
             .and_then(|memory| memory.read_exact_at(&mut bytes, list))
-            .map_err(|error| format!("kexec's segments can't be read: {error}"))?;
+            .map_err(|error| format!("cannot read kexec's segments: {error}"))?;
         let segments: Vec<Segment> =
             bytes.as_chunks::<{ size_of::<Segment>() }>().0.iter().map(Segment::from_bytes).collect();
         let (start, end) = (self.area.start(), self.area.start() + self.area.size());
         match segments.iter().find(|s| s.memory < end && s.memory.saturating_add(s.memory_size) > start) {
             Some(segment) => Err(format!(
-                "kexec wants {:#x} bytes at {:#x}, where the stage is to be at {start:#x}",
+                "kexec wants {:#x} bytes at {:#x}, which overlaps the stage at {start:#x}",
                 segment.memory_size, segment.memory
             )),
             None => Ok(segments),
         }
     }
 
-    /// Makes the program, which is about to enter a system call, map `size` bytes of memory instead.
+    /// Maps `size` bytes of memory in the program. The program is at the entry to a system call, which is replaced by
+    /// `mmap`. Returns the address; `None` if `mmap` fails or the program exits.
     fn make_room(&self, given: libc::user_regs_struct, size: u64) -> nix::Result<Option<u64>> {
         let mut changed = given;
         changed.orig_rax = libc::SYS_mmap.cast_unsigned();
@@ -281,7 +288,7 @@ impl Tracee<'_> {
             return Ok(None);
         }
         let address = ptrace::getregs(self.pid)?.rax;
-        // What is above are error numbers.
+        // The last 4095 values are error numbers, and -4096 is no address of user space.
         Ok((address < (-4096_i64).cast_unsigned()).then_some(address))
     }
 }

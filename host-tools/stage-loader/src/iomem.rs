@@ -1,10 +1,10 @@
-//! The running kernel's memory map, `/proc/iomem`.
+//! Parses `/proc/iomem`, the running kernel's memory map.
 
 use scanner_core::{Pfn, PfnRange};
 use std::fmt::Write as _;
 use std::ops::Range;
 
-/// What `/proc/iomem` lists.
+/// The lines of `/proc/iomem`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Iomem {
     lines: Vec<Line>,
@@ -13,22 +13,22 @@ pub struct Iomem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     indent: usize,
-    /// First address and last one.
+    /// First address, and last address (inclusive).
     first: u64,
     last: u64,
     name: String,
 }
 
-/// The name of the regions for a capture kernel.
+/// Name of a region that is reserved for a capture kernel.
 const CRASH_KERNEL: &str = "Crash kernel";
-/// What the names of ordinary memory begin with.
+/// Prefix of the names of RAM.
 const SYSTEM_RAM: &str = "System RAM";
 
 impl Iomem {
-    /// Reads the map.
+    /// Parses the text of `/proc/iomem`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut lines = Vec::new();
         for (number, line) in text.lines().enumerate() {
@@ -44,12 +44,12 @@ impl Iomem {
             );
         }
         if lines.iter().all(|line| line.last == 0) {
-            return Err("it has no addresses: only root gets to see them".to_owned());
+            return Err("the addresses are hidden: run as root".to_owned());
         }
         Ok(Self { lines })
     }
 
-    /// The page frames of ordinary memory, ascending and disjoint. One that is only partly memory counts.
+    /// The page frames of RAM, ascending and disjoint. A frame that is only partly RAM counts.
     pub fn ram(&self) -> Vec<PfnRange> {
         let mut ranges: Vec<PfnRange> = Vec::new();
         let mut named: Vec<&Line> =
@@ -65,7 +65,7 @@ impl Iomem {
         ranges
     }
 
-    /// The largest region for a capture kernel: the one that kexec-tools uses.
+    /// The largest crash kernel region, which kexec-tools uses.
     pub fn crash_kernel(&self) -> Option<Range<u64>> {
         self.crash_line().map(|line| line.first..line.last + 1)
     }
@@ -79,7 +79,7 @@ impl Iomem {
             .max_by_key(|line| line.last - line.first)
     }
 
-    /// The map with the end of the crash kernel region, from `from` on, turned into ordinary memory.
+    /// The map with the crash kernel region shortened to end before `from`. The rest of the region becomes plain RAM.
     pub fn with_shorter_crash_kernel(&self, from: u64) -> String {
         let mut text = String::new();
         for line in &self.lines {
@@ -112,7 +112,7 @@ mod tests {
 ";
 
     #[test]
-    fn memory_is_what_is_named_so() {
+    fn system_ram_lines_are_ram() {
         let map = Iomem::parse(MAP).unwrap();
         let frames = |start, end| PfnRange::new(Pfn::new(start), Pfn::new(end));
         assert_eq!(map.ram(), [frames(1, 0xa0), frames(0x100, 0x1ffe0), frames(0x100000, 0x140000)]);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_region_in_use_becomes_shorter() {
+    fn only_the_largest_region_is_shortened() {
         let map = Iomem::parse(MAP).unwrap();
         let shorter = map.with_shorter_crash_kernel(0x1e000000);
         assert_eq!(shorter, MAP.replace("13000000-1effffff", "13000000-1dffffff"));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_is_named() {
+    fn errors_name_the_line_or_the_missing_privilege() {
         assert!(Iomem::parse("").is_err());
         assert!(Iomem::parse("00000000-00000000 : System RAM\n").unwrap_err().contains("root"));
         assert!(Iomem::parse("00000000-00000fff : Reserved\n5-4 : x\n").unwrap_err().contains("line 2"));

@@ -1,4 +1,4 @@
-//! The running kernel's memory and VMCOREINFO, through `/proc/kcore`.
+//! Reads the running kernel's memory and VMCOREINFO from `/proc/kcore`.
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{EM_X86_64, ET_CORE, header64};
@@ -10,27 +10,27 @@ use std::path::Path;
 use vmcore::image::notes::CoreNotes;
 use vmcore::{Error, Result};
 
-/// How the headers are laid out.
+/// Format of the ELF headers: 64 bits, little-endian.
 const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
-/// The most notes that are read, in bytes.
+/// Largest size of the notes that is read, in bytes.
 const MAX_NOTES: u64 = 1 << 20;
 
 /// The running kernel's memory.
 #[derive(Debug)]
 pub struct Kcore {
     file: File,
-    /// The direct map: physical address, size, offset in the file.
-    pieces: Vec<(u64, u64, u64)>,
+    /// The segments of the direct map: physical address, size, and offset in the file.
+    segments: Vec<(u64, u64, u64)>,
     vmcoreinfo: Vec<u8>,
 }
 
 impl Kcore {
-    /// Opens `/proc/kcore`, or what looks like it.
+    /// Opens `/proc/kcore`, or a file of the same format.
     ///
     /// # Errors
-    /// If it can't be read (locked down, not root), or has no VMCOREINFO (before Linux 4.19).
+    /// If the file cannot be read (lockdown, not root), or has no VMCOREINFO (Linux before 4.19).
     pub fn open(path: &Path) -> Result<Self> {
-        let failed = |error| Error::io(path, "the running kernel's memory can't be read", error);
+        let failed = |error| Error::io(path, "the running kernel's memory cannot be read", error);
         let damaged = || Error::unusable("is not the memory of a running x86_64 kernel").at(path);
         let file = File::open(path).map_err(failed)?;
         let mut start = [0; header64::SIZEOF_EHDR];
@@ -44,12 +44,12 @@ impl Kcore {
         let mut bytes = vec![0; count * ProgramHeader::size(CTX)];
         file.read_exact_at(&mut bytes, header.e_phoff).map_err(failed)?;
         let headers = ProgramHeader::parse(&bytes, 0, count, CTX).map_err(|_| damaged())?;
-        let mut kcore = Self { file, pieces: Vec::new(), vmcoreinfo: Vec::new() };
+        let mut kcore = Self { file, segments: Vec::new(), vmcoreinfo: Vec::new() };
         for header in headers {
             let (phys, size, offset) = (header.p_paddr, header.p_memsz, header.p_offset);
             match header.p_type {
                 PT_LOAD if phys.checked_add(size).is_some_and(|end| end <= Pfn::END.addr().as_u64()) => {
-                    kcore.pieces.push((phys, size, offset));
+                    kcore.segments.push((phys, size, offset));
                 }
                 PT_NOTE => {
                     let mut notes = vec![0; header.p_filesz.min(MAX_NOTES) as usize];
@@ -63,7 +63,7 @@ impl Kcore {
         if kcore.vmcoreinfo.is_empty() {
             return Err(Error::unusable("has no VMCOREINFO")
                 .at(path)
-                .with_hint("Linux 4.19 or later puts it there."));
+                .with_hint("Linux 4.19 or later is required."));
         }
         Ok(kcore)
     }
@@ -77,11 +77,11 @@ impl Kcore {
 impl PhysicalMemory for Kcore {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
         let at = addr.as_u64();
-        let holds = |(phys, size, _): &&(u64, u64, u64)| {
+        let covers = |(phys, size, _): &&(u64, u64, u64)| {
             at.checked_sub(*phys)
                 .is_some_and(|inside| inside.checked_add(buf.len() as u64).is_some_and(|end| end <= *size))
         };
-        let (phys, _, offset) = self.pieces.iter().find(holds).ok_or(Unreadable { addr })?;
+        let (phys, _, offset) = self.segments.iter().find(covers).ok_or(Unreadable { addr })?;
         self.file.read_exact_at(buf, offset + (at - phys)).map_err(|_| Unreadable { addr })
     }
 }

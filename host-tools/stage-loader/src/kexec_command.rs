@@ -1,23 +1,23 @@
-//! kexec's command line: whether it loads a capture kernel by `kexec_load`, and the word that we add to that kernel's.
+//! Parses kexec's command line, and adds a parameter to the command line of the capture kernel.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What a command line asks kexec to do.
+/// The task that a command line gives to kexec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// To load a capture kernel.
+    /// Load a capture kernel by `kexec_load`.
     LoadCapture,
-    /// To load one by `kexec_file_load`, which takes no segments.
+    /// Load a capture kernel by `kexec_file_load`, which takes no segments.
     LoadCaptureByFile,
-    /// Anything else.
+    /// Any other task.
     Other,
 }
 
-/// Letters of options that have a value.
+/// Short options that take a value.
 const WITH_VALUE: &[u8] = b"t";
 
-/// What the arguments behind kexec's name ask for.
+/// The task of kexec with these arguments, without the program's name.
 pub fn task(arguments: &[OsString]) -> Task {
     let (mut panic, mut file, mut unload) = (false, false, false);
     for argument in arguments {
@@ -50,11 +50,11 @@ pub fn task(arguments: &[OsString]) -> Task {
     }
 }
 
-/// The arguments with `word` at the end of the capture kernel's command line.
+/// The arguments, with `word` added at the end of the capture kernel's command line.
 pub fn with_word(arguments: &[OsString], word: &str) -> Vec<OsString> {
     let mut arguments = arguments.to_vec();
     let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    // The last one counts.
+    // kexec uses the last such option.
     for at in (0..end).rev() {
         let name_and_value = arguments[at].as_bytes();
         let (name, value) = match name_and_value.iter().position(|byte| *byte == b'=') {
@@ -77,7 +77,7 @@ pub fn with_word(arguments: &[OsString], word: &str) -> Vec<OsString> {
     arguments
 }
 
-/// Whether this is `--append` or `--command-line`, also abbreviated as far as kexec understands it.
+/// Whether `name` is `--append` or `--command-line`, or an abbreviation that kexec accepts.
 fn is_command_line_option(name: &[u8]) -> bool {
     name.strip_prefix(b"--").is_some_and(|name| {
         (name.len() >= 2 && b"append".starts_with(name))
@@ -85,7 +85,7 @@ fn is_command_line_option(name: &[u8]) -> bool {
     })
 }
 
-/// A command line for a message.
+/// The command line as text, for a message.
 pub fn shown(arguments: &[OsString]) -> String {
     arguments.iter().map(|argument| OsStr::to_string_lossy(argument)).collect::<Vec<_>>().join(" ")
 }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_kexec_is_asked_for() {
+    fn task_of_a_command_line() {
         for (text, expected) in [
             ("-p|/vmlinuz", Task::LoadCapture),
             ("-c|--load-panic|/vmlinuz", Task::LoadCapture),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_goes_to_the_command_line_that_counts() {
+    fn the_word_is_added_to_the_last_command_line_option() {
         for (text, expected) in [
             ("-p|k|--append=a b", "-p|k|--append=a b w"),
             ("-p|--append|a b|k", "-p|--append|a b w|k"),

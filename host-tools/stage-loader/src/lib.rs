@@ -1,11 +1,12 @@
 //! Loading the purgatory stage: the scan that runs between a dying kernel and the capture kernel.
 //!
-//! kexec-tools does the loading, unchanged. [`intercept`] lets it run with a trace on its system calls, and puts one
-//! more segment into its `kexec_load`: the stage ([`image`]), what it has to know ([`area`]), and room for the bitmap.
-//! Where these lie is decided beforehand ([`plan`]): at the end of the crash kernel region. kexec is shown a memory map
-//! ([`iomem`]) in which the region ends before that and ordinary memory follows, so that the capture kernel leaves the
-//! area alone and lists it in `/proc/vmcore`; and one more word for the capture kernel's command line
-//! ([`kexec_command`]) says where the bitmap will be.
+//! An unmodified kexec-tools does the loading. [`intercept`] runs it under ptrace and adds one segment to its
+//! `kexec_load`. This segment, the [`area`], contains the stage's [`image`], its parameters, and memory for the bitmap.
+//!
+//! [`plan`] chooses the address of the area: the end of the crash kernel region. kexec sees a memory map ([`iomem`]) in
+//! which the region ends before the area. The capture kernel therefore does not use the area, and `/proc/vmcore`
+//! contains it. One more parameter on the capture kernel's command line ([`kexec_command`]) gives the address of the
+//! bitmap's info.
 
 pub mod area;
 pub mod image;
@@ -17,5 +18,5 @@ pub mod plan;
 pub mod record;
 pub mod status;
 
-/// Where the stage's image is installed.
+/// Path at which the stage's image is installed.
 pub const DEFAULT_IMAGE: &str = "/usr/lib/cdbitmap/crash_stage.elf";

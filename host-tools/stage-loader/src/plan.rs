@@ -1,4 +1,4 @@
-//! What to load, and where: decided from the running kernel before kexec is run.
+//! Decides what to load and at which address, from the running kernel, before kexec runs.
 
 use super::area::{Area, Facts, StageRequest};
 use super::image::StageImage;
@@ -9,29 +9,29 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use vmcore::{Error, Result};
 
-/// How long the time stamp counter is compared with the clock.
+/// Time for which the time stamp counter is measured against the clock.
 const MEASURE: Duration = Duration::from_millis(50);
-/// The area starts at a multiple of this, so that large pages map it.
+/// Alignment of the area in bytes: the size of a large page, so that large pages map it.
 const ALIGNMENT: u64 = 2 << 20;
-/// The least that the capture kernel is left with.
+/// Smallest part of the crash kernel region that remains for the capture kernel, in bytes.
 const CAPTURE_MINIMUM: u64 = 64 << 20;
 
-/// A stage that is ready to be loaded.
+/// A stage that is ready to load.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is loaded.
+    /// The area to load.
     pub area: Area,
-    /// The memory map to show to kexec.
+    /// The memory map that kexec sees in place of `/proc/iomem`.
     pub map: String,
-    /// The word for the capture kernel's command line.
+    /// The parameter to add to the capture kernel's command line.
     pub word: String,
 }
 
 impl Plan {
-    /// Looks at the running kernel, and decides.
+    /// The plan for the running kernel.
     ///
     /// # Errors
-    /// If there is a reason why the stage can't be loaded on this machine: which one, and what to do about it.
+    /// If the stage cannot be loaded on this machine. The error names the reason and what to do.
     pub fn for_this_machine(image: &Path, request: &StageRequest) -> Result<Self> {
         let image = StageImage::read(image)?;
         check_permission()?;
@@ -41,7 +41,7 @@ impl Plan {
         Self::new(&image, &facts, &iomem, request)
     }
 
-    /// Decides where the stage lies on a machine with these facts.
+    /// The plan for a machine with these facts.
     ///
     /// # Errors
     /// If the crash kernel region is missing or too small.
@@ -67,38 +67,39 @@ impl Plan {
     }
 }
 
-/// Whether this kernel lets itself be given segments at all.
+/// Fails if the running kernel does not permit `kexec_load`.
 fn check_permission() -> Result<()> {
     let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     if lockdown.contains('[') && !lockdown.contains("[none]") {
         return Err(Error::unusable(format!("the kernel is locked down ({})", lockdown.trim()))
-            .with_hint("Secure Boot does that. Only signed kernels can then be loaded, by kexec_file_load, without a stage."));
+            .with_hint("Secure Boot enables lockdown. Only kexec_file_load is allowed, which takes no stage."));
     }
     let disabled = std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled").unwrap_or_default();
     if disabled.trim() == "1" {
         return Err(Error::unusable("loading of kernels is disabled (kernel.kexec_load_disabled is 1)")
-            .with_hint("It can't be enabled again before the next boot."));
+            .with_hint("The sysctl cannot be cleared. Reboot without it."));
     }
     Ok(())
 }
 
 fn read_iomem() -> Result<Iomem> {
     let path = Path::new("/proc/iomem");
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "can't be read", error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "cannot be read", error))?;
     Iomem::parse(&text).map_err(|what| Error::unusable(what).at(path))
 }
 
-/// What the stage has to know, checked by a look at the running kernel: what the stage will do when it has crashed.
+/// The facts about the running machine. The sections of the running kernel are located once, as the stage does after a
+/// crash, so that an unsupported kernel fails now.
 fn facts(kcore: &Kcore, iomem: &Iomem, rules: RuleSet) -> Result<Facts> {
     let path = Path::new("/proc/kcore");
     let unknown = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::unusable("the running kernel is not understood").at(path).because(error)
+        Error::unusable("cannot determine the layout of the running kernel").at(path).because(error)
     };
     let info = VmcoreInfo::parse(kcore.vmcoreinfo()).map_err(|error| unknown(error.into()))?;
     let layout = KernelLayout::resolve(&info, None).map_err(|error| unknown(error.into()))?;
     if layout.space.sme_mask != 0 {
         return Err(Error::unusable(
-            "the running kernel encrypts its memory (AMD SME or SEV), which the stage doesn't support",
+            "the running kernel encrypts its memory (AMD SME or SEV), which the stage does not support",
         ));
     }
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -108,7 +109,7 @@ fn facts(kcore: &Kcore, iomem: &Iomem, rules: RuleSet) -> Result<Facts> {
             .is_some_and(|line| line.split(' ').any(|f| f == flag))
     };
     if has("tdx_guest") {
-        return Err(Error::unusable("this is a TDX guest, which the stage doesn't support"));
+        return Err(Error::unusable("this is a TDX guest, which the stage does not support"));
     }
     let ram = iomem.ram();
     let end = ram.last().map_or(Pfn::new(0), |range| range.end);
@@ -122,10 +123,11 @@ fn facts(kcore: &Kcore, iomem: &Iomem, rules: RuleSet) -> Result<Facts> {
     })
 }
 
-/// Ticks of the time stamp counter in a millisecond.
+/// Measures the frequency of the time stamp counter in kHz: ticks per millisecond.
 fn measure_tsc() -> Result<u64> {
     let ticks = || {
-        // SAFETY: every x86_64 processor has it, and Linux lets programs read it.
+        // SAFETY: every x86_64 processor has RDTSC, and the instruction accesses no memory. Linux permits it in user
+        // space unless PR_SET_TSC disables it for the process. A forbidden RDTSC ends the process with a signal.
         unsafe { core::arch::x86_64::_rdtsc() }
     };
     let (clock, start) = (Instant::now(), ticks());
@@ -134,6 +136,6 @@ fn measure_tsc() -> Result<u64> {
     let khz = u128::from(end.saturating_sub(start)) * 1_000_000 / passed.as_nanos().max(1);
     match u64::try_from(khz) {
         Ok(khz) if khz >= 1000 => Ok(khz),
-        _ => Err(Error::failure(format!("the time stamp counter stands still ({khz} kHz)"))),
+        _ => Err(Error::failure(format!("the time stamp counter is stopped or too slow: {khz} kHz"))),
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept of a loaded stage, for `cdbitmap stage status`.
+//! The record of a loaded stage, which `cdbitmap stage status` compares with the running kernel.
 
 use super::area::Area;
 use super::intercept::Loaded;
@@ -6,42 +6,42 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use vmcore::{Error, Result};
 
-/// Where the record is kept: gone after a boot, as is what it is about.
+/// Path of the record. `/run` is empty after a boot, and so is the memory of the loaded stage.
 pub const PATH: &str = "/run/cdbitmap-stage.json";
 
-/// What is kept of a loaded stage.
+/// The record of a loaded stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The boot that it was loaded in.
+    /// Identifier of the boot in which the stage was loaded.
     pub boot_id: String,
     /// Physical address of the area.
     pub area: u64,
-    /// Its size in bytes.
+    /// Size of the area in bytes.
     pub area_size: u64,
-    /// Physical address of the info.
+    /// Physical address of the bitmap's info.
     pub info: u64,
-    /// The stage's entry.
+    /// Physical address of the stage's entry point.
     pub entry: u64,
-    /// Where the stage goes on.
+    /// Address that the stage jumps to at its end: kexec's own entry.
     pub next_entry: u64,
-    /// Bytes of the image.
+    /// Size of the image in bytes.
     pub image_size: u64,
-    /// Bytes of the bitmap.
+    /// Size of the bitmap in bytes.
     pub bitmap_size: u64,
-    /// Frames of the bitmap.
+    /// Number of page frames of the bitmap.
     pub frames: u64,
     /// The dump level.
     pub level: u64,
-    /// Milliseconds of the budget.
+    /// Time budget of the scan in milliseconds.
     pub budget_ms: u64,
-    /// CRC-32C of what was loaded, from the area's start on, and how many bytes that are.
+    /// CRC-32C of the first [`loaded_size`](Self::loaded_size) bytes of the area, as loaded.
     pub loaded_crc: u32,
-    /// See [`loaded_crc`](Self::loaded_crc).
+    /// Number of bytes that [`loaded_crc`](Self::loaded_crc) covers: the image and the block.
     pub loaded_size: u64,
 }
 
 impl Record {
-    /// The record of a stage that was just loaded.
+    /// The record of a stage that was loaded in this boot.
     pub fn new(area: &Area, loaded: &Loaded) -> Self {
         let numbers = area.numbers();
         let bytes = area.bytes_for(loaded.entry);
@@ -62,30 +62,30 @@ impl Record {
         }
     }
 
-    /// Reads what was kept; `None` if nothing was.
+    /// Reads the record; `None` if there is no file.
     ///
     /// # Errors
-    /// If it can't be read or understood.
+    /// If the file cannot be read, or is not a record.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|error| Error::io(path, "can't be read", error))?,
+            text => text.map_err(|error| Error::io(path, "cannot be read", error))?,
         };
         let record = serde_json::from_str(&text);
-        record.map(Some).map_err(|error| Error::unusable("is no record of a stage").at(path).because(error))
+        record.map(Some).map_err(|error| Error::unusable("is not a stage record").at(path).because(error))
     }
 
-    /// Keeps the record.
+    /// Writes the record.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        std::fs::write(path, text + "\n").map_err(|error| Error::io(path, "can't be written", error))
+        std::fs::write(path, text + "\n").map_err(|error| Error::io(path, "cannot be written", error))
     }
 }
 
-/// The running kernel's boot.
+/// Identifier of the current boot; empty if it cannot be read.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -1,4 +1,4 @@
-//! What is loaded now: not what was loaded once, but what a crash would run.
+//! Checks whether a crash would run the stage now, by comparing the record with the running kernel.
 
 use super::kcore::Kcore;
 use super::record::{Record, boot_id};
@@ -10,66 +10,67 @@ use std::path::Path;
 use vmcore::Result;
 use vmcore::units::human_bytes;
 
-/// The most bytes of a stage that are compared.
+/// Largest part of the area that is compared, in bytes.
 const MAX_LOADED: u64 = 64 << 20;
-/// Bytes of the kernel's `struct kimage` in which the entry is looked for; it is the fourth word.
+/// Size of the start of `struct kimage` that is searched for the entry, in bytes. The entry is the fourth word.
 const KIMAGE_START: usize = 128;
 
-/// What is loaded.
+/// The status of the stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Whether a crash would run the stage.
     pub loaded: bool,
-    /// Why not, or what could not be checked.
+    /// The reasons why it would not, or the checks that were not possible.
     pub notes: Vec<String>,
-    /// What was loaded.
+    /// The record of the stage that was loaded last.
     pub record: Option<Record>,
 }
 
 impl Status {
-    /// Compares what was recorded with the running kernel.
+    /// Compares the record at `record` with the running kernel.
     ///
     /// # Errors
-    /// If the record can't be read.
+    /// If the record cannot be read.
     pub fn of_this_machine(record: &Path) -> Result<Self> {
-        let not = |record, note: &str| Self { loaded: false, notes: vec![note.to_owned()], record };
+        let not_loaded = |record, note: &str| Self { loaded: false, notes: vec![note.to_owned()], record };
         let Some(record) = Record::read(record)? else {
-            return Ok(not(None, "no stage was loaded since this machine was booted"));
+            return Ok(not_loaded(None, "no stage was loaded since the last boot"));
         };
         if record.boot_id != boot_id() {
-            return Ok(not(Some(record), "it was loaded before this machine was booted"));
+            return Ok(not_loaded(Some(record), "the stage was loaded before the last boot"));
         }
         let loaded = std::fs::read_to_string("/sys/kernel/kexec_crash_loaded").unwrap_or_default();
         if loaded.trim() != "1" {
-            return Ok(not(Some(record), "no capture kernel is loaded any more"));
+            return Ok(not_loaded(Some(record), "the capture kernel was unloaded"));
         }
         let kcore = match Kcore::open(Path::new("/proc/kcore")) {
             Ok(kcore) => kcore,
             Err(error) => {
-                let note = format!("not compared with what is in memory: {}", error.in_one_line());
+                let note = format!("the stage in memory was not checked: {}", error.in_one_line());
                 return Ok(Self { loaded: true, notes: vec![note], record: Some(record) });
             }
         };
         let mut bytes = vec![0; record.loaded_size.min(MAX_LOADED) as usize];
         if kcore.read(PhysAddr::new(record.area), &mut bytes).is_err() || crc32c(&bytes) != record.loaded_crc
         {
-            return Ok(not(Some(record), "something else is in its place in memory"));
+            return Ok(not_loaded(Some(record), "the stage in memory was overwritten"));
         }
-        Ok(match kernels_entry(&kcore) {
+        Ok(match kimage_start(&kcore) {
             Some(words) if words.contains(&record.entry) => {
                 Self { loaded: true, notes: Vec::new(), record: Some(record) }
             }
-            Some(_) => not(Some(record), "another capture kernel was loaded since, without the stage"),
+            Some(_) => not_loaded(Some(record), "another capture kernel was loaded later, without the stage"),
             None => {
-                let note = "it is in memory; whether the kernel jumps there could not be checked";
+                let note = "the stage is in memory; whether the kernel jumps to it is unknown";
                 Self { loaded: true, notes: vec![note.to_owned()], record: Some(record) }
             }
         })
     }
 }
 
-/// The first words of what the kernel remembers of the loaded capture kernel: one of them is the entry.
-fn kernels_entry(kcore: &Kcore) -> Option<Vec<u64>> {
+/// The first words of the kernel's `kexec_crash_image`, a `struct kimage`. One of them is the entry. `None` if they
+/// cannot be read.
+fn kimage_start(kcore: &Kcore) -> Option<Vec<u64>> {
     let info = VmcoreInfo::parse(kcore.vmcoreinfo()).ok()?;
     let space = KernelLayout::resolve(&info, None).ok()?.space;
     let symbols = std::fs::read_to_string("/proc/kallsyms").ok()?;

@@ -1,11 +1,11 @@
-//! What a filter makes of pages: their classes, and how many there are of each.
+//! The page classes that a filter must find, and the number of pages in each.
 
 use super::generation::{Compound, Keys};
 use super::machine::Machine;
 use super::page::State;
 
-/// Pages of each class, as makedumpfile's report counts them at dump level 31: a page that two excluded ranges cover
-/// counts twice, and so does a hole inside an excluded range once.
+/// Pages of each class, as makedumpfile's report counts them at dump level 31. A page in two excluded ranges counts
+/// twice, and a hole inside an excluded range counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassCounts {
     /// Page cache without private data.
@@ -18,11 +18,11 @@ pub struct ClassCounts {
     pub free: u64,
     /// Pages with hardware errors.
     pub hwpoison: u64,
-    /// Pages that are logically offline.
+    /// Logically offline pages.
     pub offline: u64,
 }
 
-/// The class that a filter at dump level 31 puts a page into.
+/// The class that a filter assigns to a page at dump level 31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Kept,
@@ -34,7 +34,7 @@ pub(super) enum Class {
     Offline,
 }
 
-/// The class of a page that has a state but is no edge case.
+/// The class of a page in `state`, which is not an edge case.
 pub(super) fn class(machine: &Machine, state: State) -> Class {
     let generation = machine.generation;
     let keys = generation.keys;

@@ -1,4 +1,4 @@
-//! What the pages of a machine hold: text that compresses, noise that doesn't, zeros.
+//! The contents of a machine's pages: text, which is compressible, noise, which is not, and zeros.
 
 use super::elf::SparseCore;
 use super::machine::Machine;
@@ -6,18 +6,18 @@ use super::rng::Rng;
 use scanner_core::{PAGE_SIZE, Pfn, PfnRange};
 use vmcore::Result;
 
-/// Pages that are written at most; the rest of the machine reads as zeros.
-const MOST_PAGES: u64 = 1 << 15;
-/// Pages that are written together.
+/// Maximum number of pages with contents; all others read as zeros.
+const MAX_PAGES: u64 = 1 << 15;
+/// Pages in one write.
 const RUN: u64 = 64;
-/// Different pages that there are, of text and of noise each.
+/// Number of different text pages, and of different noise pages.
 const POOL: u64 = 16;
 const WORDS: &[&str] = &[
     "kernel", "panic", "page", "frame", "struct", "dump", "level", "zone", "buddy", "order", "vmcore",
     "node", "crash",
 ];
 
-/// Writes contents into pages all over the machine, but for those of the kernel's own data.
+/// Writes contents to pages throughout the machine, except those of the kernel's own data.
 pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
     if !machine.spec.contents {
         return Ok(());
@@ -25,14 +25,14 @@ pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
     let mut rng = Rng::new(machine.spec.seed, 5, 0);
     let mut pool: Vec<Vec<u8>> = (0..POOL).map(|_| text(&mut rng)).collect();
     pool.extend((0..POOL).map(|_| noise(&mut rng)));
-    let free = machine.backed.minus(&machine.reserved);
-    let written = MOST_PAGES.min(free.count() / 2);
-    let every = free.count().div_ceil(written.max(1));
+    let available = machine.backed.minus(&machine.reserved);
+    let written = MAX_PAGES.min(available.count() / 2);
+    let every = available.count().div_ceil(written.max(1));
     let mut buffer = Vec::with_capacity(RUN as usize * PAGE_SIZE);
-    for range in free.as_slice() {
+    for range in available.as_slice() {
         let mut start = range.start.as_u64();
         while start < range.end.as_u64() {
-            // One run somewhere in each stretch of `every` runs.
+            // One run at a random position among each `every` runs.
             let mut rng = Rng::new(machine.spec.seed, 6, start);
             let first = Pfn::new(start + rng.below(every) * RUN);
             let run = PfnRange::from_start(first, RUN).intersection(*range);

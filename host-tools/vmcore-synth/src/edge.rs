@@ -1,5 +1,5 @@
-//! Pages that a filter easily gets wrong. A machine with edge cases has all of them that its generation allows, in
-//! regions next to the capture kernel's memory.
+//! Edge cases: pages that filters easily classify wrongly. A machine with edge cases has all that its generation allows,
+//! in regions next to the capture kernel's memory.
 
 use super::classes::{Class, class};
 use super::generation::{Compound, Keys, NO_TYPE};
@@ -7,81 +7,83 @@ use super::machine::{Machine, REGION_FRAMES};
 use super::page::{Destructor, Edge, Extent, PageImage, State};
 use scanner_core::PfnRange;
 
-/// An edge case: where it is in its region, and why it is there.
+/// An edge case: its position in its region, and its purpose.
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeCase {
-    /// Which one.
+    /// The kind of edge case.
     pub edge: Edge,
-    /// What is special about it, and what a filter like makedumpfile does with it.
+    /// Its special property, and the decision of a filter like makedumpfile.
     pub what: &'static str,
     /// The first frame, counted from the start of the region, which is a multiple of 1024.
     offset: u64,
-    /// Frames that it has, as an order.
+    /// Its number of frames, as an order.
     order: u8,
 }
 
-/// The edge cases that are single blocks, by ascending place. Besides, a machine with edge cases has: a compound page
-/// that starts in memory which the dump doesn't list, and one that ends there; a `PT_LOAD` whose file data ends
-/// within a page, and one without any; a `PT_LOAD` that overlaps another; a free block that crosses the end of
-/// a section; hugetlb pages whose memory map is folded, so that `struct page`s in it look like heads.
+/// The edge cases that are single blocks, sorted by position. A machine with edge cases also has:
+///
+/// - a compound page whose head is in a memory hole of the dump, and one whose end is in a hole,
+/// - a `PT_LOAD` whose file data ends within a page, one without file data, and one that overlaps another,
+/// - a free block that crosses the end of a section,
+/// - hugetlb pages with an optimised memory map (HVO), in which tail `struct page`s look like heads.
 pub const EDGE_CASES: &[EdgeCase] = &[
     case(
         Edge::MisalignedOrder,
         4,
         3,
-        "anonymous head of order 3 at a multiple of 4: the order is not believed",
+        "anonymous head of order 3 at a multiple of 4: the order is ignored, one page is excluded",
     ),
     case(
         Edge::MisalignedHugetlb,
         24,
         4,
-        "hugetlb head of order 4 at a multiple of 8: dropped, but as one page",
+        "hugetlb head of order 4 at a multiple of 8: one page is excluded",
     ),
     case(
         Edge::BuddyOrder,
         48,
         0,
-        "free block of order 11, one more than there is: kept, and no other rule is tried",
+        "free block of order 11, above the maximum of 10: kept, and no other rule applies",
     ),
-    case(Edge::BuddySlab, 50, 0, "buddy type and slab flag at once: not free"),
+    case(Edge::BuddySlab, 50, 0, "buddy type with slab flag: not free"),
     case(
         Edge::AnonWaiters,
         52,
         0,
-        "anonymous page with PG_waiters: taken for slab where PG_slab is not exported",
+        "anonymous page with PG_waiters: treated as slab where PG_slab is not exported",
     ),
-    case(Edge::OfflineWaiters, 54, 0, "offline page with PG_waiters: missed where PG_slab is not exported"),
+    case(Edge::OfflineWaiters, 54, 0, "offline page with PG_waiters: kept where PG_slab is not exported"),
     case(Edge::AllOnes, 56, 0, "uninitialised struct page, all bits set: looks like a tail page, kept"),
     case(
         Edge::OwnerBits,
         58,
         0,
-        "offline type whose low bits its owner uses: not recognised by a 32-bit comparison",
+        "offline type with owner data in its low bits: a 32-bit comparison does not recognise it",
     ),
     case(
         Edge::SwapCacheAlone,
         60,
         0,
-        "PG_swapcache without PG_swapbacked: another use of the bit since 4.10",
+        "PG_swapcache without PG_swapbacked: the bit has another meaning since 4.10",
     ),
-    case(Edge::SlabOddMapping, 62, 0, "slab page with an odd pointer where mapping is: not anonymous"),
+    case(Edge::SlabOddMapping, 62, 0, "slab page with an odd pointer at the offset of mapping: not anonymous"),
     case(Edge::AnonPrivate, 63, 0, "anonymous page with private data: user data, not private cache"),
-    case(Edge::HwpoisonHead, 64, 3, "kernel compound page with PG_hwpoison on the head: dropped as a whole"),
+    case(Edge::HwpoisonHead, 64, 3, "kernel compound page with PG_hwpoison on the head: excluded as a whole"),
     case(
         Edge::HwpoisonTail,
         72,
         3,
-        "kernel compound page with PG_hwpoison on a tail: tails are not looked at",
+        "kernel compound page with PG_hwpoison on a tail: tail flags are ignored",
     ),
     case(
         Edge::FalseHugetlb,
         80,
         2,
-        "kernel compound page whose first tail has the bit of PG_hugetlb by chance",
+        "kernel compound page whose first tail has the bit of PG_hugetlb set by chance: excluded as hugetlb",
     ),
-    case(Edge::Order63, 128, 6, "anonymous head of order 63: one page"),
-    case(Edge::Order64, 192, 6, "anonymous head of order 64: one page"),
-    case(Edge::ChunkEnd, 511, 0, "compound head in the last of 512 struct pages: its order is not looked up"),
+    case(Edge::Order63, 128, 6, "anonymous head of order 63: one page is excluded"),
+    case(Edge::Order64, 192, 6, "anonymous head of order 64: one page is excluded"),
+    case(Edge::ChunkEnd, 511, 0, "compound head in the last of 512 struct pages: its order is not read"),
 ];
 
 const fn case(edge: Edge, offset: u64, order: u8, what: &'static str) -> EdgeCase {
@@ -107,10 +109,11 @@ impl Edge {
         }
     }
 
-    /// The class at dump level 31, and how many pages a filter counts; `block` is how many there are.
+    /// The class at dump level 31, and the number of pages that a filter counts. `block` is the number of pages in the
+    /// block.
     pub(super) fn expected(self, machine: &Machine, block: u64) -> (Class, u64) {
         let (keys, flags) = (machine.generation.keys, &machine.generation.flags);
-        // With PG_slab not exported, its default is bit 7: PG_waiters.
+        // If PG_slab is not exported, makedumpfile assumes bit 7, which is PG_waiters.
         let waiters_hide = flags.slab.is_none();
         let hwpoison = if keys.contains(Keys::HWPOISON) { Class::Hwpoison } else { Class::Kept };
         let tails_known = keys.contains(Keys::TAIL);
@@ -127,7 +130,7 @@ impl Edge {
             Self::HwpoisonTail => (if tails_known { Class::Kept } else { hwpoison }, 1),
             Self::FalseHugetlb => (Class::User, block),
             Self::SwapCacheAlone => {
-                // Without the key, makedumpfile knows PG_swapbacked only from the numbering of 4.10 and later.
+                // Without the key, makedumpfile derives PG_swapbacked only from the flag numbers of 4.10 and later.
                 let known = keys.contains(Keys::SWAPBACKED) || flags.swapcache < flags.private;
                 (if known { Class::Kept } else { Class::Cache }, 1)
             }
@@ -137,7 +140,7 @@ impl Edge {
         }
     }
 
-    /// The page's image; `plain` gives the image of an ordinary state.
+    /// The page's image. `plain` returns the image of an ordinary state.
     pub(super) fn image(self, machine: &Machine, plain: impl Fn(State) -> PageImage) -> PageImage {
         let (flags, types) = (&machine.generation.flags, &machine.generation.types);
         let bit = |number: Option<u8>| number.map_or(0, |number| 1_u64 << number);
@@ -184,7 +187,7 @@ impl Edge {
     }
 }
 
-/// Hands the pages of `region` to `sink` if it is one of those with edge cases; tells whether it is.
+/// Passes the pages of `region` to `sink` if the region has edge cases. Returns whether it has.
 pub(super) fn region(machine: &Machine, region: u64, sink: &mut impl FnMut(Extent)) -> bool {
     let Some(edges) = machine.edges else { return false };
     let start = region * REGION_FRAMES;
@@ -219,7 +222,7 @@ pub(super) fn region(machine: &Machine, region: u64, sink: &mut impl FnMut(Exten
     true
 }
 
-/// Whether one of `frames` belongs to an edge case.
+/// Whether `frames` overlaps the regions from the first to the last edge case.
 pub(super) fn touches(machine: &Machine, frames: PfnRange) -> bool {
     let Some(edges) = machine.edges else { return false };
     let last = edges.crossing.map_or(edges.folded, |crossing| crossing + 1);
@@ -232,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cases_ascend_and_fit_their_region() {
+    fn cases_are_sorted_and_fit_their_region() {
         let mut at = 0;
         for case in EDGE_CASES {
             assert!(case.offset >= at, "{:?}", case.edge);

@@ -1,4 +1,4 @@
-//! The ELF core file: headers, notes, and physical memory as a sparse body.
+//! The ELF core file: headers, notes, and sparse physical memory.
 
 use super::machine::{FILE_START, Fault, Machine};
 use goblin::elf::header::{self, header64};
@@ -10,15 +10,14 @@ use vmcore::{Error, Result};
 
 /// Bytes of the descriptor of an `NT_PRSTATUS` note on x86_64 (`struct elf_prstatus`).
 const PRSTATUS_SIZE: usize = 336;
-/// Type of that note.
+/// Note type `NT_PRSTATUS`.
 const NT_PRSTATUS: u32 = 1;
-/// Where `pr_pid` is in it.
+/// Offset of `pr_pid` in `struct elf_prstatus`.
 const PRSTATUS_PID: usize = 32;
-/// Where the notes start in the file.
+/// File offset of the notes.
 const NOTES_START: u64 = 0x1000;
 
-/// A core file that is being written. Physical memory is in it at a fixed distance, so that holes in memory are holes
-/// in the file.
+/// A core file during writing. File offset = physical address + a constant, so that memory holes are holes in the file.
 #[derive(Debug)]
 pub(super) struct SparseCore<'a> {
     file: &'a File,
@@ -26,7 +25,7 @@ pub(super) struct SparseCore<'a> {
 }
 
 impl<'a> SparseCore<'a> {
-    /// Writes the headers and the notes; the memory is all zeros so far.
+    /// Writes the headers and the notes. All memory reads as zeros until it is written.
     pub fn create(file: &'a File, machine: &Machine, vmcoreinfo: &str) -> Result<Self> {
         let mut len = FILE_START + machine.ram.end().addr().as_u64();
         if machine.spec.faults.contains(&Fault::Truncated) {
@@ -34,9 +33,9 @@ impl<'a> SparseCore<'a> {
         }
         let core = Self { file, len };
         file.set_len(len).map_err(|error| {
-            Error::failure("making the file as large as the machine failed")
+            Error::failure(format!("cannot extend the file to {len} bytes"))
                 .because(error)
-                .with_hint("The file system must allow sparse files of that size.")
+                .with_hint("Use a file system that supports sparse files of this size.")
         })?;
         let notes = notes(machine, vmcoreinfo);
         core.write_file(0, &headers(machine, notes.len() as u64))?;
@@ -60,11 +59,11 @@ impl<'a> SparseCore<'a> {
     }
 
     fn write_file(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        // What lies behind a truncated end is lost.
+        // Fault::Truncated: bytes after the end of the file are dropped.
         let room = self.len.saturating_sub(offset).min(bytes.len() as u64) as usize;
         self.file
             .write_all_at(&bytes[..room], offset)
-            .map_err(|error| Error::failure("writing the machine's memory failed").because(error))
+            .map_err(|error| Error::failure("cannot write the vmcore").because(error))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The free lists of a machine's zones: where their heads are, and the blocks that they lead to.
+//! The free lists of a machine's zones: the addresses of their heads, and their blocks.
 
 use super::elf::SparseCore;
 use super::generation::ORDERS;
@@ -8,9 +8,10 @@ use vmcore::Result;
 
 /// Zones of a node: DMA, DMA32, Normal.
 pub(super) const ZONES: usize = 3;
-/// Migrate types that free pages are spread over: unmovable, movable, reclaimable.
+/// Number of migrate types with free pages: unmovable, movable, reclaimable.
 const MIGRATE_TYPES: u64 = 3;
-/// Physical address of a node's structure.
+
+/// Physical address of a node's `struct pglist_data`.
 pub(super) fn node_phys(machine: &Machine, node: usize) -> u64 {
     machine.node_data + node as u64 * machine.generation.zones.node_size
 }
@@ -27,13 +28,13 @@ pub(super) fn list_offset(machine: &Machine, order: u64, migrate_type: u64) -> u
     layout.free_area + order * layout.free_area_size + migrate_type * 16
 }
 
-/// The free lists while they grow: of each list the first and the last block.
+/// The free lists during construction: the first and the last block of each list.
 pub(super) struct FreeLists {
     ends: Vec<Option<(u64, u64)>>,
     pages: Vec<u64>,
     types: u64,
     seed: u64,
-    /// A block that has one before it in its list.
+    /// A block that is not the first one of its list.
     inner: Option<u64>,
 }
 
@@ -63,7 +64,7 @@ impl FreeLists {
         (node * ZONES + zone) * (ORDERS * self.types) as usize + (order * self.types + migrate_type) as usize
     }
 
-    /// Appends a block; returns the one before it.
+    /// Appends a block to a list; returns the previous last block.
     pub fn append(&mut self, list: usize, pfn: u64, node: usize, zone: usize, order: u64) -> Option<u64> {
         self.pages[node * ZONES + zone] += 1 << order;
         let previous = self.ends[list].map(|(_, last)| last);
@@ -80,7 +81,7 @@ impl FreeLists {
         self.pages[node * ZONES + zone]
     }
 
-    /// What a list's head points at, forwards and backwards: itself if the list is empty.
+    /// The pointers `next` and `prev` of a list's head. Both point to the head if the list is empty.
     pub fn ends(
         &self,
         machine: &Machine,
@@ -100,8 +101,8 @@ impl FreeLists {
         }
     }
 
-    /// Damages a list, if the machine is to have one damaged.
-    pub fn break_one(&self, machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
+    /// Damages one list if the machine has such a fault.
+    pub fn damage_one(&self, machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
         let Some(inner) = self.inner else { return Ok(()) };
         let lru = machine.struct_page(inner) + machine.generation.page.lru;
         let place = machine.struct_page_phys(inner) + machine.generation.page.lru;

@@ -1,5 +1,5 @@
-//! The kernel generations that a simulated machine can run: what tells them apart. They are data alone, in a table of their
-//! own; no decision is made elsewhere.
+//! The kernel generations that a simulated machine can run, and how they differ. A generation is plain data, one entry of
+//! a table; the other modules never test for a release.
 //!
 //! A generation is a span of kernel releases whose `struct page` and VMCOREINFO look the same to a dump filter.
 //! Offsets and numbers are those of x86_64 with 4 KiB pages and a distribution-like configuration; where the numbers
@@ -7,7 +7,7 @@
 
 use bitflags::bitflags;
 
-/// Where the members of `struct page` are, in bytes.
+/// The size of `struct page` and the offsets of its members, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct PageLayout {
     /// `SIZE(page)`.
@@ -22,11 +22,11 @@ pub struct PageLayout {
     pub mapcount: u64,
     /// `page._refcount`, before 4.7 `page._count`; 32 bits.
     pub refcount: u64,
-    /// Where a tail page says which compound page it belongs to.
+    /// How a tail page refers to its head.
     pub tail: TailLink,
 }
 
-/// How a tail page of a compound page points at its head.
+/// How a tail page of a compound page refers to its head.
 #[derive(Clone, Copy, Debug)]
 pub enum TailLink {
     /// Before 4.4: the tail flag, and the head's address in `first_page`, which shares `private`.
@@ -37,7 +37,7 @@ pub enum TailLink {
     Mask(u64),
 }
 
-/// Where the first tail page keeps the compound page's order, and how a hugetlb page is known.
+/// Where the first tail page stores the order of the compound page, and how a hugetlb page is marked.
 #[derive(Clone, Copy, Debug)]
 pub enum Compound {
     /// Before 4.4: `lru.prev` is the order, `lru.next` the destructor's address.
@@ -56,12 +56,12 @@ pub enum Compound {
         /// Offset of `compound_order` in the first tail page.
         order: u64,
     },
-    /// 6.6 to 6.8: the order in the low byte of the first tail page's flags, hugetlb as this flag of it.
+    /// 6.6 to 6.8: the order in the low byte of the first tail page's flags, hugetlb as a flag of the first tail page.
     TailFlags {
         /// `PG_hugetlb`.
         hugetlb: u8,
     },
-    /// 6.9 and later: the same, but hugetlb is a page type of the head.
+    /// 6.9 and later: the order as in 6.6, hugetlb as a page type of the head.
     TailFlagsTyped,
 }
 
@@ -83,7 +83,7 @@ pub struct Flags {
     pub(super) hwpoison: Option<u8>,
 }
 
-/// Values of the `_mapcount` word (`page_type`) that name a page's kind; `None` where the generation has no such type.
+/// Values of the `_mapcount` word (`page_type`) for the page types; `None` where the generation has no such type.
 #[derive(Clone, Copy, Debug)]
 pub struct Types {
     pub(super) buddy: Option<u32>,
@@ -95,7 +95,7 @@ pub struct Types {
 }
 
 bitflags! {
-    /// Which keys, beyond the base set of 2.6.24, a generation's VMCOREINFO has.
+    /// The VMCOREINFO keys of a generation beyond the base set of 2.6.24.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Keys: u32 {
         /// `page._mapcount`, `page.private`, `PG_slab`, `PAGE_BUDDY_MAPCOUNT_VALUE` (3.9, commit 8d67091ec6ae).
@@ -104,9 +104,9 @@ bitflags! {
         const HWPOISON = 1 << 1;
         /// `PG_head_mask` (3.16).
         const HEAD_MASK = 1 << 2;
-        /// `free_huge_page` (3.17, gone with 4.4).
+        /// `free_huge_page` (3.17, removed in 4.4).
         const FREE_HUGE_PAGE = 1 << 3;
-        /// `compound_dtor`, `compound_order`, `HUGETLB_PAGE_DTOR` (4.4; in `folio` from 6.3 on; gone with 6.6).
+        /// `compound_dtor`, `compound_order`, `HUGETLB_PAGE_DTOR` (4.4; in `folio` from 6.3 on; removed in 6.6).
         const DTOR = 1 << 4;
         /// `page.compound_head` or `page.compound_info` (4.6).
         const TAIL = 1 << 5;
@@ -124,19 +124,19 @@ bitflags! {
         const REFCOUNT = 1 << 11;
         /// `init_top_pgt` in place of `init_level4_pgt` (4.13).
         const TOP_PGT = 1 << 12;
-        /// `uts_namespace.name`: it is the first member (5.13 and later).
+        /// `uts_namespace.name` (5.13); it is the first member of the structure.
         const UTS_NAME = 1 << 13;
-        /// `SIZE(pageflags)` and `PG_buddy`, or a buddy value: given by hand, since the kernel doesn't export them.
+        /// `SIZE(pageflags)` and `PG_buddy` or a buddy value. Users add them by hand; the kernel does not export them.
         const BY_HAND = 1 << 14;
     }
 }
 
-/// Structures that hold the free lists; sizes and offsets in bytes.
+/// Layout of `struct zone` and `struct pglist_data`, which contain the free lists. Sizes and offsets in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Zones {
     /// `SIZE(zone)`.
     pub zone_size: u64,
-    /// `zone.free_area`, eleven of them.
+    /// `zone.free_area`, an array of eleven.
     pub free_area: u64,
     /// `SIZE(free_area)`.
     pub free_area_size: u64,
@@ -150,7 +150,7 @@ pub struct Zones {
     pub node_size: u64,
     /// `pglist_data.nr_zones`.
     pub nr_zones: u64,
-    /// `pglist_data.node_mem_map`; exported only with FLATMEM-like models.
+    /// `pglist_data.node_mem_map`; exported only with [`MemoryModel::Flat`] and [`MemoryModel::Discontig`].
     pub node_mem_map: u64,
     /// `pglist_data.node_start_pfn`.
     pub node_start_pfn: u64,
@@ -158,7 +158,7 @@ pub struct Zones {
     pub node_spanned_pages: u64,
     /// `pglist_data.node_id`.
     pub node_id: u64,
-    /// Nodes that the kernel is built for: `LENGTH(node_data)`, bits of a `nodemask_t`.
+    /// Maximum number of nodes: `LENGTH(node_data)`, bits of a `nodemask_t`.
     pub max_nodes: u64,
 }
 
@@ -168,20 +168,20 @@ pub struct Zones {
 pub enum MemoryModel {
     /// SPARSEMEM with a virtual memory map: every kernel since 2.6.25.
     Vmemmap,
-    /// SPARSEMEM EXTREME, the memory map of each section in the direct map.
+    /// SPARSEMEM EXTREME, with the memory map of each section in the direct map.
     SparseExtreme,
     /// SPARSEMEM with one static array of sections.
     Sparse,
     /// One memory map for each node.
     Discontig,
-    /// One memory map for all memory, holes too.
+    /// One memory map for all memory, holes included.
     Flat,
 }
 
 /// One generation of kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelGeneration {
-    /// What to call it: the first release that looks like this, or the usual one.
+    /// The name: the first release with this layout, or the most common one.
     pub name: &'static str,
     /// `OSRELEASE`.
     pub release: &'static str,
@@ -194,40 +194,40 @@ pub struct KernelGeneration {
     pub(super) model: MemoryModel,
     /// `SIZE(mem_section)`.
     pub(super) mem_section_size: u64,
-    /// Bits of a physical address with four levels (with five: 52).
+    /// Physical address bits with four levels of page tables (52 with five levels).
     pub(super) max_physmem_bits: u32,
-    /// Where the direct map starts, with four levels.
+    /// Start of the direct map with four levels.
     pub(super) page_offset: u64,
-    /// Where the virtual memory map starts, with four levels.
+    /// Start of the virtual memory map with four levels.
     pub(super) vmemmap: u64,
-    /// Transparent huge pages (2.6.38).
+    /// Whether the kernel has transparent huge pages (2.6.38).
     pub(super) huge_anon: bool,
-    /// Large folios in the page cache (5.18).
+    /// Whether the page cache has large folios (5.18).
     pub(super) large_folios: bool,
-    /// The memory map of a hugetlb page keeps one page, the others show it again (HVO, 5.18 to 7.0).
+    /// Whether HVO maps all pages of a hugetlb page's memory map to the first one (5.18 to 7.0).
     pub(super) fake_heads: bool,
 }
 
-/// `HUGETLB_PAGE_DTOR`: the number of the destructor, 4.4 to 6.5.
+/// `HUGETLB_PAGE_DTOR`: destructor number, 4.4 to 6.5.
 pub(super) const HUGETLB_PAGE_DTOR: u8 = 2;
 /// Orders of the buddy allocator.
 pub(super) const ORDERS: u64 = 11;
-/// `_mapcount` of a page that no one maps and that has no type.
+/// `_mapcount` of an unmapped page without a page type.
 pub(super) const NO_TYPE: u32 = u32::MAX;
-/// Direct map with five levels.
+/// Start of the direct map with five levels.
 pub(super) const PAGE_OFFSET_5LEVEL: u64 = 0xff11_0000_0000_0000;
-/// Virtual memory map with five levels.
+/// Start of the virtual memory map with five levels.
 pub(super) const VMEMMAP_5LEVEL: u64 = 0xffd4_0000_0000_0000;
 /// Physical address bits with five levels.
 pub(super) const PHYSMEM_BITS_5LEVEL: u32 = 52;
 
 impl KernelGeneration {
-    /// Whether the kernel itself tells how to know a free page from its `struct page`.
+    /// Whether the kernel exports the values that mark the `struct page` of a free page.
     pub(super) fn exports_buddy(&self) -> bool {
         self.keys.contains(Keys::BUDDY)
     }
 
-    /// Whether order and destructor are called members of `struct folio` (6.3 to 6.5).
+    /// Whether VMCOREINFO names order and destructor as members of `struct folio` (6.3 to 6.5).
     pub(super) fn names_folio(&self) -> bool {
         matches!(self.name, "6.4")
     }

@@ -1,4 +1,4 @@
-//! The table of generations: each is written as what differs from the one before.
+//! The table of generations. Each entry states only its differences from the previous one.
 
 use super::generation::{
     Compound, Flags, KernelGeneration, Keys, MemoryModel, PageLayout, TailLink, Types, Zones,
@@ -42,7 +42,7 @@ const FLAGS_2_6_18: Flags = Flags {
     slab: Some(7),
     reserved: 10,
     private: 11,
-    // PG_compound: heads and tails have the same flag.
+    // PG_compound: heads and tails share one flag.
     head: 14,
     tail: Some(14),
     swapcache: 15,
@@ -341,7 +341,7 @@ pub const GENERATIONS: &[KernelGeneration] = &[
 ];
 
 impl KernelGeneration {
-    /// The generation of this name.
+    /// The generation called `name`.
     pub fn named(name: &str) -> Option<&'static Self> {
         GENERATIONS.iter().find(|generation| generation.name == name)
     }
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_structures_hold_their_members() {
+    fn members_fit_their_structures() {
         for generation in GENERATIONS {
             let (page, zones) = (&generation.page, generation.zones);
             for end in
@@ -361,9 +361,9 @@ mod tests {
                 assert!(end <= page.size, "{}", generation.name);
             }
             let lists = zones.free_area + 11 * zones.free_area_size;
-            let behind =
+            let following =
                 if zones.free_pages > zones.free_area { zones.free_pages } else { zones.spanned_pages };
-            assert!(lists <= behind && zones.free_pages + 8 <= zones.zone_size, "{}", generation.name);
+            assert!(lists <= following && zones.free_pages + 8 <= zones.zone_size, "{}", generation.name);
             assert!(16 * zones.migrate_types.unwrap_or(1) < zones.free_area_size, "{}", generation.name);
             assert!(4 * zones.zone_size <= zones.nr_zones, "{}", generation.name);
             for member in [zones.node_mem_map, zones.node_start_pfn, zones.node_spanned_pages, zones.node_id]
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_finds_one_generation() {
+    fn each_name_belongs_to_one_generation() {
         for generation in GENERATIONS {
             assert_eq!(KernelGeneration::named(generation.name).map(|g| g.release), Some(generation.release));
         }

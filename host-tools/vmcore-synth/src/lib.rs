@@ -1,5 +1,5 @@
-//! Simulated machines: an ELF vmcore with page tables, memory sections, `struct page`s and VMCOREINFO of any kernel
-//! generation, for tests and measurements that no real machine offers.
+//! Simulated machines: ELF vmcores with the page tables, memory sections, `struct page`s and VMCOREINFO of any kernel
+//! generation. Tests and measurements use them where no real machine is available.
 //!
 //! ```text
 //! Spec ──> Machine (ranges, sections, addresses) ──> Population (what each page is used for)
@@ -7,8 +7,8 @@
 //!                └──> VMCOREINFO, page tables             └──> struct pages, free lists ──> sparse ELF file
 //! ```
 //!
-//! Everything follows from the [`Spec`], its seed included; any 4 MiB of the machine can be made by itself, so
-//! memory use doesn't grow with the machine. The file is sparse: bytes that no reader looks at are holes.
+//! The [`Spec`] (its seed included) determines every byte. Each region of 4 MiB is generated independently, so memory use
+//! does not grow with the machine. The file is sparse: bytes that no reader looks at are holes.
 
 mod classes;
 mod contents;
@@ -37,31 +37,31 @@ use machine::Machine;
 use std::fs::File;
 use vmcore::Result;
 
-/// The lines of VMCOREINFO by which a kernel of `generation` lets its pages be classified, and its release: no address of
-/// a machine is in them. `hand_keys` adds what users add for kernels before 3.9.
+/// The VMCOREINFO lines of `generation` that page classification needs, and its release. They contain no address of a
+/// machine. `hand_keys` adds the lines that users add by hand for kernels before 3.9.
 pub fn page_keys(generation: &KernelGeneration, hand_keys: bool) -> String {
     vmcoreinfo::page_keys(generation, hand_keys)
 }
 
-/// What was written.
+/// A description of the vmcore that [`write`] made.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// Apparent size of the file, in bytes; far more than its blocks.
+    /// Apparent size of the file, in bytes; far larger than its allocated blocks.
     pub file_size: u64,
-    /// Frames of memory that the file's `PT_LOAD`s list.
+    /// Page frames in the file's `PT_LOAD` segments.
     pub frames: u64,
-    /// Frames whose `struct page` a filter looks at, or skips inside a block: those that the file holds.
+    /// Page frames whose data is in the file. A filter reads their `struct page`s, or skips them inside a block.
     pub backed: u64,
-    /// One more than the largest frame number.
+    /// Largest page frame number plus one.
     pub max_pfn: u64,
-    /// What a filter at dump level 31 has to find.
+    /// Pages of each class that a filter must find at dump level 31.
     pub expected: ClassCounts,
 }
 
 /// Writes the machine `spec` as an ELF vmcore to `out`, an empty file.
 ///
 /// # Errors
-/// A machine that can't exist (too small, larger than the generation's physical addresses), or a file that can't be
+/// The machine is impossible (too small, or larger than the generation's physical address space), or the file cannot be
 /// written.
 pub fn write(spec: &Spec, out: &File) -> Result<Summary> {
     let machine = Machine::new(spec)?;

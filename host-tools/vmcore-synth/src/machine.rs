@@ -1,4 +1,4 @@
-//! The layout of a machine: where memory is, what of it the dump lists, and where the kernel's own data lives.
+//! The layout of a machine: its memory ranges, the segments of the dump, and the addresses of the kernel's own data.
 
 use super::generation::{
     KernelGeneration, Keys, MemoryModel, PAGE_OFFSET_5LEVEL, PHYSMEM_BITS_5LEVEL, VMEMMAP_5LEVEL,
@@ -10,69 +10,69 @@ use vmcore::{Error, Result};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// Frames of a memory section.
+/// Frames of a memory section (128 MiB).
 pub(super) const SECTION_FRAMES: u64 = 1 << (27 - PAGE_SHIFT);
-/// Frames of a region: the largest block of the buddy allocator, and the unit in which memory is populated.
+/// Frames of a region (4 MiB): the largest block of the buddy allocator, and the unit of population.
 pub(super) const REGION_FRAMES: u64 = 1 << 10;
 /// Bytes of a region.
 const REGION: u64 = REGION_FRAMES << PAGE_SHIFT;
-/// Where a PC's memory below 4 GiB ends, to leave room for devices.
+/// End of the memory below 4 GiB; devices use the addresses above it, as on a PC.
 const LOW_END: u64 = 3 * GIB;
-/// Where the kernel's image is in physical memory, and how large it is.
+/// Physical address of the kernel's image.
 pub(super) const KERNEL_PHYS: u64 = 16 * MIB;
 /// Bytes of the kernel's image.
 pub(super) const KERNEL_SIZE: u64 = 8 * MIB;
 /// `__START_KERNEL_map`.
 pub(super) const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
-/// Where the root table is in physical memory: inside the kernel's image.
+/// Physical address of the root page table, inside the kernel's image.
 pub(super) const ROOT_PHYS: u64 = KERNEL_PHYS + 0x60_4000;
-/// Bytes set aside for page tables.
+/// Bytes reserved for page tables.
 const TABLES_SIZE: u64 = 4 * MIB;
-/// How far into the file physical address 0 is. What is a large page in memory is one in the file, so that the page cache
-/// can hold it, and map it, as one.
+/// File offset of physical address 0. It is a multiple of 2 MiB, so that the page cache can hold and map a 2 MiB page of
+/// the machine as one large folio.
 pub(super) const FILE_START: u64 = 2 * MIB;
-/// The last whole megabyte below the first memory hole is not whole: it ends within a page, as on real machines.
+/// The memory below 640 KiB, as `(start, end)`. It ends within a page, as on real machines.
 const LOWEST: (u64, u64) = (0x1000, 0x9_fc00);
 
-/// What the machine does.
+/// The workload of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Profile {
-    /// Nearly all memory free, in the largest blocks; the larger the machine, the more is in use.
+    /// Nearly all memory is free, in the largest blocks; the used part grows with the machine.
     Idle,
-    /// A server just after boot: 2 GiB in use besides its array of struct page, all else free in the largest blocks.
+    /// A server just after boot: 2 GiB and the struct page array are in use, the rest is free in the largest blocks.
     Booted,
-    /// Every page in use: anonymous, cache, slab, page tables, kernel, huge pages.
+    /// Every page is in use: anonymous, cache, slab, page tables, kernel, huge pages.
     Busy,
-    /// Every page in use by itself: no huge page that a scan could jump over, and neighbours of different kinds.
+    /// Every page is in use, without huge pages that a scan could skip, and adjacent pages differ in class.
     Crowded,
-    /// Everything: free blocks of all orders between used pages, broken, offline and unaccepted pages.
+    /// All classes: free blocks of all orders between used pages; hwpoison, offline and unaccepted pages.
     Mixed,
 }
 
-/// What is wrong with the machine, for tests with input that can't be trusted.
+/// A defect of the machine, for tests with untrusted input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Fault {
     /// The virtual memory map of one present section is not mapped.
     UnmappedVmemmap,
-    /// The virtual memory map of one present section is mapped to physical memory that the dump doesn't list.
+    /// The virtual memory map of one present section is mapped to physical memory outside the dump.
     VmemmapOutside,
-    /// The memory map of one present section starts at an address that is not the kernel's.
+    /// The memory map of one present section starts at an address outside the kernel's address space.
     SectionOutside,
-    /// A page table entry on the way to the memory map points back at its own table.
+    /// A page table entry of the memory map points back to its own table.
     TableLoop,
     /// The kernel's root page table entry for the memory map has every bit set.
     TableOnes,
-    /// The root array of sections points at an address that nothing maps.
+    /// The root array of sections points to an unmapped address.
     SectionRootUnmapped,
-    /// A section carries flag bits that makedumpfile doesn't mask off (bit 5, as 6.15 and later may set).
+    /// A section has a flag that makedumpfile does not mask off (bit 5, which 6.15 and later may set).
     SectionHighFlag,
-    /// A free list leads back into itself.
+    /// A free list contains a loop.
     FreeListLoop,
-    /// A free list's back pointer is wrong.
+    /// A `prev` pointer in a free list is wrong.
     FreeListBroken,
-    /// The file ends before the memory it claims to hold.
+    /// The file ends before the end of the memory in its headers.
     Truncated,
 }
 
@@ -81,37 +81,36 @@ pub enum Fault {
 pub struct Spec {
     /// The kernel.
     pub generation: &'static KernelGeneration,
-    /// Bytes of memory; the hole below 4 GiB comes on top.
+    /// Bytes of memory, without the hole below 4 GiB.
     pub memory: u64,
-    /// What the machine does.
+    /// The workload.
     pub profile: Profile,
-    /// Another memory model than the generation's usual one.
+    /// The memory model, if it is not the generation's default.
     pub model: Option<MemoryModel>,
-    /// Five levels of page tables.
+    /// Whether the page tables have five levels.
     pub five_level: bool,
     /// NUMA nodes, at least 1.
     pub nodes: u32,
-    /// Two sections added behind a hole while running, the second of them not online.
+    /// Whether memory was added at run time: two sections after a hole, the second of them not online.
     pub hotplug: bool,
-    /// Whether VMCOREINFO has the values that users add by hand for kernels before 3.9; without them free pages are
-    /// found by the free lists.
+    /// Whether VMCOREINFO has the values that users add by hand for kernels before 3.9. Without them a filter finds free
+    /// pages through the free lists.
     pub hand_keys: bool,
     /// Whether the machine has the pages of [`EDGE_CASES`](super::EDGE_CASES).
     pub edge_cases: bool,
-    /// Whether pages have contents; without, all of them read as zeros.
+    /// Whether pages have contents. Without them all pages read as zeros.
     pub contents: bool,
-    /// Whether the file has all of the array of `struct page`, as one that was copied has, rather than holes where it
-    /// is zeros.
+    /// Whether the file stores the whole `struct page` array, like a copied file. Otherwise its zero pages are holes.
     pub dense: bool,
-    /// What is wrong with the machine.
+    /// The machine's defects.
     pub faults: Vec<Fault>,
-    /// Decides everything that is left to chance.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
 impl Spec {
-    /// A machine with everything in it: all kinds of pages, edge cases, memory added while running. One node, the
-    /// generation's usual memory model, no page contents, no faults.
+    /// A machine with all page classes, edge cases and memory added at run time. It has one node, the generation's
+    /// default memory model, no page contents and no faults.
     pub fn with_everything(generation: &'static KernelGeneration, memory: u64) -> Self {
         Self {
             generation,
@@ -131,35 +130,35 @@ impl Spec {
     }
 }
 
-/// A run of `struct page`s: contiguous in virtual and in physical memory.
+/// A run of `struct page`s that is contiguous in virtual and in physical memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapPiece {
-    /// The frames it describes.
+    /// The frames that the run describes.
     pub frames: PfnRange,
     /// Virtual address of the first frame's `struct page`.
     pub virt: u64,
-    /// Physical address of it.
+    /// Physical address of the first frame's `struct page`.
     pub phys: u64,
 }
 
-/// Regions that hold the edge cases.
+/// The regions of the edge cases, as region numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EdgeRegions {
     /// A compound page whose second half is in a memory hole.
     pub hole_start: u64,
     /// A compound page whose head is in a memory hole.
     pub hole_end: u64,
-    /// A `PT_LOAD` whose file data ends early; the region behind has none at all.
+    /// A `PT_LOAD` whose file data ends early. The following region has no file data.
     pub no_data: u64,
-    /// The pages of the list.
+    /// The pages of [`EDGE_CASES`](super::EDGE_CASES).
     pub listed: u64,
-    /// Two hugetlb pages whose memory map is folded.
+    /// Two hugetlb pages with an optimised memory map (HVO).
     pub folded: u64,
-    /// A free block that crosses the end of a section starts in the middle of this region.
+    /// The region in whose middle a free block starts that crosses the end of a section.
     pub crossing: Option<u64>,
 }
 
-/// A machine, decided down to every address.
+/// A machine with all addresses assigned.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub spec: Spec,
@@ -169,32 +168,35 @@ pub(super) struct Machine {
     pub vmemmap: u64,
     /// Virtual address of the kernel's image.
     pub kernel_virt: u64,
-    /// All memory, the capture kernel's too.
+    /// All memory, including the capture kernel's.
     pub ram: FrameRanges,
-    /// Memory that is not for the population: kernel, its data, the capture kernel's.
+    /// Memory that the population does not use: the kernel's image and data, and the capture kernel's memory.
     pub reserved: FrameRanges,
     /// Memory of the section that is not online.
     pub not_online: PfnRange,
-    /// What the dump lists.
+    /// The `PT_LOAD` segments of the dump.
     pub loads: Vec<Segment>,
-    /// Frames that a `PT_LOAD` touches.
+    /// Frames that overlap a `PT_LOAD`.
     pub exists: FrameRanges,
-    /// Frames whose first byte the file holds.
+    /// Frames whose first byte is in the file.
     pub backed: FrameRanges,
-    /// The frames of each node; they may span holes.
+    /// The frames of each node, holes included.
     pub nodes: Vec<PfnRange>,
     pub memmap: Vec<MapPiece>,
     /// Physical memory of the page tables.
     pub tables: std::ops::Range<u64>,
-    /// Physical address of the section array, or of its roots followed by the arrays they point at.
+    /// Physical address of the section array, or of the array of roots followed by the root arrays.
     pub sections: u64,
-    /// Physical address of the first `pglist_data`; one behind the other.
+    /// Physical address of the first `pglist_data`. The others follow it without gaps.
     pub node_data: u64,
     pub edges: Option<EdgeRegions>,
 }
 
 impl Machine {
-    /// Decides where everything is.
+    /// Assigns all addresses.
+    ///
+    /// # Errors
+    /// `spec` is impossible, or the memory map does not fit.
     pub fn new(spec: &Spec) -> Result<Self> {
         let generation = spec.generation;
         let model = spec.model.unwrap_or(generation.model);
@@ -214,14 +216,14 @@ impl Machine {
         let ram = FrameRanges::from_ranges(ram);
         let max_pfn = ram.end().as_u64();
 
-        // The capture kernel's memory: a hole in the dump. With edge cases its borders cut huge pages.
+        // The capture kernel's memory is a hole in the dump. With edge cases its borders cut huge pages.
         let crash_size = (spec.memory / 32).clamp(4 * MIB, 256 * MIB).next_multiple_of(REGION);
         let crash_base = (low / 2) / REGION * REGION;
         let cut = if spec.edge_cases { MIB } else { 0 };
         let crash = crash_base + cut..crash_base + crash_size + cut;
-        let edges = spec.edge_cases.then(|| EdgeRegions::behind(crash_base, crash_size, low));
+        let edges = spec.edge_cases.then(|| EdgeRegions::around(crash_base, crash_size, low));
 
-        // The kernel's own data: small things from the image upwards, the memory map from the top downwards.
+        // The kernel's small data grows upwards from the image, the memory map downwards from the end of memory.
         let tables = KERNEL_PHYS + KERNEL_SIZE..KERNEL_PHYS + KERNEL_SIZE + TABLES_SIZE;
         let sections = tables.end;
         let sections_size = section_bytes(spec, model, max_pfn).next_multiple_of(MIB);
@@ -231,19 +233,19 @@ impl Machine {
         let vmemmap = if spec.five_level { VMEMMAP_5LEVEL } else { generation.vmemmap };
         let page_offset = if spec.five_level { PAGE_OFFSET_5LEVEL } else { generation.page_offset };
         let nodes = split_nodes(spec, &ram);
-        // The larger piece of memory is the memory map's home.
-        let (home, bottom) =
+        // The memory map is at the end of the larger piece of memory.
+        let (memmap_end, bottom) =
             if high < spec.memory / 16 { (low, crash.end + 8 * REGION) } else { (top, 4 * GIB) };
         let (memmap, memmap_start) =
-            place_memmap(generation, model, &ram, &nodes, home, (page_offset, vmemmap));
+            place_memmap(generation, model, &ram, &nodes, memmap_end, (page_offset, vmemmap));
         if memmap_start < bottom || arena_end > crash.start {
-            return Err(Error::unusable("the machine's memory has no room for its own memory map")
-                .with_hint("Give it more --memory, or fewer --nodes."));
+            return Err(Error::unusable("the memory map does not fit into the simulated machine's memory")
+                .with_hint("Use a larger --memory or fewer --nodes."));
         }
         let reserved = FrameRanges::from_ranges([
             frames(KERNEL_PHYS, arena_end),
             frames(crash.start, crash.end),
-            frames(memmap_start / REGION * REGION, home),
+            frames(memmap_start / REGION * REGION, memmap_end),
         ]);
 
         let random = generation.keys.contains(Keys::RANDOM_BASE);
@@ -272,7 +274,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// `phys_base`: what the kernel adds to an address of its image, less `__START_KERNEL_map`.
+    /// `phys_base`: physical address = address in the image - `__START_KERNEL_map` + `phys_base`.
     pub fn phys_base(&self) -> i64 {
         (KERNEL_PHYS + KERNEL_MAP).wrapping_sub(self.kernel_virt) as i64
     }
@@ -282,7 +284,7 @@ impl Machine {
         self.page_offset + phys
     }
 
-    /// Bits of a physical address that the kernel's section table covers.
+    /// Physical address bits that the kernel's section table covers.
     pub fn physmem_bits(&self) -> u32 {
         if self.spec.five_level { PHYSMEM_BITS_5LEVEL } else { self.generation.max_physmem_bits }
     }
@@ -292,19 +294,19 @@ impl Machine {
         self.generation.page.size
     }
 
-    /// Whether a filter knows a free page by its `struct page`; else it has to follow the free lists.
+    /// Whether a filter can recognise a free page by its `struct page`. Otherwise it follows the free lists.
     pub fn finds_buddies(&self) -> bool {
         self.generation.exports_buddy() || self.by_hand()
     }
 
-    /// Whether VMCOREINFO has values that a user gave by hand.
+    /// Whether VMCOREINFO has values that a user added by hand.
     pub fn by_hand(&self) -> bool {
         self.spec.hand_keys
             && self.generation.keys.contains(Keys::BY_HAND)
             && !self.generation.exports_buddy()
     }
 
-    /// Sections that have memory, ascending.
+    /// The numbers of the sections that contain memory, ascending.
     pub fn sections_present(&self) -> impl Iterator<Item = u64> + '_ {
         let count = self.ram.end().as_u64().div_ceil(SECTION_FRAMES);
         (0..count).filter(|&nr| {
@@ -313,12 +315,12 @@ impl Machine {
         })
     }
 
-    /// Sections for which a root of the two-level section table has room.
+    /// Sections in one root of the two-level section table.
     pub fn sections_per_root(&self) -> u64 {
         PAGE_SIZE as u64 / self.generation.mem_section_size
     }
 
-    /// Entries of `mem_section`: sections, or roots in the two-level table.
+    /// Entries of `mem_section`: sections, or roots of the two-level table.
     pub fn mem_section_length(&self) -> u64 {
         let sections = 1 << (self.physmem_bits() - 27);
         if self.model == MemoryModel::Sparse { sections } else { sections.div_ceil(self.sections_per_root()) }
@@ -326,7 +328,7 @@ impl Machine {
 
     /// The run of `struct page`s that describes a frame.
     pub fn map_piece(&self, pfn: u64) -> Option<&MapPiece> {
-        // The pieces are few, or one for each section: either way ascending.
+        // `memmap` is sorted by frame.
         let after = self.memmap.partition_point(|piece| piece.frames.start.as_u64() <= pfn);
         let piece = self.memmap.get(after.checked_sub(1)?)?;
         piece.frames.contains(Pfn::new(pfn)).then_some(piece)
@@ -365,7 +367,7 @@ impl Machine {
     }
 
     fn list_loads(&mut self, crash: std::ops::Range<u64>) {
-        // The kernel's image comes first and overlaps the memory that it is in.
+        // The segment of the kernel's image comes first and overlaps a segment of memory.
         let mut loads =
             vec![self.load(KERNEL_PHYS, KERNEL_PHYS + KERNEL_SIZE, KERNEL_SIZE, self.kernel_virt)];
         let mut plain = |this: &Self, start: u64, end: u64| {
@@ -389,12 +391,12 @@ impl Machine {
                 plain(self, crash.end, end);
                 continue;
             };
-            let early = edges.no_data * REGION;
-            plain(self, crash.end, early);
-            // File data that ends early, within a page; and a piece with no file data.
-            late.push(self.load(early, early + REGION, 3 * MIB + 0x200, self.direct(early)));
-            late.push(self.load(early + REGION, early + 2 * REGION, 0, self.direct(early + REGION)));
-            plain(self, early + 2 * REGION, end);
+            let short = edges.no_data * REGION;
+            plain(self, crash.end, short);
+            // One segment whose file data ends within a page, and one without file data.
+            late.push(self.load(short, short + REGION, 3 * MIB + 0x200, self.direct(short)));
+            late.push(self.load(short + REGION, short + 2 * REGION, 0, self.direct(short + REGION)));
+            plain(self, short + 2 * REGION, end);
         }
         loads.append(&mut late);
         loads[1..].sort_by_key(|load| load.phys);
@@ -421,11 +423,12 @@ impl Machine {
 }
 
 impl EdgeRegions {
-    fn behind(crash_base: u64, crash_size: u64, low: u64) -> Self {
+    /// The edge case regions around the capture kernel's memory; `low` is the end of the memory below 4 GiB.
+    fn around(crash_base: u64, crash_size: u64, low: u64) -> Self {
         let hole_end = (crash_base + crash_size) / REGION;
         let section_regions = SECTION_FRAMES / REGION_FRAMES;
         let crossing = (hole_end + 6).next_multiple_of(section_regions) - 1;
-        // There must be room behind for the memory map of a small machine.
+        // The memory map of a small machine must fit after these regions.
         let fits = (crossing + 2) * REGION + 64 * MIB <= low;
         Self {
             hole_start: crash_base / REGION,
@@ -445,33 +448,33 @@ fn frames(start: u64, end: u64) -> PfnRange {
 fn check(spec: &Spec) -> Result<()> {
     let name = spec.generation.name;
     if spec.memory < 128 * MIB || !spec.memory.is_multiple_of(REGION) {
-        return Err(Error::unusable("a simulated machine needs at least 128 MiB, in whole 4 MiB"));
+        return Err(Error::unusable("the memory size must be a multiple of 4 MiB, at least 128 MiB"));
     }
     if spec.five_level && !spec.generation.keys.contains(Keys::FIVE_LEVEL) {
         return Err(Error::unusable(format!("Linux {name} has no five-level page tables"))
-            .with_hint("Five levels exist since 4.18 in this simulation."));
+            .with_hint("The simulated generations have them from 4.18 on."));
     }
     let bits = if spec.five_level { PHYSMEM_BITS_5LEVEL } else { spec.generation.max_physmem_bits };
-    // The direct map and the page table pool of the simulation end at 16 TiB.
+    // The simulated direct map and the page table pool cover 16 TiB.
     let limit = (1_u64 << bits).min(16 << 40) - 8 * GIB;
     if spec.memory > limit {
-        return Err(Error::unusable(format!("Linux {name} is simulated with at most {} GiB", limit / GIB)));
+        return Err(Error::unusable(format!("a simulated Linux {name} has at most {} GiB", limit / GIB)));
     }
     let most = (spec.memory / (64 * MIB)).min(spec.generation.zones.max_nodes);
     if spec.nodes == 0 || u64::from(spec.nodes) > most {
-        return Err(Error::unusable(format!("this machine can have 1 to {most} nodes")));
+        return Err(Error::unusable(format!("the number of nodes must be 1 to {most} for this machine")));
     }
     let model = spec.model.unwrap_or(spec.generation.model);
     if spec.nodes > 1 && model == MemoryModel::Flat {
-        return Err(Error::unusable("a machine with one memory map for all memory has one node"));
+        return Err(Error::unusable("a machine with the flat memory model must have one node"));
     }
     if spec.faults.contains(&Fault::TableLoop) && model != MemoryModel::Vmemmap {
-        return Err(Error::unusable("only a virtual memory map can have a loop in its page tables"));
+        return Err(Error::unusable("the fault table-loop needs the memory model vmemmap"));
     }
     Ok(())
 }
 
-/// Bytes of the section array, or of the roots and the arrays behind them.
+/// Bytes of the section array, or of the array of roots and the root arrays.
 fn section_bytes(spec: &Spec, model: MemoryModel, max_pfn: u64) -> u64 {
     let bits = if spec.five_level { PHYSMEM_BITS_5LEVEL } else { spec.generation.max_physmem_bits };
     let size = spec.generation.mem_section_size;
@@ -487,7 +490,7 @@ fn section_bytes(spec: &Spec, model: MemoryModel, max_pfn: u64) -> u64 {
     }
 }
 
-/// Shares the memory between the nodes; borders are at sections, on small machines at regions.
+/// Divides the memory among the nodes. Node borders are section borders, on small machines region borders.
 fn split_nodes(spec: &Spec, ram: &FrameRanges) -> Vec<PfnRange> {
     let share = ram.count() / u64::from(spec.nodes);
     let unit = if share >= 4 * SECTION_FRAMES { SECTION_FRAMES } else { REGION_FRAMES };
@@ -504,7 +507,7 @@ fn split_nodes(spec: &Spec, ram: &FrameRanges) -> Vec<PfnRange> {
     borders.windows(2).map(|pair| PfnRange::new(Pfn::new(pair[0]), Pfn::new(pair[1]))).collect()
 }
 
-/// Puts the memory map just below `top`; returns its pieces and where it starts in physical memory.
+/// Places the memory map just below `top`. Returns its pieces and its physical start address.
 fn place_memmap(
     generation: &KernelGeneration,
     model: MemoryModel,
@@ -526,7 +529,7 @@ fn place_memmap(
         MemoryModel::Vmemmap => {
             FrameRanges::from_ranges(ram.as_slice().iter().map(sections)).as_slice().to_vec()
         }
-        // Section by section, as they come from the boot allocator.
+        // One piece for each section, as the boot allocator allocates them.
         MemoryModel::SparseExtreme | MemoryModel::Sparse => {
             FrameRanges::from_ranges(ram.as_slice().iter().map(sections))
                 .as_slice()
@@ -542,7 +545,7 @@ fn place_memmap(
         .map(|frames| {
             let bytes = frames.len() * size;
             if model == MemoryModel::Vmemmap {
-                // 2 MiB pages map it: the same place within such a page on both sides.
+                // 2 MiB pages map it, so the offset within such a page is the same on both sides.
                 let virt = vmemmap + frames.start.as_u64() * size;
                 let within = virt % (2 * MIB);
                 end = (end - (within + bytes)) / (2 * MIB) * (2 * MIB);
@@ -565,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_keeps_is_in_memory() {
+    fn reserved_ranges_and_the_memory_map_are_in_memory() {
         for (memory, nodes) in [(128 * MIB, 1), (512 * MIB, 2), (5 * GIB, 3), (4096 * GIB, 8)] {
             let machine = Machine::new(&Spec { nodes, ..spec(memory) }).unwrap();
             for range in machine.reserved.as_slice() {
@@ -581,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_cannot_exist_is_refused() {
+    fn an_impossible_machine_is_rejected() {
         assert!(Machine::new(&spec(64 * MIB)).is_err());
         let old = KernelGeneration::named("2.6.18").unwrap();
         assert!(Machine::new(&Spec { generation: old, ..spec(4096 * GIB) }).is_err());

@@ -1,4 +1,4 @@
-//! The memory map: a `struct page` for each frame, as the generation lays it out, and the free lists through them.
+//! The memory map: one `struct page` for each frame in the generation's layout, linked into the free lists.
 
 use super::classes::ClassCounts;
 use super::elf::SparseCore;
@@ -12,18 +12,18 @@ use super::symbols::Symbols;
 use scanner_core::{PAGE_SIZE, Pfn, PfnRange};
 use vmcore::Result;
 
-/// The largest `struct page`, in bytes.
-const LARGEST: usize = 64;
+/// Size of the largest `struct page`, in bytes.
+const MAX_PAGE_SIZE: usize = 64;
 /// `COMPOUND_PAGE_DTOR`, the destructor of ordinary compound pages.
 const COMPOUND_PAGE_DTOR: u8 = 1;
-/// `TAIL_MAPPING`: what `mapping` is in tail pages (poison, and even).
+/// `TAIL_MAPPING`: the value of `mapping` in tail pages (a poison value, even).
 const TAIL_MAPPING: u64 = 0xdead_0000_0000_0400;
-/// Bits of `mapping`: anonymous, movable, both for merged anonymous pages.
+/// Low bits of `mapping`: anonymous, movable; both mark a KSM page.
 const MAPPING_ANON: u64 = 1;
 const MAPPING_MOVABLE: u64 = 2;
 const MAPPING_KSM: u64 = 3;
 
-/// Writes all `struct page`s; returns what a filter has to count, and the ends of the free lists.
+/// Writes all `struct page`s. Returns the counts that a filter must find, and the ends of the free lists.
 pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<(ClassCounts, FreeLists)> {
     let mut counts = ClassCounts::default();
     let mut writer = MapWriter::new(machine, out);
@@ -50,11 +50,11 @@ pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<(ClassCou
             writer.flush()?;
         }
     }
-    writer.lists.break_one(machine, out)?;
+    writer.lists.damage_one(machine, out)?;
     Ok((counts, writer.lists))
 }
 
-/// Puts extents into a buffer that holds the memory map of one section.
+/// Writes extents through a buffer, which contains the memory map of one section.
 struct MapWriter<'a> {
     machine: &'a Machine,
     generation: &'a KernelGeneration,
@@ -62,7 +62,7 @@ struct MapWriter<'a> {
     lists: FreeLists,
     section: PfnRange,
     bytes: Vec<u8>,
-    /// The pages of the buffer that are not all holes.
+    /// For each page of the buffer: whether it is written to the file. The others stay holes.
     touched: Vec<bool>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> MapWriter<'a> {
         }
     }
 
-    /// Writes the touched pages of the buffer, and leaves it empty.
+    /// Writes the touched pages of the buffer and clears it.
     fn flush(&mut self) -> Result<()> {
         let base = self.machine.struct_page_phys(self.section.start.as_u64());
         let mut page = 0;
@@ -105,7 +105,7 @@ impl<'a> MapWriter<'a> {
         Ok(())
     }
 
-    /// The bytes of `count` `struct page`s, to be filled.
+    /// The bytes of the `count` `struct page`s from frame `first` on, marked as touched.
     fn slots(&mut self, first: u64, count: u64) -> &mut [u8] {
         let size = self.generation.page.size;
         let start = ((first - self.section.start.as_u64()) * size) as usize;
@@ -118,60 +118,60 @@ impl<'a> MapWriter<'a> {
         if extent.pages == 0 {
             return Ok(());
         }
-        let place = self.place_flags(extent.first);
+        let location = self.location_flags(extent.first);
         let image = image(self.machine, extent.state, extent);
         if image.all_ones {
-            // A filter that doesn't know tail pages would take them for anything; there they stay zeros.
+            // Without the key TAIL, a filter could take these pages for any class, so they stay zeros.
             if self.generation.keys.contains(Keys::TAIL) {
                 self.slots(extent.first, extent.pages).fill(0xff);
             }
             return Ok(());
         }
         match extent.state {
-            // A filter looks at the first page of a free block only, and the rest of it stays a hole.
+            // A filter reads only the first `struct page` of a free block; the others stay holes.
             State::Free => {
-                self.single(extent.head, &image, place);
+                self.single(extent.head, &image, location);
                 self.link(extent.head, u64::from(extent.order))?;
             }
-            State::Unaccepted => self.single(extent.head, &image, place),
-            _ if extent.order > 0 => self.compound(extent, &image, place),
-            _ if image.order.is_some() => self.single(extent.head, &image, place),
-            _ => self.singles(extent, &image, place),
+            State::Unaccepted => self.single(extent.head, &image, location),
+            _ if extent.order > 0 => self.compound(extent, &image, location),
+            _ if image.order.is_some() => self.single(extent.head, &image, location),
+            _ => self.singles(extent, &image, location),
         }
         Ok(())
     }
 
-    /// The bits of `flags` that say where the page is: node from bit 54 on, zone from bit 52 on.
-    fn place_flags(&self, pfn: u64) -> u64 {
+    /// The bits of `flags` with the page's location: node from bit 54 on, zone from bit 52 on.
+    fn location_flags(&self, pfn: u64) -> u64 {
         (self.machine.node_of(pfn) as u64) << 54 | (Machine::zone_of(pfn) as u64) << 52
     }
 
-    fn head_bytes(&self, image: &PageImage, place: u64) -> [u8; LARGEST] {
+    fn head_bytes(&self, image: &PageImage, location: u64) -> [u8; MAX_PAGE_SIZE] {
         let page = &self.generation.page;
-        let mut bytes = [0; LARGEST];
+        let mut bytes = [0; MAX_PAGE_SIZE];
         let mut put = |at: u64, field: &[u8]| bytes[at as usize..][..field.len()].copy_from_slice(field);
         let head = if image.order.is_some() { 1 << self.generation.flags.head } else { 0 };
-        put(0, &(image.flags | head | place).to_le_bytes());
+        put(0, &(image.flags | head | location).to_le_bytes());
         put(page.mapping, &image.mapping.to_le_bytes());
         put(page.mapcount, &image.mapcount.to_le_bytes());
         put(page.private, &image.private.to_le_bytes());
         put(page.refcount, &image.refcount.to_le_bytes());
-        // Neighbours on whatever list the page is on; even, as every pointer to a list head.
+        // Pointers to neighbours in some list. They are even, like every pointer to a `list_head`.
         put(page.lru, &(self.machine.page_offset + 0x10_0040).to_le_bytes());
         put(page.lru + 8, &(self.machine.page_offset + 0x10_0080).to_le_bytes());
         bytes
     }
 
-    fn single(&mut self, pfn: u64, image: &PageImage, place: u64) {
-        let bytes = self.head_bytes(image, place);
+    fn single(&mut self, pfn: u64, image: &PageImage, location: u64) {
+        let bytes = self.head_bytes(image, location);
         let slot = self.slots(pfn, 1);
         slot.copy_from_slice(&bytes[..slot.len()]);
     }
 
-    fn singles(&mut self, extent: &Extent, image: &PageImage, place: u64) {
-        let bytes = self.head_bytes(image, place);
+    fn singles(&mut self, extent: &Extent, image: &PageImage, location: u64) {
+        let bytes = self.head_bytes(image, location);
         let size = self.generation.page.size as usize;
-        // The index within the file or mapping follows `mapping` in every layout.
+        // `index` follows `mapping` in every layout.
         let index = self.generation.page.mapping as usize + 8;
         for (slot, pfn) in self.slots(extent.first, extent.pages).chunks_exact_mut(size).zip(extent.first..) {
             slot.copy_from_slice(&bytes[..size]);
@@ -179,15 +179,15 @@ impl<'a> MapWriter<'a> {
         }
     }
 
-    /// The part of a compound page that lies in this extent: its head, or only tails.
-    fn compound(&mut self, extent: &Extent, image: &PageImage, place: u64) {
+    /// Writes the part of a compound page in this extent: the head and tails, or only tails.
+    fn compound(&mut self, extent: &Extent, image: &PageImage, location: u64) {
         let generation = self.generation;
         let page = &generation.page;
         let size = page.size as usize;
         let head = self.machine.struct_page(extent.head);
-        let mut tail = [0_u8; LARGEST];
+        let mut tail = [0_u8; MAX_PAGE_SIZE];
         let mut put = |at: u64, field: &[u8]| tail[at as usize..][..field.len()].copy_from_slice(field);
-        let flags = place | generation.flags.tail.map_or(0, |bit| 1 << bit);
+        let flags = location | generation.flags.tail.map_or(0, |bit| 1 << bit);
         put(0, &flags.to_le_bytes());
         put(page.mapcount, &NO_TYPE.to_le_bytes());
         match page.tail {
@@ -206,7 +206,7 @@ impl<'a> MapWriter<'a> {
         self.describe_compound(image, &mut first_tail);
         let mut second_tail = tail;
         second_tail[..8].copy_from_slice(&(flags | image.second_tail_flags).to_le_bytes());
-        let head_bytes = self.head_bytes(image, place);
+        let head_bytes = self.head_bytes(image, location);
         for (slot, pfn) in self.slots(extent.first, extent.pages).chunks_exact_mut(size).zip(extent.first..) {
             let bytes = match pfn - extent.head {
                 0 => &head_bytes,
@@ -218,8 +218,8 @@ impl<'a> MapWriter<'a> {
         }
     }
 
-    /// Puts order and destructor into the first tail page.
-    fn describe_compound(&self, image: &PageImage, tail: &mut [u8; LARGEST]) {
+    /// Stores order and destructor in the first tail page.
+    fn describe_compound(&self, image: &PageImage, tail: &mut [u8; MAX_PAGE_SIZE]) {
         let order = image.order.unwrap_or(0);
         let hugetlb = image.destructor == Destructor::Hugetlb;
         let number = if hugetlb { HUGETLB_PAGE_DTOR } else { COMPOUND_PAGE_DTOR };
@@ -259,7 +259,7 @@ impl<'a> MapWriter<'a> {
         let slot = self.slots(pfn, 1);
         slot[lru as usize..][..8].copy_from_slice(&head.to_le_bytes());
         slot[lru as usize + 8..][..8].copy_from_slice(&back.to_le_bytes());
-        // The block before led to the list's head so far.
+        // The previous block's `next` pointed to the list head.
         let Some(previous) = previous else { return Ok(()) };
         let forward = self.machine.struct_page(pfn) + lru;
         if self.section.contains(Pfn::new(previous)) {
@@ -271,7 +271,7 @@ impl<'a> MapWriter<'a> {
     }
 }
 
-/// What the `struct page`s of an extent say.
+/// The contents of an extent's `struct page`s.
 fn image(machine: &Machine, state: State, extent: &Extent) -> PageImage {
     if let State::Edge(edge) = state {
         return edge.image(machine, |state| image(machine, state, &Extent { order: 0, ..*extent }));
@@ -282,7 +282,7 @@ fn image(machine: &Machine, state: State, extent: &Extent) -> PageImage {
     let used = bit(Some(flags.uptodate)) | bit(Some(flags.referenced));
     let lru = used | bit(Some(flags.lru));
     let backed = bit(flags.swapbacked);
-    // An object in the direct map: a file's address space, an anon_vma.
+    // An object in the direct map, for example a file's address_space or an anon_vma.
     let object =
         machine.page_offset + 0x200_0000 + Rng::new(machine.spec.seed, 3, extent.head).below(1 << 20) * 64;
     let base = PageImage {

@@ -1,4 +1,4 @@
-//! The kernel's own data that a filter reads on its way to the `struct page`s: release, nodes, sections, free lists.
+//! The kernel data that a filter reads to find the `struct page`s: release, nodes, sections, free lists.
 
 use super::elf::SparseCore;
 use super::free_lists::{FreeLists, ZONES, list_offset, node_phys};
@@ -11,12 +11,12 @@ use vmcore::Result;
 /// Bytes of a field of `struct new_utsname`.
 const UTS_FIELD: usize = 65;
 
-/// Writes what is in the kernel's image, and the section table.
+/// Writes the data in the kernel's image, and the section table.
 pub(super) fn write_kernel(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
     let symbols = Symbols::of(machine);
     let phys = |virt: u64| virt - machine.kernel_virt + KERNEL_PHYS;
 
-    // Where the kernel doesn't export the offset of the name, a 32-bit reference count precedes it.
+    // In kernels that do not export the offset of `name`, a 32-bit reference count precedes it.
     let uts_name = if machine.generation.keys.contains(Keys::UTS_NAME) { 0 } else { size_of::<u32>() as u64 };
     out.write(phys(symbols.init_uts_ns) + uts_name, &utsname(machine.generation.release))?;
 
@@ -42,9 +42,9 @@ fn utsname(release: &str) -> Vec<u8> {
     bytes
 }
 
-/// Flag bits of `section_mem_map`: present, has a memory map, online, and there since boot.
+/// Flag bits of `section_mem_map`: present, has a memory map, online, early.
 const SECTION_FLAGS: u64 = 0b1111;
-/// The online bit of them.
+/// `SECTION_IS_ONLINE`.
 const SECTION_ONLINE: u64 = 0b0100;
 
 fn write_sections(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
@@ -72,13 +72,13 @@ fn write_sections(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The word `section_mem_map`: where the memory map would start if it described frame 0, and flags.
+/// The word `section_mem_map`: the address that the `struct page` of frame 0 would have, and flags.
 fn section_mem_map(machine: &Machine, section: u64, victim: u64) -> u64 {
     let first = section * SECTION_FRAMES;
     let map = machine.struct_page(first);
     let offline = machine.not_online.contains(scanner_core::Pfn::new(first));
     let mut flags = if offline { SECTION_FLAGS & !SECTION_ONLINE } else { SECTION_FLAGS };
-    // Before 4.13 there were only the two lowest.
+    // Before 4.13 only the two lowest flags existed.
     if machine.generation.types.table.is_none() {
         flags &= 0b11;
     }
@@ -94,7 +94,7 @@ fn section_mem_map(machine: &Machine, section: u64, victim: u64) -> u64 {
     map.wrapping_sub(first * machine.page_size()) | flags
 }
 
-/// Writes the nodes with their zones; `lists` has what the free lists' heads must say.
+/// Writes the nodes with their zones; `lists` supplies the heads of the free lists.
 pub(super) fn write_nodes(machine: &Machine, lists: &FreeLists, out: &SparseCore<'_>) -> Result<()> {
     let layout = machine.generation.zones;
     for (node, frames) in machine.nodes.iter().enumerate() {

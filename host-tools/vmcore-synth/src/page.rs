@@ -1,88 +1,88 @@
-//! What a page of a simulated machine is: what it is used for, and what its `struct page` says.
+//! The state of a simulated machine's page, and the values of its `struct page`.
 
-/// Which edge case a page is.
+/// The kinds of edge cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// See [`EDGE_CASES`], as for all others.
+    /// An anonymous head at a frame that is not aligned to its order.
     MisalignedOrder,
-    /// A hugetlb page at a frame that its order doesn't allow.
+    /// A hugetlb head at a frame that is not aligned to its order.
     MisalignedHugetlb,
-    /// Order 63.
+    /// An anonymous head of order 63.
     Order63,
-    /// Order 64.
+    /// An anonymous head of order 64.
     Order64,
-    /// A head in slot 511.
+    /// A head in the last of 512 `struct page`s.
     ChunkEnd,
     /// A free block of order 11.
     BuddyOrder,
     /// A free block with the slab flag.
     BuddySlab,
-    /// Anonymous, with waiters.
+    /// An anonymous page with `PG_waiters`.
     AnonWaiters,
-    /// Offline, with waiters.
+    /// An offline page with `PG_waiters`.
     OfflineWaiters,
-    /// A compound page with a broken head.
+    /// A kernel compound page with `PG_hwpoison` on its head.
     HwpoisonHead,
-    /// A compound page with a broken tail.
+    /// A kernel compound page with `PG_hwpoison` on a tail.
     HwpoisonTail,
-    /// All bits set.
+    /// A `struct page` with all bits set.
     AllOnes,
-    /// A flag that looks like hugetlb.
+    /// A kernel compound page whose first tail has the bit of `PG_hugetlb`.
     FalseHugetlb,
-    /// A page type with owner's bits.
+    /// An offline page whose page type has owner data in its low bits.
     OwnerBits,
-    /// Swap cache flag without swap backing.
+    /// A page with `PG_swapcache` but without `PG_swapbacked`.
     SwapCacheAlone,
-    /// Slab with an odd pointer in `mapping`.
+    /// A slab page with an odd pointer at the offset of `mapping`.
     SlabOddMapping,
-    /// Private cache that is anonymous.
+    /// An anonymous page with private data.
     AnonPrivate,
 }
 
-/// What a page is used for.
+/// The use of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// A free block of the buddy allocator.
     Free,
-    /// A free page in a CPU's own list: nothing says that it is free.
+    /// A free page in a per-CPU list; its `struct page` does not mark it as free.
     PerCpuFree,
-    /// Memory that the host has not yet given to a confidential guest.
+    /// Memory that a confidential guest has not accepted yet.
     Unaccepted,
     /// Anonymous memory on an LRU list.
     Anon,
-    /// Anonymous memory that was just taken off its LRU list.
+    /// Anonymous memory isolated from its LRU list.
     AnonIsolated,
-    /// Anonymous memory that is merged with other pages of the same content.
+    /// Anonymous memory merged by KSM.
     Ksm,
     /// Page cache of a file.
     Cache,
-    /// Page cache with private data of the file system.
+    /// Page cache with private data (`PG_private`).
     CachePrivate,
     /// Page cache that is not yet on its LRU list.
     CacheBatch,
     /// Shared memory.
     Shmem,
-    /// Shared memory on its way to swap, off the LRU lists.
+    /// Shared memory in the swap cache, not on an LRU list.
     SwapCache,
-    /// hugetlbfs.
+    /// A hugetlb page.
     Hugetlb,
     Slab,
     PageTable,
     Kernel,
     Reserved,
-    /// A kernel page that can be migrated: its mapping has a flag, but not the anonymous one.
+    /// A movable kernel page: `mapping` has the movable flag, but not the anonymous one.
     Movable,
     /// A page with a hardware error.
     Hwpoison,
-    /// A page that a balloon or the like took away.
+    /// A logically offline page, for example in a balloon.
     Offline,
-    /// A `struct page` that was never initialised.
+    /// An uninitialised `struct page`.
     Unset,
-    /// One of the listed edge cases.
+    /// An edge case of [`EDGE_CASES`](super::edge::EDGE_CASES).
     Edge(Edge),
 }
 
-/// Pages in a row: parts of one block of `1 << order` frames at `head`, or, with order 0, any number of single ones.
+/// Contiguous pages: part of one block of `1 << order` frames at `head`, or any number of single pages if `order` is 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     pub head: u64,
@@ -104,14 +104,14 @@ impl Extent {
     }
 }
 
-/// Which destructor a compound page has.
+/// The destructor of a compound page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Destructor {
     Ordinary,
     Hugetlb,
 }
 
-/// What the `struct page`s of a block say, before a generation's layout is applied.
+/// The values of a block's `struct page`s, independent of a generation's layout.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageImage {
     pub flags: u64,
@@ -119,11 +119,11 @@ pub(super) struct PageImage {
     pub mapcount: u32,
     pub private: u64,
     pub refcount: u32,
-    /// The order that the first tail page tells; makes the first page a compound head.
+    /// The order in the first tail page. `Some` makes the first page a compound head.
     pub order: Option<u8>,
     pub destructor: Destructor,
     /// Flags of the second tail page.
     pub second_tail_flags: u64,
-    /// Not a byte of it was ever initialised.
+    /// All bits are set, as in an uninitialised `struct page`.
     pub all_ones: bool,
 }

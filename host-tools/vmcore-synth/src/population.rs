@@ -1,4 +1,4 @@
-//! What each page of a machine is used for. Any region can be asked for by itself, in any order.
+//! The use of each page of a machine. Regions are independent and can be generated in any order.
 
 use super::classes::{Class, ClassCounts, class};
 use super::edge;
@@ -8,11 +8,11 @@ use super::page::{Extent, State};
 use super::rng::Rng;
 use scanner_core::{PAGE_SHIFT, Pfn, PfnRange};
 
-/// Frames of a 2 MiB and of a 1 GiB page, as orders.
+/// Orders of a 2 MiB and of a 1 GiB page.
 const ORDER_2M: u8 = 9;
 const ORDER_1G: u8 = 18;
 
-/// One way to use memory: how often, what for, and in blocks (or runs of single pages) of which orders.
+/// One use of memory: weight, state, minimum and maximum order of the blocks (or runs of single pages).
 type Use = (u64, State, u8, u8);
 
 const FREE: &[Use] = &[(1, State::Free, 10, 10)];
@@ -37,7 +37,7 @@ const CACHE: &[Use] = &[
     (4, State::CacheBatch, 0, 3),
     (3, State::SwapCache, 0, 2),
 ];
-/// Never a folio of more than one page.
+/// Page cache without folios of more than one page.
 const SINGLE_CACHE: &[Use] = &[
     (60, State::Cache, 0, 1),
     (20, State::CachePrivate, 0, 1),
@@ -62,15 +62,15 @@ const BROKEN: &[Use] = &[
 ];
 const UNACCEPTED: &[Use] = &[(1, State::Unaccepted, 10, 10)];
 
-/// Frames of the regions that are not free just after boot, besides the kernel's own data: kernel, slab, page cache, the
-/// first processes. They don't grow with the machine, but a small one has no more than a sixteenth of its memory in use so.
+/// Frames in use just after boot (2 GiB), without the kernel's own data: kernel, slab, page cache, the first processes.
+/// The number does not depend on the machine's size, but at most a sixteenth of the memory is in use this way.
 const FRAMES_AFTER_BOOT: u64 = 2 << (30 - PAGE_SHIFT);
 
-/// How a profile divides its regions.
+/// The uses of a profile's regions, with weights.
 fn regions_of(profile: Profile) -> &'static [(u64, &'static [Use])] {
     match profile {
         Profile::Idle => &[(252, FREE), (2, KERNEL), (1, CACHE), (1, FREE_PIECES)],
-        // What is not free of a machine just after boot; see `FRAMES_AFTER_BOOT`.
+        // Only the regions that are not free; see `FRAMES_AFTER_BOOT`.
         Profile::Booted => &[(6, KERNEL), (6, CACHE), (3, ANON), (1, FREE_PIECES)],
         Profile::Busy => {
             &[(35, ANON), (15, HUGE_ANON), (25, CACHE), (5, CACHE_PRIVATE), (12, KERNEL), (8, HUGETLB)]
@@ -91,7 +91,7 @@ fn regions_of(profile: Profile) -> &'static [(u64, &'static [Use])] {
     }
 }
 
-/// Hands the pages of region `region` to `sink`, ascending; frames without memory are left out.
+/// Passes the pages of region `region` to `sink` in ascending order, without frames in memory holes.
 pub(super) fn region(machine: &Machine, region: u64, sink: &mut impl FnMut(Extent)) {
     let start = region * REGION_FRAMES;
     let window = PfnRange::from_start(Pfn::new(start), REGION_FRAMES);
@@ -122,13 +122,13 @@ pub(super) fn region(machine: &Machine, region: u64, sink: &mut impl FnMut(Exten
     fill(machine.generation, start, REGION_FRAMES, uses, &mut rng, sink);
 }
 
-/// Whether a region is one that nobody has used since boot, if that is what the machine is like.
+/// Whether a region is still free after boot; always false for profiles other than [`Profile::Booted`].
 fn is_free_after_boot(machine: &Machine, rng: &mut Rng) -> bool {
     let frames = machine.spec.memory >> PAGE_SHIFT;
     machine.spec.profile == Profile::Booted && rng.below(frames) >= FRAMES_AFTER_BOOT.min(frames / 16)
 }
 
-/// Fills `count` frames from `start` on.
+/// Passes extents for the `count` frames from `start` on to `sink`.
 fn fill(
     generation: &KernelGeneration,
     start: u64,
@@ -154,7 +154,7 @@ fn fill(
     }
 }
 
-/// Whether `1 << order` pages of this state are one block, rather than as many single pages.
+/// Whether `1 << order` pages in this state form one block, not single pages.
 fn is_block(state: State, order: u8, generation: &KernelGeneration, rng: &mut Rng) -> bool {
     match state {
         State::Free | State::Unaccepted | State::Hugetlb => true,
@@ -166,7 +166,7 @@ fn is_block(state: State, order: u8, generation: &KernelGeneration, rng: &mut Rn
     }
 }
 
-/// Whether the generation knows the state.
+/// Whether the generation has the state.
 fn exists(state: State, generation: &KernelGeneration) -> bool {
     match state {
         State::Unaccepted => generation.types.unaccepted.is_some(),
@@ -176,7 +176,7 @@ fn exists(state: State, generation: &KernelGeneration) -> bool {
     }
 }
 
-/// Whether a gigabyte of memory is one hugetlb page.
+/// Whether the memory of gigabyte number `gigabyte` is one hugetlb page.
 fn is_gigantic(machine: &Machine, gigabyte: u64) -> bool {
     let frames = PfnRange::from_start(Pfn::new(gigabyte << ORDER_1G), 1 << ORDER_1G);
     let wanted = match machine.spec.profile {
@@ -201,10 +201,10 @@ fn pick<T>(rng: &mut Rng, choices: impl Iterator<Item = (u64, T)> + Clone) -> T 
         }
         left -= weight;
     }
-    unreachable!("a number below the sum of all weights belongs to one of them")
+    unreachable!("`left` is less than the sum of all weights")
 }
 
-/// Adds an extent to the counts that a filter has to come to.
+/// Adds an extent to the counts that a filter must find.
 pub(super) fn count(machine: &Machine, extent: &Extent, counts: &mut ClassCounts) {
     let (class, pages) = match extent.state {
         State::Edge(edge) => edge.expected(machine, 1 << extent.order),

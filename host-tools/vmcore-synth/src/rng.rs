@@ -1,11 +1,12 @@
-//! Numbers that look random and follow from the seed alone, so that any part of a machine can be made by itself.
+//! Pseudo-random numbers that depend only on seed, topic and item, so that each part of a machine is generated
+//! independently.
 
 /// A stream of numbers (SplitMix64, public domain, S. Vigna).
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The stream that belongs to item `item` of `topic`.
+    /// The stream of item `item` of `topic`.
     pub fn new(seed: u64, topic: u64, item: u64) -> Self {
         let mut mixed = Self(seed ^ topic.rotate_left(48));
         let mut rng = Self(mixed.next() ^ item);
@@ -22,7 +23,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0. The bias is of no importance here.
+    /// A number less than `end`, which must not be 0. The modulo bias is irrelevant here.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

@@ -17,7 +17,7 @@ const MIB_2: u64 = 2 << 20;
 /// Entries of a table.
 const ENTRIES: usize = PAGE_SIZE / 8;
 
-/// Page tables that are being built; the root is at a place of its own, the rest in the pool.
+/// Page tables under construction. The root is in the kernel's image ([`ROOT_PHYS`]), the other tables are in the pool.
 struct PageTables {
     root: u64,
     top_level: u32,
@@ -25,12 +25,12 @@ struct PageTables {
     tables: BTreeMap<u64, Box<[u64; ENTRIES]>>,
 }
 
-/// Builds and writes the tables of `machine`.
+/// Builds and writes the page tables of `machine`.
 pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
     let mut tables = PageTables::new(if machine.spec.five_level { 5 } else { 4 }, machine.tables.clone());
     tables.map(machine.kernel_virt, KERNEL_PHYS, KERNEL_SIZE)?;
     for range in machine.ram.as_slice() {
-        // The kernel maps whole 2 MiB, small holes included.
+        // The kernel maps whole pages of 2 MiB, small holes included.
         let start = range.start.addr().as_u64() / MIB_2 * MIB_2;
         let end = range.end.addr().as_u64().next_multiple_of(MIB_2);
         tables.map(machine.direct(start), start, end - start)?;
@@ -41,7 +41,7 @@ pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
             let len = (within + piece.frames.len() * machine.page_size()).next_multiple_of(MIB_2);
             tables.map(piece.virt - within, piece.phys - within, len)?;
         }
-        fold_hugetlb_maps(machine, &mut tables)?;
+        optimise_hugetlb_maps(machine, &mut tables)?;
         break_vmemmap(machine, &mut tables)?;
     }
     for (&phys, table) in &tables.tables {
@@ -51,8 +51,8 @@ pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Lets seven of the eight pages of a hugetlb page's memory map show the first one again.
-fn fold_hugetlb_maps(machine: &Machine, tables: &mut PageTables) -> Result<()> {
+/// Applies HVO: maps all eight pages of a hugetlb page's memory map to the first one.
+fn optimise_hugetlb_maps(machine: &Machine, tables: &mut PageTables) -> Result<()> {
     let (Some(edges), true) = (machine.edges, machine.generation.fake_heads) else {
         return Ok(());
     };
@@ -77,7 +77,7 @@ fn break_vmemmap(machine: &Machine, tables: &mut PageTables) -> Result<()> {
                 *tables.entry(victim, 2)? = outside | TABLE | LARGE;
             }
             Fault::TableLoop => {
-                // The PUD entry leads to the table that holds it, so the walk goes down on the spot.
+                // The PUD entry points to the table that contains it, so the walk stays in this table.
                 let p4d = tables.entry(victim, 4)?;
                 let own = *p4d & ADDRESS;
                 *tables.entry(victim, 3)? = own | TABLE;
@@ -95,7 +95,7 @@ impl PageTables {
         Self { root: ROOT_PHYS, top_level, pool, tables }
     }
 
-    /// Maps `len` bytes with the largest pages that fit; everything is a multiple of 4 KiB.
+    /// Maps `len` bytes with the largest pages that fit. All arguments are multiples of 4 KiB.
     fn map(&mut self, virt: u64, phys: u64, len: u64) -> Result<()> {
         let mut done = 0;
         while done < len {
@@ -115,7 +115,7 @@ impl PageTables {
         Ok(())
     }
 
-    /// Maps one 4 KiB page inside what a 2 MiB page maps so far.
+    /// Maps one 4 KiB page. Splits the 2 MiB page that maps the address so far.
     fn map_small(&mut self, virt: u64, phys: u64) -> Result<()> {
         let large = *self.entry(virt, 2)?;
         if large & LARGE != 0 {
@@ -130,7 +130,10 @@ impl PageTables {
         Ok(())
     }
 
-    /// The entry for `virt` in the table of `level`; tables on the way are made.
+    /// The entry for `virt` in the table of `level`. Creates missing tables above it.
+    ///
+    /// # Errors
+    /// The pool is full.
     fn entry(&mut self, virt: u64, level: u32) -> Result<&mut u64> {
         let mut table = self.root;
         for above in (level + 1..=self.top_level).rev() {
@@ -139,7 +142,7 @@ impl PageTables {
             if entry & PRESENT == 0 {
                 let fresh = self.pool.start;
                 if fresh >= self.pool.end {
-                    return Err(Error::failure("the machine needs more page tables than it has room for"));
+                    return Err(Error::failure("the machine's page tables do not fit into their pool of 4 MiB"));
                 }
                 self.pool.start += PAGE_SIZE as u64;
                 self.tables.insert(fresh, Box::new([0; ENTRIES]));
@@ -152,7 +155,7 @@ impl PageTables {
         Ok(&mut self.table(table)[index])
     }
 
-    /// Where `virt` is mapped to, if a page of 2 MiB maps it.
+    /// The physical address of `virt`; for a 4 KiB page the address of the page.
     fn translate(&mut self, virt: u64) -> Option<u64> {
         let entry = *self.entry(virt, 2).ok()?;
         (entry & (PRESENT | LARGE) == PRESENT | LARGE)
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mapped_is_found_with_any_page_size() {
+    fn mapped_addresses_translate_with_any_page_size() {
         for levels in [4, 5] {
             let mut tables = PageTables::new(levels, 0x180_0000..0x1c0_0000);
             let base = 0xffff_8880_0000_0000;

@@ -1,14 +1,14 @@
-//! The VMCOREINFO text of a simulated machine: the keys that its generation has, in the kernel's order.
+//! The VMCOREINFO text of a simulated machine: the keys of its generation, in the kernel's order.
 
 use super::generation::{Compound, HUGETLB_PAGE_DTOR, KernelGeneration, Keys, MemoryModel, ORDERS, TailLink};
 use super::machine::{KERNEL_MAP, Machine, SECTION_FRAMES};
 use super::symbols::Symbols;
 use std::fmt::Write;
 
-/// Some address of `free_huge_page`, of a kernel by itself.
+/// An address of `free_huge_page` for a text without a machine.
 const FREE_HUGE_PAGE: u64 = 0xffff_ffff_811b_0000;
 
-/// The text that the kernel of `machine` would have in its VMCOREINFO note.
+/// The text in the VMCOREINFO note of `machine`.
 pub(super) fn text(machine: &Machine) -> String {
     let mut text = Text(String::new());
     kernel(machine, &mut text);
@@ -23,10 +23,10 @@ pub(super) fn text(machine: &Machine) -> String {
     text.0
 }
 
-/// The lines of VMCOREINFO by which a kernel of `generation` lets its pages be classified, and its release: nothing of a
-/// machine. `hand_keys` adds what users add for kernels before 3.9.
+/// The VMCOREINFO lines of `generation` that page classification needs, and its release, without any address of a
+/// machine. `hand_keys` adds the lines that users add by hand for kernels before 3.9.
 pub(super) fn page_keys(generation: &KernelGeneration, hand_keys: bool) -> String {
-    /// Starts of the keys of `struct page`, its flags and its types.
+    /// Prefixes of the keys about `struct page`, its flags and its types.
     const PREFIXES: [&str; 9] = [
         "SIZE(page)",
         "OFFSET(page.",
@@ -182,7 +182,7 @@ fn classes(generation: &KernelGeneration, free_huge_page: u64, text: &mut Text) 
     text.page_type("UNACCEPTED", types.unaccepted);
 }
 
-/// What users add for kernels before 3.9, so that free pages are found without the free lists.
+/// The lines that users add for kernels before 3.9, so that filters find free pages without the free lists.
 fn by_hand(generation: &KernelGeneration, text: &mut Text) {
     text.size("pageflags", 4);
     text.offset("page._mapcount", generation.page.mapcount);
@@ -223,7 +223,7 @@ struct Text(String);
 
 impl Text {
     fn line(&mut self, key: &str, value: impl std::fmt::Display) {
-        // Writing to a string can't fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{key}={value}");
     }
 
@@ -247,7 +247,7 @@ impl Text {
         self.line(&format!("NUMBER({name})"), value);
     }
 
-    /// A page type: a 32-bit word, which the kernel prints as a signed number.
+    /// A page type: a 32-bit word that the kernel prints as a signed number.
     fn page_type(&mut self, name: &str, value: Option<u32>) {
         if let Some(value) = value {
             self.number(&format!("PAGE_{name}_MAPCOUNT_VALUE"), (value as i32).into());

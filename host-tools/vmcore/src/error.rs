@@ -1,26 +1,26 @@
-//! One error type for the host tools: what failed, where, why, and what to do about it.
+//! The error type of the host tools: what failed, in which file, the cause, and a hint.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Shorthand for results of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of error it is, for callers that tell them apart.
+/// The kind of an [`Error`], for callers that handle the kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An input cannot be used: wrong format, damaged, contradictory, or named wrongly.
+    /// An input cannot be used: it has another format, is damaged, contradicts itself, or has the wrong name.
     Unusable,
-    /// A job could not be finished, or a check does not hold.
+    /// An operation failed, or a check failed.
     Failure,
 }
 
-/// What failed, in which file, why, and what to do about it.
+/// An error of the host tools: what failed, in which file, the cause, and a hint.
 ///
-/// [`Display`](fmt::Display) says what failed and where; [`source`](StdError::source) gives the cause,
-/// [`hint`](Self::hint) what to do. [`report`](Self::report) is all of it, as a command line prints it.
+/// [`Display`](fmt::Display) writes the file and what failed. [`source`](StdError::source) returns the cause and
+/// [`hint`](Self::hint) what the user can do. [`report`](Self::report) combines them for the command line.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -31,29 +31,29 @@ pub struct Error {
 }
 
 impl Error {
-    /// An input that cannot be used.
+    /// An error about an input that cannot be used.
     pub fn unusable(what: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Unusable, path: None, what: what.into(), hint: None, source: None }
     }
 
-    /// A job that could not be finished, or a check that does not hold.
+    /// An error about an operation or a check that failed.
     pub fn failure(what: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Failure, ..Self::unusable(what) }
     }
 
-    /// An operation of the system that failed on `path`.
+    /// An error about a system call that failed on `path`.
     pub fn io(path: &Path, what: &str, source: std::io::Error) -> Self {
         Self::failure(what).at(path).because(source)
     }
 
-    /// Names the file that the error is about, unless one is named already.
+    /// Sets the file that the error is about, unless the error already has one.
     #[must_use]
     pub fn at(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.to_owned());
         self
     }
 
-    /// Says what to do about it.
+    /// Sets the hint: what the user can do.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -67,7 +67,7 @@ impl Error {
         self
     }
 
-    /// What kind of error it is.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -77,12 +77,12 @@ impl Error {
         self.path.as_deref()
     }
 
-    /// What to do about it: a sentence for the user of `cdbitmap`, which may name options of the command line.
+    /// What the user can do: sentences for a user of `cdbitmap`, which may name command-line options.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// What failed and why, in one line: `PATH: what: cause`.
+    /// The error and its causes in one line: `PATH: what: cause`.
     pub fn in_one_line(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
@@ -93,7 +93,7 @@ impl Error {
         text
     }
 
-    /// All of it: `PATH: what: cause`, and the hint on a line of its own.
+    /// The error, its causes and the hint: `PATH: what: cause`, then the hint on a separate line.
     pub fn report(&self) -> String {
         let mut text = self.in_one_line();
         if let Some(hint) = &self.hint {
@@ -124,16 +124,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_what_why_and_what_to_do() {
-        let cause = std::io::Error::other("the cable is out");
+    fn a_report_has_the_path_the_causes_and_the_hint() {
+        let cause = std::io::Error::other("device removed");
         let error = Error::io(Path::new("core"), "reading the header failed", cause);
-        let error = Error::failure("no dump").because(error).with_hint("Put it in again.");
+        let error = Error::failure("no dump").because(error).with_hint("Insert the device again.");
         assert_eq!(error.to_string(), "no dump");
-        let why = error.source().map(ToString::to_string);
-        assert_eq!(why.as_deref(), Some("core: reading the header failed"));
+        let cause = error.source().map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("core: reading the header failed"));
         assert_eq!(
             error.report(),
-            "no dump: core: reading the header failed: the cable is out\n  Put it in again."
+            "no dump: core: reading the header failed: device removed\n  Insert the device again."
         );
     }
 }

@@ -1,15 +1,18 @@
-//! What decides which frames a dump keeps.
+//! The filter interface of a dump.
 
 use crate::Result;
 use scanner_core::PfnRange;
 
-/// Decides which frames a dump keeps, window by window in ascending order, so that no part of a dump needs memory
-/// in proportion to the machine.
+/// Decides which page frames a dump keeps.
+///
+/// The dump calls the filter for one window of frames after the other, in ascending order. So the memory that a dump
+/// needs does not grow with the machine.
 pub trait FrameFilter {
-    /// Clears in `keep` the bits of the frames of `window` that the dump leaves out. Bit 0 of `keep[0]` is
-    /// `window.start`, which is a multiple of 64. Called with windows that follow each other without a gap.
+    /// Clears the bits in `keep` of the excluded frames of `window`.
+    ///
+    /// Bit 0 of `keep[0]` is frame `window.start`, a multiple of 64. Each window starts where the previous one ended.
     ///
     /// # Errors
-    /// If the decision can't be made; the dump then fails.
+    /// If the filter cannot decide. The dump then fails.
     fn filter(&mut self, window: PfnRange, keep: &mut [u64]) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Sets of page frames on the host: as sorted ranges, and as a flat bitmap.
+//! Sets of page frames on the host: sorted ranges and flat bitmaps.
 
 mod words;
 
@@ -9,9 +9,8 @@ use scanner_core::{Pfn, PfnRange};
 use std::fmt;
 
 /// 64-bit words of a cache line.
-const WORDS_OF_LINE: usize = 8;
-/// How far ahead lines of two bitmaps are asked for, in bytes: what the processor guesses by itself is too late when one
-/// of two streams is written.
+const WORDS_PER_LINE: usize = 8;
+/// Prefetch distance in bytes. The hardware prefetcher is too late if one of two streams is written.
 const PREFETCH: usize = 2048;
 
 /// A set of page frames as sorted, disjoint, non-adjacent, non-empty ranges.
@@ -19,7 +18,7 @@ const PREFETCH: usize = 2048;
 pub struct FrameRanges(Vec<PfnRange>);
 
 impl FrameRanges {
-    /// The union of `ranges`, which may overlap and come in any order.
+    /// The union of `ranges`, which may overlap and may have any order.
     pub fn from_ranges(ranges: impl IntoIterator<Item = PfnRange>) -> Self {
         let mut sorted: Vec<PfnRange> = ranges.into_iter().filter(|r| !r.is_empty()).collect();
         sorted.sort_by_key(|r| r.start);
@@ -38,12 +37,12 @@ impl FrameRanges {
         &self.0
     }
 
-    /// How many frames the set has.
+    /// Number of frames in the set.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|r| r.len()).sum()
     }
 
-    /// The first frame behind the last one of the set; 0 if it is empty.
+    /// The first frame after the last frame of the set; 0 if the set is empty.
     pub fn end(&self) -> Pfn {
         self.0.last().map_or(Pfn::new(0), |r| r.end)
     }
@@ -54,21 +53,21 @@ impl FrameRanges {
         after > 0 && self.0[after - 1].contains(pfn)
     }
 
-    /// The frames of the set that lie in `window`, as ranges.
+    /// The frames of the set in `window`, as ascending ranges.
     pub fn within(&self, window: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
         let first = self.0.partition_point(|r| r.end <= window.start);
         self.0[first..].iter().take_while(move |r| r.start < window.end).map(move |r| r.intersection(window))
     }
 
-    /// The frames of this set that are not in `other`.
+    /// The frames of this set that `other` does not have.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut rest = Vec::new();
         for range in &self.0 {
             let mut start = range.start;
-            for hole in other.within(*range) {
-                rest.push(PfnRange::new(start, hole.start));
-                start = hole.end;
+            for removed in other.within(*range) {
+                rest.push(PfnRange::new(start, removed.start));
+                start = removed.end;
             }
             rest.push(PfnRange::new(start, range.end));
         }
@@ -76,8 +75,10 @@ impl FrameRanges {
     }
 }
 
-/// Bits of frames `0..frames`, least significant bit first: bit `pfn & 63` of word `pfn >> 6`. On a little-endian
-/// machine the words' bytes are the bitmap of the kdump-compressed format and of `crash_dump_bitmap_info`.
+/// A bitmap of the frames `0..frames`, least significant bit first: bit `pfn & 63` of word `pfn >> 6`.
+///
+/// On a little-endian machine the bytes of the words are the bitmap of the kdump-compressed format and of
+/// `crash_dump_bitmap_info`.
 #[derive(Clone)]
 pub struct FrameBitmap {
     words: Words,
@@ -95,8 +96,9 @@ impl FrameBitmap {
         Self::made_by(frames, |words| words.fill(u64::MAX))
     }
 
-    /// A bitmap of `frames` bits that `make` decides about: each word of it, before it is read. So it is `make` that
-    /// touches the memory first, by several threads perhaps.
+    /// A bitmap of `frames` bits that `make` fills. `make` gets all words, which are zero.
+    ///
+    /// No other code touches the memory first, so `make` can fault its pages in from several threads.
     pub fn made_by(frames: u64, make: impl FnOnce(&mut [u64])) -> Self {
         let mut bitmap = Self::new(frames);
         make(&mut bitmap.words);
@@ -104,24 +106,28 @@ impl FrameBitmap {
         bitmap
     }
 
-    /// Makes sure that there is memory for `count` bitmaps of `frames` bits, which a damaged image can make as large
-    /// as it likes. Nothing is kept of what is asked for.
+    /// Checks that `count` bitmaps of `frames` bits can be allocated. A damaged image can ask for any size.
+    ///
+    /// The check frees its allocation before it returns.
     ///
     /// # Errors
-    /// If there is not enough.
+    /// If the memory is not sufficient.
     pub fn require_room(frames: u64, count: u64) -> Result<()> {
         let words = usize::try_from(frames.div_ceil(64).saturating_mul(count)).unwrap_or(usize::MAX);
         Vec::<u64>::new().try_reserve_exact(words).map_err(|_| {
             Error::failure(format!(
-                "a bitmap of {frames:#x} frames takes {} MiB, and there is not enough memory for {count} of them",
+                "not enough memory for {count} bitmaps of {frames:#x} frames, {} MiB each",
                 frames.div_ceil(8) >> 20
             ))
-            .with_hint("If the file is what it should be, free some memory. To filter a vmcore, dump needs much less than scan.")
+            .with_hint(
+                "Check that the file is not damaged, or free some memory. `cdbitmap dump` needs much less than `scan`.",
+            )
         })
     }
 
-    /// A bitmap from the bytes of a file; bits that `bytes` doesn't have are clear, those at or behind
-    /// `frames` are dropped.
+    /// A bitmap from the bytes of a file.
+    ///
+    /// Bits that `bytes` does not have are clear. Bits of frame `frames` and of later frames are ignored.
     pub fn from_bytes(bytes: &[u8], frames: u64) -> Self {
         let mut bitmap = Self::new(frames);
         for (word, chunk) in bitmap.words.iter_mut().zip(bytes.chunks(8)) {
@@ -142,66 +148,66 @@ impl FrameBitmap {
         bitmap
     }
 
-    /// How many frames the bitmap covers.
+    /// Number of frames that the bitmap covers.
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// The words; bits behind the last frame are clear.
+    /// The words. The bits after the last frame are clear.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
-    /// The words, to be changed. Bits behind the last frame must stay clear.
+    /// The words, mutable. The caller must keep the bits after the last frame clear.
     pub fn words_mut(&mut self) -> &mut [u64] {
         &mut self.words
     }
 
-    /// The bit of `pfn`; clear behind the end.
+    /// Whether the bit of `pfn` is set; `false` after the last frame.
     pub fn get(&self, pfn: Pfn) -> bool {
         let pfn = pfn.as_u64();
         pfn < self.frames && self.words[(pfn >> 6) as usize] >> (pfn & 63) & 1 == 1
     }
 
-    /// Sets the bits of `range`, as far as the bitmap goes.
+    /// Sets the bits of `range`. Frames outside the bitmap are ignored.
     pub fn set_range(&mut self, range: PfnRange) {
-        self.each_mask(range, |word, mask| *word |= mask);
+        self.for_each_mask(range, |word, mask| *word |= mask);
     }
 
-    /// Clears the bits of `range`, as far as the bitmap goes.
+    /// Clears the bits of `range`. Frames outside the bitmap are ignored.
     pub fn clear_range(&mut self, range: PfnRange) {
-        self.each_mask(range, |word, mask| *word &= !mask);
+        self.for_each_mask(range, |word, mask| *word &= !mask);
     }
 
-    /// How many bits are set.
+    /// Number of bits that are set.
     pub fn count(&self) -> u64 {
         self.words.iter().map(|w| u64::from(w.count_ones())).sum()
     }
 
-    /// Keeps only the bits that `other` has too.
+    /// Clears the bits that are not set in `other`.
     pub fn intersect(&mut self, other: &Self) {
         self.intersect_words(&other.words);
     }
 
-    /// [`intersect`](Self::intersect) with the bits of `words`, which starts with those of the first frames.
+    /// Clears the bits that are not set in `words`. Bit 0 of `words[0]` is frame 0; missing words count as zero.
     pub fn intersect_words(&mut self, words: &[u64]) {
         let shared = words.len().min(self.words.len());
         let (both, rest) = self.words.split_at_mut(shared);
-        let (lines, last) = both.as_chunks_mut::<WORDS_OF_LINE>();
-        let (other_lines, other_last) = words[..shared].as_chunks::<WORDS_OF_LINE>();
+        let (lines, last) = both.as_chunks_mut::<WORDS_PER_LINE>();
+        let (other_lines, other_last) = words[..shared].as_chunks::<WORDS_PER_LINE>();
         intersect_lines(lines, other_lines);
         last.iter_mut().zip(other_last).for_each(|(word, other)| *word &= other);
         rest.fill(0);
     }
 
-    /// The bytes as they stand in a file: `frames / 8`, rounded up.
+    /// The bytes of the bitmap in a file: `frames / 8` bytes, rounded up.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.words.iter().flat_map(|w| w.to_le_bytes()).collect();
         bytes.truncate(self.frames.div_ceil(8) as usize);
         bytes
     }
 
-    /// The frames whose bit is set, as ranges.
+    /// The frames whose bits are set, as ranges.
     pub fn to_ranges(&self) -> FrameRanges {
         let mut ranges = Vec::new();
         let mut pfn = 0;
@@ -213,7 +219,7 @@ impl FrameBitmap {
         FrameRanges(ranges)
     }
 
-    /// The first frame from `pfn` on whose bit is `set`.
+    /// The first frame at or after `pfn` whose bit is equal to `set`.
     fn next_with(&self, pfn: u64, set: bool) -> Option<u64> {
         let mut index = (pfn >> 6) as usize;
         let mut mask = u64::MAX << (pfn & 63);
@@ -229,7 +235,8 @@ impl FrameBitmap {
         None
     }
 
-    fn each_mask(&mut self, range: PfnRange, mut change: impl FnMut(&mut u64, u64)) {
+    /// Calls `change` for each word of `range` with the mask of the range's bits in that word.
+    fn for_each_mask(&mut self, range: PfnRange, mut change: impl FnMut(&mut u64, u64)) {
         let range = range.intersection(PfnRange::new(Pfn::new(0), Pfn::new(self.frames)));
         if range.is_empty() {
             return;
@@ -247,6 +254,7 @@ impl FrameBitmap {
         }
     }
 
+    /// Clears the bits after the last frame.
     fn clear_tail(&mut self) {
         let tail = self.frames & 63;
         if tail != 0
@@ -257,10 +265,11 @@ impl FrameBitmap {
     }
 }
 
-/// Keeps only the bits that `others` have too. By itself, so that the compiler sees that the two are apart, and takes
-/// several words at once.
+/// Clears the bits in `lines` that are not set in `others`.
+///
+/// A separate function tells the compiler that the two slices do not alias, so it uses vector instructions.
 #[inline(never)]
-fn intersect_lines(lines: &mut [[u64; WORDS_OF_LINE]], others: &[[u64; WORDS_OF_LINE]]) {
+fn intersect_lines(lines: &mut [[u64; WORDS_PER_LINE]], others: &[[u64; WORDS_PER_LINE]]) {
     for (line, other) in lines.iter_mut().zip(others) {
         prefetch::to_l1::<PREFETCH>(line.as_ptr().cast());
         prefetch::to_l1::<PREFETCH>(other.as_ptr().cast());
@@ -302,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_have_is_kept_and_what_one_lacks_goes() {
+    fn intersect_keeps_the_common_frames() {
         for (frames, others) in [(64, 64), (1000, 1000), (1024, 1024), (5000, 700), (700, 5000)] {
             let even = |n: u64| FrameRanges::from_ranges((0..n / 2).map(|i| range(2 * i, 2 * i + 1)));
             let mut one = FrameBitmap::from_ranges(&even(frames), frames);

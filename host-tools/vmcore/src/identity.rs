@@ -1,35 +1,37 @@
-//! Which machine, kernel and crash a dump is of.
+//! The identity of a dump: its machine, kernel and crash.
 
 use crate::format::kdump::UTS_FIELD;
 
-/// What the headers of a dump say of the machine, beside its memory.
+/// The machine, kernel and crash as the headers of a dump record them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpIdentity {
     /// Operating system; "Linux".
     pub sysname: String,
-    /// Host name; only in the kernel's memory (`init_uts_ns`).
+    /// Host name. Only the kernel's memory has it (`init_uts_ns`).
     pub nodename: String,
     /// Kernel release.
     pub release: String,
-    /// Kernel build; only in the kernel's memory (`init_uts_ns`).
+    /// Kernel build. Only the kernel's memory has it (`init_uts_ns`).
     pub version: String,
-    /// Architecture; crash refuses a dump of another one than its own.
+    /// Architecture. crash refuses a dump of an architecture other than its own.
     pub machine: String,
-    /// NIS domain name; only in the kernel's memory (`init_uts_ns`).
+    /// NIS domain name. Only the kernel's memory has it (`init_uts_ns`).
     pub domainname: String,
-    /// When the kernel crashed, in seconds since the epoch; 0 if not known.
+    /// Time of the crash, in seconds since the epoch; 0 if not known.
     pub crash_time: u64,
     /// `phys_base` of the kernel, in two's complement; 0 if not known.
     pub phys_base: u64,
-    /// CPUs that left their registers.
+    /// Number of CPUs whose registers were saved.
     pub nr_cpus: u32,
-    /// What an earlier filter erased, as makedumpfile's text; to be carried over.
+    /// makedumpfile's text about the data that an earlier filter erased. A new dump copies it.
     pub erase_info: Vec<u8>,
 }
 
 impl DumpIdentity {
-    /// The fields of `new_utsname`, cut to the room there is. One that is not known gets a stand-in: libkdumpfile
-    /// takes a header with an empty name for damaged, and then does not find out the architecture.
+    /// The fields of `new_utsname`, truncated to [`UTS_FIELD`] bytes with the NUL.
+    ///
+    /// An unknown field becomes "(unknown)": libkdumpfile treats a header with an empty name as damaged, and then does
+    /// not detect the architecture.
     pub fn utsname(&self) -> [[u8; UTS_FIELD]; 6] {
         let fields =
             [&self.sysname, &self.nodename, &self.release, &self.version, &self.machine, &self.domainname];
@@ -42,7 +44,7 @@ impl DumpIdentity {
         })
     }
 
-    /// Takes over what a `new_utsname` knows. QEMU knows nothing, and says "Unknown" for the machine.
+    /// Copies the known fields of a `new_utsname`. QEMU leaves all fields empty, except "Unknown" for the machine.
     pub fn set_utsname(&mut self, utsname: &[[u8; UTS_FIELD]; 6]) {
         let known: [&mut String; 6] = [
             &mut self.sysname,
@@ -61,10 +63,10 @@ impl DumpIdentity {
     }
 }
 
-/// Stands for a name that is not known.
+/// The placeholder for an unknown name.
 const UNKNOWN: &[u8] = b"(unknown)";
 
-/// A field of `new_utsname` up to its NUL.
+/// The text of a `new_utsname` field, without the NUL.
 pub(crate) fn text(field: &[u8; UTS_FIELD]) -> &[u8] {
     field.split(|b| *b == 0).next().unwrap_or_default()
 }
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_survive_the_header_and_long_ones_are_cut() {
+    fn utsname_round_trips_and_truncates_long_names() {
         let identity = DumpIdentity {
             sysname: "Linux".into(),
             release: "6.1.0-50-amd64".into(),

@@ -1,7 +1,7 @@
-//! Memory images in, filtered dumps out.
+//! Reads memory images and writes filtered dumps.
 //!
-//! A [`MemoryImage`](image::MemoryImage) is a source of memory: an ELF vmcore, a kdump-compressed file (also
-//! flattened), raw memory with a map. [`dump`] writes the part of it that a [`FrameFilter`](filter::FrameFilter) keeps.
+//! A [`MemoryImage`](image::MemoryImage) is an ELF vmcore, a kdump-compressed file (plain or flattened), or raw memory
+//! with a map. [`dump`] writes the page frames of an image that a [`FrameFilter`](filter::FrameFilter) keeps.
 //!
 //! ```text
 //! file ──> image ──> (filter) ──> dump ──> output

@@ -1,16 +1,16 @@
-//! How far a long job has come.
+//! Progress of long operations.
 
-/// Told by a job how far it has come. A job has stages, one after the other.
+/// Receives the progress of an operation, which has one stage or more in sequence.
 pub trait Progress: Sync {
-    /// A stage begins: `what` it does, and how many steps it will take.
+    /// A stage starts. `what` describes it; `total` is its number of steps.
     fn start(&self, what: &str, total: u64);
-    /// `steps` more are done.
+    /// `steps` more steps of the stage are done.
     fn advance(&self, steps: u64);
     /// The stage is done.
     fn finish(&self);
 }
 
-/// Says nothing.
+/// Ignores all progress.
 pub struct Silent;
 
 impl Progress for Silent {

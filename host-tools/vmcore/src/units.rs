@@ -1,6 +1,6 @@
-//! Sizes as people read them.
+//! Human-readable sizes.
 
-/// Bytes in the unit that people would choose.
+/// Formats `bytes` with a binary unit from B to TiB.
 pub fn human_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";

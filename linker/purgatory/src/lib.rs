@@ -14,7 +14,7 @@
 //! - [`parameters`]: the parameters of the stage, in one block with a checksum.
 //! - [`ram`]: the dead kernel's memory that is known to be RAM.
 //! - [`stage`]: the scan and its end, for any [`machine::Machine`]. The tests run it on a host.
-//! - [`machine`]: the real machine: entry, exceptions, page tables, clock.
+//! - [`machine`]: what the stage needs of a machine; `bare` is the real one: entry, exceptions, page tables, clock.
 //!
 //! The constraints are those of [`crash_scan`]: no allocation, no panic path, no vector registers, bounded loops and a
 //! bounded stack. `linker/purgatory/build` builds the image, and `linker/audit` checks the constraints.
@@ -41,6 +41,8 @@
 #[cfg(any(test, not(target_os = "none")))]
 extern crate std;
 
+#[cfg(target_os = "none")]
+mod bare;
 pub mod machine;
 pub mod parameters;
 pub mod ram;

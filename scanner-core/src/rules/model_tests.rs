@@ -123,7 +123,7 @@ impl Model {
             self.order.map_or(0, |(at, width)| number(tail, at, width))
         };
         // 30 is ours: a shift of a 32-bit number by more has no meaning.
-        let frames = if order <= 30 && pfn % (1 << order) == 0 { 1 << order } else { 1 };
+        let frames = if order <= 30 && pfn.is_multiple_of(1 << order) { 1 << order } else { 1 };
         let hugetlb = if let Some(hugetlb) = self.hugetlb {
             self.is_type(mapcount, Some(hugetlb))
         } else if let Some(flag) = self.hugetlb_flag {

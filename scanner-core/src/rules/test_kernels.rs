@@ -3,7 +3,7 @@
 use super::{DumpLevel, RuleSet, Rules};
 use crate::kernel::layout::KernelLayout;
 use crate::kernel::vmcoreinfo::VmcoreInfo;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec::Vec;
 
 /// What every text says, whatever the kernel.
@@ -394,6 +394,6 @@ impl TestPage {
 
 impl core::fmt::Display for TestKernel {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.release().to_string())
+        f.write_str(self.release())
     }
 }

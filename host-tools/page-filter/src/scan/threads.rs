@@ -1,7 +1,7 @@
-//! One window of a scan in pieces, by one thread or several: pieces that start where a memory section does, since what a
-//! section says holds for itself, put together as if one thread had gone over them in order.
+//! Scans one window in pieces, with one thread or several. Pieces start at a memory section, because sections can be
+//! scanned independently of one another. The merged result equals that of one thread that scans the pieces in order.
 
-use super::{Before, ScanFindings, WindowScan, note_unreadable, scan_from};
+use super::{InitialBits, ScanFindings, WindowScan, record_unreadable, scan_from};
 use crate::machine::Machine;
 use scanner_core::memmap::sections::{Lookup, SectionError};
 use scanner_core::rules::{FramesByClass, runs_by_class};
@@ -12,33 +12,33 @@ use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Frames of a piece, at most about: as many as the largest page has, so that hardly anything reaches over a border. The
-/// bits, 32 KiB, stay in the processor's cache from when they are set until all are decided.
+/// Approximate maximum of frames in a piece: as many as the largest huge page has, so that few ranges cross the end of a
+/// piece. The bits (32 KiB) stay in the CPU cache while the piece is scanned.
 const PIECE_FRAMES: u64 = 1 << 18;
 
-/// The least number of pieces for each thread, so that a part of memory that takes longer than others doesn't leave
-/// threads idle.
+/// Minimum number of pieces for each thread, so that threads do not wait for one slow part of memory.
 const PIECES_PER_THREAD: u64 = 8;
 
-/// Cuts a window, or a part of it, into pieces, which have words of their own.
+/// Cuts a window, or a part of it, into pieces. No two pieces share a word of the bitmap.
 struct Cutter<'m, 'k> {
     machine: &'m Machine<'m>,
-    /// What is not cut yet, and its bits.
+    /// The frames that are not cut yet.
     rest: PfnRange,
+    /// The bits of `rest`.
     words: &'k mut [u64],
-    /// How long a piece is to be, about.
+    /// Approximate number of frames in a piece.
     frames: u64,
-    /// Where the window ends.
+    /// The end of the window.
     end: Pfn,
-    /// The scan as it stands at the window's start.
+    /// The state of the scan at the start of the window.
     scan: Option<Box<Scan<'m>>>,
-    /// What of the window before reaches into this one.
+    /// The part of an excluded range of the previous window that extends into this one.
     carried: Option<(PfnRange, PageClass)>,
 }
 
 impl Cutter<'_, '_> {
-    /// Where the next piece ends: where a section starts, or the window ends.
-    fn cut(&self) -> Pfn {
+    /// The end of the next piece: the start of a section, or the end of the window.
+    fn next_cut(&self) -> Pfn {
         let mut wanted = self.rest.start.saturating_add(self.frames);
         while wanted < self.rest.end {
             let (section, next) = match self.machine.sections.lookup(self.machine.image, wanted) {
@@ -62,51 +62,51 @@ impl<'m, 'k> Iterator for Cutter<'m, 'k> {
         if self.rest.is_empty() {
             return None;
         }
-        let frames = PfnRange::new(self.rest.start, self.cut());
+        let frames = PfnRange::new(self.rest.start, self.next_cut());
         let (words, later) = std::mem::take(&mut self.words).split_at_mut(frames.len().div_ceil(64) as usize);
         (self.rest.start, self.words) = (frames.end, later);
         Some(Piece {
             frames,
             words,
             is_last: self.rest.start == self.end,
-            before: None,
+            initial_words: None,
             scan: self.scan.take(),
             carried: self.carried.take(),
             outcome: Outcome::Interrupted,
             findings: ScanFindings::default(),
-            behind: Vec::new(),
+            overhang: Vec::new(),
         })
     }
 }
 
-/// Some of a window's frames, and what a thread found out about them.
+/// A part of a window, and the result of its scan.
 struct Piece<'m, 'k> {
     frames: PfnRange,
     words: &'k mut [u64],
-    /// Whether the window ends with it.
+    /// Whether this is the last piece of the window.
     is_last: bool,
-    /// What the bits were before, unless all were ones.
-    before: Option<Vec<u64>>,
-    /// Where the scan stands, if not at a section's start: before the first piece, behind the last one, and where it
-    /// was stopped.
+    /// The bits before the scan; `None` if all were ones.
+    initial_words: Option<Vec<u64>>,
+    /// The state of the scan, if it is not at the start of a section: before the first piece, after the last one, and
+    /// where the scan was interrupted.
     scan: Option<Box<Scan<'m>>>,
-    /// What reaches into the first one.
+    /// The part of an excluded range of the previous window that extends into the first piece.
     carried: Option<(PfnRange, PageClass)>,
     outcome: Outcome,
     findings: ScanFindings,
-    /// What reaches behind the frames, in the order it was found.
-    behind: Vec<(PfnRange, PageClass)>,
+    /// Excluded ranges after the end of the piece, in the order in which the scan found them.
+    overhang: Vec<(PfnRange, PageClass)>,
 }
 
 impl<'m> WindowScan<'m> {
-    /// Scans `window` into `keep`, which has words for it from a multiple of 64 on and is as `before` says; `false` if
-    /// `checkpoint` has stopped it.
+    /// Scans `window` into `keep`. The window starts at a multiple of 64 frames, and `keep` has a bit for each frame.
+    /// Returns `false` if `checkpoint` stopped the scan.
     pub(super) fn run_pieces(
         &mut self,
         first: Scan<'m>,
         window: PfnRange,
         keep: &mut [u64],
-        before: Before,
+        initial: InitialBits,
         checkpoint: &mut dyn Checkpoint,
     ) -> bool {
         let (machine, rules) = (self.machine, self.rules);
@@ -120,27 +120,28 @@ impl<'m> WindowScan<'m> {
             scan: Some(Box::new(first)),
             carried: self.carried.take(),
         };
-        // Each thread has a part of its own, so that no two touch the same page first, and then helps the others.
+        // Each thread starts with its own part, so that no two threads fault in the same page of the bitmap, and then
+        // takes pieces of the other parts.
         let queues: Vec<_> =
             parts.map(|part| Mutex::new(part.cut_into(frames, machine, window.end))).collect();
         let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let work = |thread: usize, asked: Option<&mut dyn Checkpoint>| {
+        let work = |thread: usize, callers: Option<&mut dyn Checkpoint>| {
             let mut checkpoint = SharedCheckpoint {
                 done: &done,
                 stop: &stop,
                 start: window.start,
-                at: window.start,
-                own: 0,
-                asked,
+                position: window.start,
+                unreported: 0,
+                callers,
             };
             let mut scratch = vec![0; SCRATCH_BYTES];
             let mut pieces = Vec::new();
             for queue in queues.iter().cycle().skip(thread).take(queues.len()) {
                 while let Some(mut piece) = queue.lock().ok().and_then(|mut queue| queue.next()) {
-                    checkpoint.at = piece.frames.start;
-                    piece.start(before);
+                    checkpoint.position = piece.frames.start;
+                    piece.start(initial);
                     piece.run(machine, rules, &mut scratch, &mut checkpoint);
-                    checkpoint.own += piece.frames.end.frames_since(checkpoint.at);
+                    checkpoint.unreported += piece.frames.end.frames_since(checkpoint.position);
                     pieces.push(piece);
                 }
             }
@@ -157,68 +158,68 @@ impl<'m> WindowScan<'m> {
             pieces
         });
         pieces.sort_unstable_by_key(|piece| piece.frames.start);
-        self.put_together(pieces)
+        self.merge(pieces)
     }
 
-    /// Puts together what has been found, up to the first piece that was not finished.
-    fn put_together(&mut self, pieces: Vec<Piece<'m, '_>>) -> bool {
-        let mut reaching: Vec<(PfnRange, PageClass)> = Vec::new();
+    /// Merges the results of the pieces, up to the first interrupted one. Returns `false` if there is one.
+    fn merge(&mut self, pieces: Vec<Piece<'m, '_>>) -> bool {
+        let mut overhang: Vec<(PfnRange, PageClass)> = Vec::new();
         let mut pieces = pieces.into_iter();
-        let mut finished = true;
+        let mut completed = true;
         for mut piece in pieces.by_ref() {
-            // What pieces before say about this one's frames counts first.
-            let earlier = std::mem::take(&mut reaching);
+            // As in a scan by one thread, the overhang of earlier pieces counts before this piece's own exclusions.
+            let earlier = std::mem::take(&mut overhang);
             if piece.outcome == Outcome::Completed
-                && earlier.iter().any(|(frames, _)| piece.disputes(*frames))
+                && earlier.iter().any(|(frames, _)| piece.has_cleared(*frames))
             {
                 piece.restart();
                 piece.exclude_all(earlier);
                 piece.run(self.machine, self.rules, &mut vec![0; SCRATCH_BYTES], &mut RunToCompletion);
             } else {
-                let later = std::mem::take(&mut piece.behind);
+                let own = std::mem::take(&mut piece.overhang);
                 piece.exclude_all(earlier);
-                piece.behind.extend(later);
+                piece.overhang.extend(own);
             }
             self.findings.add(&piece.findings);
-            reaching = piece.behind;
-            finished = piece.outcome == Outcome::Completed;
+            overhang = piece.overhang;
+            completed = piece.outcome == Outcome::Completed;
             self.scan = piece.scan.map(|scan| *scan).or(self.scan.take());
-            if !finished {
+            if !completed {
                 break;
             }
         }
-        // What does not count leaves no trace.
+        // Undo the pieces after the interrupted one: a scan by one thread would not have reached them.
         pieces.for_each(|mut piece| piece.restart());
-        self.carried = reaching.into_iter().max_by_key(|(frames, _)| frames.end);
-        finished
+        self.carried = overhang.into_iter().max_by_key(|(frames, _)| frames.end);
+        completed
     }
 }
 
 impl<'m, 'k> Piece<'m, 'k> {
-    /// Cuts a piece that nobody has scanned into smaller ones.
+    /// Cuts a piece that is not scanned yet into smaller ones.
     fn cut_into(self, frames: u64, machine: &'m Machine<'m>, end: Pfn) -> Cutter<'m, 'k> {
         let (scan, carried) = (self.scan, self.carried);
         Cutter { machine, rest: self.frames, words: self.words, frames, end, scan, carried }
     }
 
-    /// Makes its bits what a scan starts with.
-    fn start(&mut self, before: Before) {
-        match before {
-            Before::Given => self.before = Some(self.words.to_vec()),
-            Before::Unset => self.words.fill(u64::MAX),
+    /// Sets the bits to those at the start of the scan.
+    fn start(&mut self, initial: InitialBits) {
+        match initial {
+            InitialBits::Given => self.initial_words = Some(self.words.to_vec()),
+            InitialBits::Unset => self.words.fill(u64::MAX),
         }
         let carried = self.carried.take();
         self.exclude_all(carried);
     }
 
-    /// Forgets what was found.
+    /// Discards the result of the scan, and restores the bits.
     fn restart(&mut self) {
-        match &self.before {
-            Some(before) => self.words.copy_from_slice(before),
+        match &self.initial_words {
+            Some(initial) => self.words.copy_from_slice(initial),
             None => self.words.fill(u64::MAX),
         }
         self.findings = ScanFindings::default();
-        self.behind.clear();
+        self.overhang.clear();
         self.scan = None;
     }
 
@@ -253,34 +254,35 @@ impl<'m, 'k> Piece<'m, 'k> {
 
     fn with_observer<R>(&mut self, work: impl FnOnce(&mut PieceObserver<'_, '_>) -> R) -> Option<R> {
         let mut bitmap = Bitmap::new(self.frames, self.words).ok()?;
-        let (findings, behind) = (&mut self.findings, &mut self.behind);
-        Some(work(&mut PieceObserver { bitmap: &mut bitmap, findings, behind }))
+        let (findings, overhang) = (&mut self.findings, &mut self.overhang);
+        Some(work(&mut PieceObserver { bitmap: &mut bitmap, findings, overhang }))
     }
 
-    /// Whether its own scan has cleared bits of `range`.
-    fn disputes(&self, range: PfnRange) -> bool {
+    /// Whether the scan of this piece cleared bits of `range`.
+    fn has_cleared(&self, range: PfnRange) -> bool {
         let range = range.intersection(self.frames);
-        let before = self.before.as_ref().map_or(range.len(), |words| ones(words, self.frames, range));
-        before != ones(self.words, self.frames, range)
+        let initial =
+            self.initial_words.as_ref().map_or(range.len(), |words| count_ones(words, self.frames, range));
+        initial != count_ones(self.words, self.frames, range)
     }
 }
 
 struct PieceObserver<'p, 'a> {
     bitmap: &'p mut Bitmap<'a>,
     findings: &'p mut ScanFindings,
-    behind: &'p mut Vec<(PfnRange, PageClass)>,
+    overhang: &'p mut Vec<(PfnRange, PageClass)>,
 }
 
 impl Observer for PieceObserver<'_, '_> {
     fn exclude(&mut self, frames: PfnRange, class: PageClass) {
         self.findings.counters.add(class, self.bitmap.clear(frames));
         let end = self.bitmap.frames().end;
-        // What is behind one that reaches further adds nothing.
-        if frames.end > end && self.behind.last().is_none_or(|(last, _)| last.end < frames.end) {
+        // A range that ends before the previous overhang adds nothing.
+        if frames.end > end && self.overhang.last().is_none_or(|(last, _)| last.end < frames.end) {
             let frames = PfnRange::new(end.max(frames.start), frames.end);
-            match self.behind.last_mut() {
-                Some((last, its)) if *its == class && last.end >= frames.start => last.end = frames.end,
-                _ => self.behind.push((frames, class)),
+            match self.overhang.last_mut() {
+                Some((last, last_class)) if *last_class == class && last.end >= frames.start => last.end = frames.end,
+                _ => self.overhang.push((frames, class)),
             }
         }
     }
@@ -294,7 +296,7 @@ impl Observer for PieceObserver<'_, '_> {
     }
 
     fn unreadable(&mut self, frames: PfnRange, error: SectionError) {
-        note_unreadable(self.findings, frames, error);
+        record_unreadable(self.findings, frames, error);
     }
 
     fn bad_order(&mut self, _: Pfn) {
@@ -302,29 +304,33 @@ impl Observer for PieceObserver<'_, '_> {
     }
 }
 
-/// Frames between two looks at what threads share: a line of memory that each of them writes is slow.
+/// Frames between two updates of the shared counter: a cache line that all threads write is slow.
 const SHARING_FRAMES: u64 = 1 << 15;
 
-/// What paces one thread: it counts for all, and one of them asks the caller.
+/// The checkpoint of one thread. All threads add to one counter, and one of them calls the caller's checkpoint.
 struct SharedCheckpoint<'s, 'p> {
+    /// Frames that all threads have scanned.
     done: &'s AtomicU64,
+    /// Set when the caller's checkpoint stops the scan.
     stop: &'s AtomicBool,
-    /// Of the window.
+    /// The first frame of the window.
     start: Pfn,
-    at: Pfn,
-    /// Frames that are not in `done` yet.
-    own: u64,
-    asked: Option<&'p mut dyn Checkpoint>,
+    /// The first frame that this thread has not scanned yet.
+    position: Pfn,
+    /// Frames that this thread has scanned and not yet added to `done`.
+    unreported: u64,
+    /// The caller's checkpoint, in one of the threads.
+    callers: Option<&'p mut dyn Checkpoint>,
 }
 
 impl Checkpoint for SharedCheckpoint<'_, '_> {
     fn check(&mut self, next: Pfn) -> ControlFlow<()> {
-        self.own += next.frames_since(self.at);
-        self.at = next;
-        if self.own >= SHARING_FRAMES {
-            let done = self.done.fetch_add(self.own, Ordering::Relaxed) + self.own;
-            self.own = 0;
-            if let Some(checkpoint) = &mut self.asked
+        self.unreported += next.frames_since(self.position);
+        self.position = next;
+        if self.unreported >= SHARING_FRAMES {
+            let done = self.done.fetch_add(self.unreported, Ordering::Relaxed) + self.unreported;
+            self.unreported = 0;
+            if let Some(checkpoint) = &mut self.callers
                 && checkpoint.check(self.start.saturating_add(done)).is_break()
             {
                 self.stop.store(true, Ordering::Relaxed);
@@ -334,8 +340,8 @@ impl Checkpoint for SharedCheckpoint<'_, '_> {
     }
 }
 
-/// How many bits of `range` are set in `words`, which has those of `frames`.
-fn ones(words: &[u64], frames: PfnRange, range: PfnRange) -> u64 {
+/// Counts the set bits of `range` in `words`, the bits of `frames`.
+fn count_ones(words: &[u64], frames: PfnRange, range: PfnRange) -> u64 {
     let range = range.intersection(frames);
     let (mut at, end) = (range.start.frames_since(frames.start), range.end.frames_since(frames.start));
     let mut count = 0;

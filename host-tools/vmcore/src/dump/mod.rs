@@ -1,4 +1,4 @@
-//! Sinks of memory: filtered dumps.
+//! Writes filtered dumps.
 
 pub use page_codecs::Codec;
 

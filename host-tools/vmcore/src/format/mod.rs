@@ -1,4 +1,4 @@
-//! Formats of dumps, as their readers and writers share them.
+//! Dump file formats, shared by their readers and writers.
 
 pub mod flattened;
 pub mod kdump;

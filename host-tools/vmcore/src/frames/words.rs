@@ -7,29 +7,31 @@ use zerocopy::FromBytes;
 /// Bytes of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Words that are zero at first, and take no memory until they are touched. Many of them lie in huge pages, where the
-/// system has some: it takes the kernel longer to give out 512 pages one by one than a scan to decide about a GiB.
+/// Words that are zero initially and take no memory until they are written.
+///
+/// A large bitmap uses huge pages where the system has them: the page faults of 512 small pages take longer than a scan
+/// of 1 GiB of memory.
 pub(super) enum Words {
-    /// Fewer than a huge page has.
-    Few(Vec<u64>),
-    /// This many, at the start of whole pages of our own.
-    Many(MmapMut, usize),
+    /// Words that need less than a huge page.
+    Heap(Vec<u64>),
+    /// An anonymous mapping, and the number of words at its start.
+    Mapped(MmapMut, usize),
 }
 
 impl Words {
-    /// `count` words.
+    /// `count` words, all zero.
     pub fn new(count: usize) -> Self {
         let bytes = count.saturating_mul(size_of::<u64>());
         let huge = bytes / HUGE_PAGE * HUGE_PAGE;
-        // Of a length that is a multiple of it, the kernel puts them where huge pages fit.
-        let room = if huge > 0 { bytes.checked_next_multiple_of(HUGE_PAGE) } else { None };
-        match room.and_then(|room| MmapMut::map_anon(room).ok()) {
+        // The kernel aligns a mapping for huge pages if its length is a multiple of the huge page size.
+        let length = if huge > 0 { bytes.checked_next_multiple_of(HUGE_PAGE) } else { None };
+        match length.and_then(|length| MmapMut::map_anon(length).ok()) {
             Some(map) => {
-                // Where it is not followed, pages are small.
+                // If the kernel rejects the advice, the pages are small, and the words are still correct.
                 let _ = map.advise_range(Advice::HugePage, 0, huge);
-                Self::Many(map, count)
+                Self::Mapped(map, count)
             }
-            None => Self::Few(vec![0; count]),
+            None => Self::Heap(vec![0; count]),
         }
     }
 }
@@ -39,8 +41,8 @@ impl Deref for Words {
 
     fn deref(&self) -> &[u64] {
         match self {
-            Self::Few(words) => words,
-            Self::Many(map, count) => {
+            Self::Heap(words) => words,
+            Self::Mapped(map, count) => {
                 <[u64]>::ref_from_prefix_with_elems(map, *count).map_or(&[], |(words, _)| words)
             }
         }
@@ -50,8 +52,8 @@ impl Deref for Words {
 impl DerefMut for Words {
     fn deref_mut(&mut self) -> &mut [u64] {
         match self {
-            Self::Few(words) => words,
-            Self::Many(map, count) => {
+            Self::Heap(words) => words,
+            Self::Mapped(map, count) => {
                 <[u64]>::mut_from_prefix_with_elems(map, *count).map_or(&mut [], |(words, _)| words)
             }
         }
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_zero_and_keep_what_is_written() {
+    fn words_are_zero_initially_and_keep_written_values() {
         for count in [0, 1, HUGE_PAGE / 8 - 1, HUGE_PAGE / 8, HUGE_PAGE / 8 + 1, HUGE_PAGE] {
             let mut words = Words::new(count);
             assert_eq!(words.len(), count);

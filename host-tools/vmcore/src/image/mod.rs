@@ -1,4 +1,4 @@
-//! Sources of memory: one trait, one file per format.
+//! Memory images: the trait [`MemoryImage`] and one module for each file format.
 
 pub mod bytes;
 pub mod elf;

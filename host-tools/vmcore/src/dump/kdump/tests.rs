@@ -246,7 +246,7 @@ fn a_disk_that_gets_full_midway_leaves_nothing_behind() {
         let options = DumpOptions { threads, flattened, ..DumpOptions::default() };
         // A bitmap, descriptors or page data may be what does not fit.
         for limit in [0, 5000, 14000, 200_000, whole - 1] {
-            let out = OutputFile::create(&directory.path().join("dump"), false).unwrap().with_room(limit);
+            let out = OutputFile::create(&directory.path().join("dump"), false).unwrap().with_disk_space(limit);
             let error =
                 write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, out, &Silent).unwrap_err();
             assert!(error.report().contains("Make room"), "{limit}: {error}");

@@ -1,8 +1,5 @@
 //! The interface between the stage and the machine.
 
-#[cfg(target_os = "none")]
-mod bare;
-
 /// The operations of a machine that the stage uses. The tests implement it on a host.
 pub trait Machine {
     /// Reads the time stamp counter.

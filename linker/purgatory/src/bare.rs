@@ -4,7 +4,7 @@
 //! with empty descriptor tables. The stage restores all registers at its end, except the task register. A kernel loads
 //! its own task register before it uses one.
 
-use super::Machine;
+use crate::machine::Machine;
 use crate::parameters::{FaultInjection, Parameters};
 use crate::stage::{self, End, Exception, Progress};
 use core::arch::{asm, global_asm, x86_64};
@@ -21,6 +21,12 @@ const EXCEPTION_STACK_SIZE: usize = 1 << 10;
 const VECTORS: usize = 32;
 /// Distance of the entries of two vectors, in bytes.
 const VECTOR_SPACE: usize = 16;
+
+/// Bits of CPUID leaf 1, EDX: machine check exception and machine check architecture (Intel SDM volume 3, 16.2).
+const CPUID_MCE: u32 = 1 << 7;
+const CPUID_MCA: u32 = 1 << 14;
+/// The model-specific register IA32_MCG_STATUS; bit 2 is MCIP.
+const MCG_STATUS: u32 = 0x17a;
 
 /// Selector of the code segment. It is that of Linux, which is loaded when kexec jumps to the stage.
 const CODE: u16 = 0x10;
@@ -195,12 +201,13 @@ global_asm!(
     "jne 5f",
     "xor eax, eax",
     "xor edx, edx",
-    "mov ecx, 0x17a",
+    "mov ecx, {mcg_status}",
     "wrmsr",
     "5:",
     "lea rsp, [rip + {stack} + {stack_size}]",
     "jmp [rip + {recovery}]",
     ".size stage_exception, . - stage_exception",
+    mcg_status = const MCG_STATUS,
     saved = sym SAVED,
     flags = const offset_of!(SavedRegisters, flags),
     cr0 = const offset_of!(SavedRegisters, cr0),
@@ -225,12 +232,12 @@ extern "C" fn load_descriptor_tables(vectors: u64) {
     // SAFETY: only this processor runs, and nothing else uses the tables yet. The descriptors are those of Linux' code
     // and data segments, and each gate points to the entry of its vector. The stacks are the stage's own.
     unsafe {
-        let top = |stack: *mut ExceptionStack| stack as u64 + EXCEPTION_STACK_SIZE as u64;
+        let top = |stack: *mut ExceptionStack| (stack as u64).wrapping_add(EXCEPTION_STACK_SIZE as u64);
         let tss = addr_of_mut!((*tables).tss);
         // Entries 1 and 2 of the interrupt stack table start at byte 36.
         let stacks = [top(addr_of_mut!(EXCEPTION_STACK)), top(addr_of_mut!(NMI_STACK))];
         for (index, stack) in stacks.into_iter().enumerate() {
-            (tss as *mut u8).add(36 + index * 8).cast::<u64>().write_unaligned(stack);
+            (tss as *mut u8).add(36).cast::<u64>().add(index).write_unaligned(stack);
         }
         let base = tss as u64;
         (*tables).gdt = [
@@ -242,7 +249,7 @@ extern "C" fn load_descriptor_tables(vectors: u64) {
             base >> 32,
         ];
         for vector in 0..VECTORS {
-            let entry = vectors + (vector * VECTOR_SPACE) as u64;
+            let entry = vectors.wrapping_add(vector.wrapping_mul(VECTOR_SPACE) as u64);
             let stack = if vector == 2 { 2 } else { 1 };
             // A present interrupt gate with that entry of the interrupt stack table.
             let low = entry & 0xffff
@@ -252,7 +259,7 @@ extern "C" fn load_descriptor_tables(vectors: u64) {
                 | (entry >> 16 & 0xffff) << 48;
             addr_of_mut!((*tables).idt).cast::<[u64; 2]>().add(vector).write([low, entry >> 32]);
         }
-        let pointer = |base: u64, size: usize| TablePointer { limit: (size - 1) as u16, base };
+        let pointer = |base: u64, size: usize| TablePointer { limit: size.wrapping_sub(1) as u16, base };
         let gdt = pointer(addr_of!((*tables).gdt) as u64, size_of::<[u64; 6]>());
         let idt = pointer(addr_of!((*tables).idt) as u64, size_of::<[[u64; 2]; VECTORS]>());
         asm!(
@@ -275,8 +282,13 @@ extern "C" fn load_descriptor_tables(vectors: u64) {
             task = const TASK,
             scratch = out(reg) _,
         );
-        // Enable machine check exceptions if the processor supports them.
-        if x86_64::__cpuid(1).edx & 1 << 7 != 0 {
+        // Enable machine check exceptions if the processor supports them. First clear MCG_STATUS.MCIP, which stays set if the
+        // kernel panicked in a machine check: with MCIP set, another machine check shuts the processor down.
+        let features = x86_64::__cpuid(1).edx;
+        if features & CPUID_MCA != 0 {
+            asm!("wrmsr", in("ecx") MCG_STATUS, in("eax") 0, in("edx") 0, options(nostack, preserves_flags));
+        }
+        if features & CPUID_MCE != 0 {
             asm!("mov {cr4}, cr4", "or {cr4}, 0x40", "mov cr4, {cr4}", cr4 = out(reg) _, options(nostack));
         }
     }
@@ -353,9 +365,9 @@ impl Machine for Bare {
 
     fn print(port: u16, byte: u8) {
         // A byte takes 0.1 s at 110 baud, and a port access takes more than a microsecond.
-        let mut polls = 100_000;
+        let mut polls = 100_000_u32;
         while polls > 0 && in_byte(port.wrapping_add(5)) & 0x20 == 0 {
-            polls -= 1;
+            polls = polls.wrapping_sub(1);
         }
         // SAFETY: the user configured a serial console at this port.
         unsafe { asm!("out dx, al", in("dx") port, in("al") byte, options(nomem, nostack, preserves_flags)) };

@@ -1,16 +1,15 @@
-//! Parts of the documentation that tests make. A part stands between two lines, `<!-- NAME:begin -->` and
-//! `<!-- NAME:end -->`.
+//! Generated parts of the documentation. A part lies between the lines `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// With this environment variable set, [`check`] writes the part instead of comparing it.
+/// If this environment variable is set, [`check`] writes the part instead of comparing it.
 pub const UPDATE: &str = "UPDATE_DOCS";
 
-/// Tests run side by side, and several may write parts of one file.
+/// Serialises writes: tests run in parallel, and several can write parts of one file.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// The path of a file of the documentation, from the project's root.
+/// The path of a documentation file; `name` is relative to the project's root.
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
@@ -18,7 +17,7 @@ pub fn path(name: &str) -> PathBuf {
 /// Compares the part `name` of `file` with `made`, or writes it if [`UPDATE`] is set.
 ///
 /// # Panics
-/// If they differ, or if the file has no such part.
+/// Panics if they differ, or if the file has no such part.
 pub fn check(file: &str, name: &str, made: &str) {
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = path(file);
@@ -31,7 +30,7 @@ pub fn check(file: &str, name: &str, made: &str) {
     }
     assert!(
         std::env::var_os(UPDATE).is_some(),
-        "{file}: the part {name} is out of date; write it with {UPDATE}=1. It should be:\n{made}"
+        "{file}: the part {name} is out of date; update it with {UPDATE}=1. Expected:\n{made}"
     );
     std::fs::write(&path, format!("{before}{begin}{made}{end}{after}")).expect("the document can be written");
 }

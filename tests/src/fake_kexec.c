@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * fake-kexec COUNT FLAGS [file]: calls kexec_load with that many segments (or
- * kexec_file_load), but for the kernel, of which a filter lets it always
- * succeed. Prints what the call returned and, from memory that was mapped
- * behind its back, the segments and the last one's bytes.
+ * fake-kexec COUNT FLAGS [file]: calls kexec_load with COUNT segments, or
+ * kexec_file_load. A seccomp filter lets the call succeed without entering the
+ * kernel. Prints the call's result and, if the tracer mapped memory during the
+ * call, the segments in it and the bytes of the last one.
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -28,7 +28,7 @@ static struct sock_filter filter[] = {
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 0),
 };
 
-/* The start of the mapping that comes after `skip` others which can be written to and have no file. */
+/* The start address of the anonymous writable mapping number `skip`, counted from 0; 0 if there are fewer. */
 static uint64_t mapping(const char *maps, int skip)
 {
 	uint64_t start, end;

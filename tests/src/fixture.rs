@@ -1,8 +1,9 @@
-//! The trimmed vmcores in `tests/fixtures` (that of the demo in `host-tools/cdbitmap/demo`), and makedumpfile's bitmaps for them.
+//! Fixtures: trimmed vmcores and makedumpfile's bitmaps for them, in `tests/fixtures`. The demo's fixture is in
+//! `host-tools/cdbitmap/demo`.
 //!
-//! `NAME.vmcore.zst` is a vmcore trimmed by [`trim`](crate::trim), compressed with zstd. `NAME.bitmaps.zst` is a text
-//! head of `key: value` lines and an empty line, and then makedumpfile's 2nd bitmaps for dump levels 0 to 31, each of
-//! `bitmap_bytes` bytes, compressed with zstd too. The binary `trim-vmcore` makes both.
+//! `NAME.vmcore.zst` is a vmcore trimmed by [`trim`](crate::trim). `NAME.bitmaps.zst` contains a text head of
+//! `key: value` lines, an empty line, and makedumpfile's 2nd bitmaps for dump levels 0 to 31 of `bitmap_bytes` bytes
+//! each. Both are compressed with zstd. The binary `trim-vmcore` makes both.
 
 use cdbitmap::sample::copy_sparse;
 pub use cdbitmap::sample::{Bitmaps, LEVELS};
@@ -11,7 +12,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A fixture, ready to be used: its vmcore is a sparse temporary file.
+/// An unpacked fixture. Its vmcore is a sparse temporary file.
 #[derive(Debug)]
 pub struct Fixture {
     /// The vmcore.
@@ -24,7 +25,7 @@ impl Fixture {
     /// Unpacks the fixture `name`.
     ///
     /// # Panics
-    /// It can't be read, or there is no room for it.
+    /// Panics if the fixture cannot be read or unpacked.
     pub fn unpack(name: &str) -> Self {
         let compressed = File::open(path(name, "vmcore.zst")).expect("the fixture's vmcore can be opened");
         let mut vmcore = NamedTempFile::new().expect("a temporary file");
@@ -44,7 +45,7 @@ impl Fixture {
 /// The names of all fixtures, sorted.
 ///
 /// # Panics
-/// The directory can't be read.
+/// Panics if a directory cannot be read.
 pub fn names() -> Vec<String> {
     let entries =
         DIRECTORIES.map(|directory| in_repository(directory).read_dir().expect("fixtures can be listed"));
@@ -58,23 +59,23 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// Where the fixture `name` has, or will have, the file that ends in `ending`.
+/// The path of the file `NAME.ENDING` of the fixture `name`. The file need not exist.
 pub fn path(name: &str, ending: &str) -> PathBuf {
     let [own, demo] = DIRECTORIES.map(|directory| in_repository(directory).join(format!("{name}.{ending}")));
     if demo.exists() { demo } else { own }
 }
 
-/// Where fixtures are: most of them in `tests`, that of the demo in the crate whose binary contains it.
+/// The directories of fixtures. The demo's fixture is in the crate whose binary embeds it.
 const DIRECTORIES: [&str; 2] = ["tests/fixtures", "host-tools/cdbitmap/demo"];
 
 fn in_repository(directory: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory)
 }
 
-/// Compresses what `source` has into the file `target`.
+/// Compresses the contents of `source` into the file `target`.
 ///
 /// # Errors
-/// Either can't be read or written.
+/// `source` cannot be read or `target` cannot be written.
 pub fn compress(mut source: impl Read, target: &Path) -> std::io::Result<()> {
     let mut encoder = zstd::Encoder::new(File::create(target)?, 19)?;
     std::io::copy(&mut source, &mut encoder)?;

@@ -1,7 +1,7 @@
-//! What the fuzz targets do with bytes: every parser of input that can't be trusted, by its public entry point.
+//! The fuzz targets: each calls a parser of untrusted input through its public entry point.
 //!
-//! A target returns if it is satisfied, and panics if not. `tests/fuzz` hands them to libFuzzer; a test replays
-//! [`seeds`] and whatever once was found, so that neither they nor the parsers rot.
+//! A target returns on success and panics on failure. `tests/fuzz` runs the targets under libFuzzer. The test
+//! `tests/tests/fuzz.rs` replays [`seeds`] and all inputs that a fuzzer found earlier.
 
 use crate::fixture;
 use crate::overlay::{OverlayImage, Site, pieces};
@@ -35,7 +35,7 @@ use vmcore::image::kdump::KdumpImage;
 use vmcore::image::notes::{CoreNotes, vmcoreinfo_text};
 use vmcore::image::raw::{MapRange, RawImage, parse_map};
 
-/// A target by name.
+/// The name of a target and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -57,10 +57,10 @@ pub const TARGETS: [Target; 15] = [
     ("page_codecs", page_codecs),
 ];
 
-/// Hands `bytes` to the target `name`.
+/// Runs the target `name` on `bytes`.
 ///
 /// # Panics
-/// If there is no such target, or if it finds something.
+/// Panics if there is no such target, or if the target finds a defect.
 pub fn run(name: &str, bytes: &[u8]) {
     match TARGETS.iter().find(|(target, _)| *target == name) {
         Some((_, target)) => target(bytes),
@@ -68,10 +68,10 @@ pub fn run(name: &str, bytes: &[u8]) {
     }
 }
 
-/// Inputs of the target `name` that it gets far with.
+/// Seeds of the target `name`: inputs that pass most of the parser's checks.
 ///
 /// # Panics
-/// If there is no such target, or a fixture can't be read.
+/// Panics if there is no such target, or if a fixture cannot be read.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let head = || fixture_head("6.12", 64 << 10);
     let text = || {
@@ -124,7 +124,7 @@ fn kdump_image(bytes: &[u8]) {
     }
 }
 
-/// The same with a stream's header in front, so that all that follows is about records.
+/// Parses `bytes` as a flattened stream. Adds the stream's header if it is missing, so that mutations reach the records.
 fn flattened_image(bytes: &[u8]) {
     if flattened::is_flattened(bytes) {
         kdump_image(bytes);
@@ -146,10 +146,10 @@ fn vmcoreinfo(bytes: &[u8]) {
     }
 }
 
-/// Where the target `found` says that a structure is.
+/// Address of the info structure in the memory of the target `found`.
 const FOUND_AT: u64 = 8;
 
-/// A small bitmap of each version in memory, named by each way.
+/// A small bitmap of each format version in memory, combined with each way to locate it.
 fn found_seeds() -> Vec<Vec<u8>> {
     let v1 = v1::Info { bitmap: 1, bitmap_size: 125, free_pages: 3, ..v1::Info::NO_BITMAP };
     let v2 = Header::new(Pfn::new(64), 1000, 15);
@@ -168,7 +168,7 @@ fn found_seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Memory that starts at address 0 and says of itself, by a way that its first byte chooses, where a bitmap is.
+/// Searches a bitmap in memory that starts at address 0. The first byte selects the way that the bitmap is located.
 fn found(bytes: &[u8]) {
     let Some(way) = bytes.first() else { return };
     let range = MapRange { start: 0, size: bytes.len() as u64, offset: 0 };
@@ -188,8 +188,8 @@ fn found(bytes: &[u8]) {
     let around = PfnRange::new(Pfn::new(frames.start.as_u64().saturating_sub(64)), frames.start);
     let mut keep = [u64::MAX; 2];
     let window = PfnRange::new(around.start, frames.start.saturating_add(64));
-    found.reader.clear_excluded(window, &mut keep).expect("it was read before");
-    assert!(around.is_empty() || keep[0] == u64::MAX, "frames that it doesn't have are kept");
+    found.reader.clear_excluded(window, &mut keep).expect("describe() has read it");
+    assert!(around.is_empty() || keep[0] == u64::MAX, "frames outside the bitmap are kept");
 }
 
 fn raw_map(bytes: &[u8]) {
@@ -198,7 +198,7 @@ fn raw_map(bytes: &[u8]) {
     }
 }
 
-/// Bytes that fill physical memory over and over, walked from any root.
+/// Walks page tables in memory that repeats the input.
 fn page_walk(bytes: &[u8]) {
     let Some((&[mode, ref addr @ ..], memory)) = bytes.split_first_chunk::<9>() else { return };
     if memory.len() < PAGE_SIZE {
@@ -210,7 +210,7 @@ fn page_walk(bytes: &[u8]) {
     let Some(space) = AddressSpace::from_symbol(root, 0, mode & 1 != 0, sme_mask) else { return };
     let addr = VirtAddr::new(u64::from_le_bytes(*addr));
     let translated = space.translate(&memory, addr);
-    // Holes may be as large as the address space: a walk over them must not take longer for that.
+    // A hole can be as large as the address space. The walk must skip it in one step.
     let len = 1 << (12 + (mode >> 2) % 12);
     let mut end = addr;
     for part in space.pieces(&memory, addr, len) {
@@ -227,8 +227,8 @@ fn page_walk(bytes: &[u8]) {
     let _ = space.read_u64(&memory, addr);
 }
 
-/// A sound machine whose memory is then overwritten in places: `generation, level, rules`, and records of four bytes
-/// of address and eight bytes of memory.
+/// Scans a valid machine after parts of its memory were overwritten. The input is `generation, level, rules`, followed by
+/// records of a four-byte address and eight bytes of memory.
 fn hostile_memory(bytes: &[u8]) {
     let Some((&[generation, level, rules], records)) = bytes.split_first_chunk::<3>() else { return };
     let generation = &EXPORTS[usize::from(generation) % EXPORTS.len()];
@@ -252,7 +252,7 @@ fn hostile_memory(bytes: &[u8]) {
     let _ = (machine.unavailable_rules(level), machine.exists(), identify(&memory));
 }
 
-/// What is read can be described, converted and written, and reads the same again.
+/// A bitmap file that can be read can also be described and converted, and the converted file has the same bits.
 fn bitmap_file(bytes: &[u8]) {
     if let Ok(reader) = BitmapReader::from_bytes(bytes) {
         let report = reader.describe().expect("all chunks are inside the file");
@@ -260,7 +260,7 @@ fn bitmap_file(bytes: &[u8]) {
     }
     let Ok(file) = BitmapFile::from_bytes(bytes) else { return };
     for version in [Version::V1, Version::V2] {
-        // Version 1 starts at frame 0: a bitmap that starts high up would take gigabytes.
+        // Version 1 starts at frame 0, so a bitmap of high frames would take gigabytes.
         if file.info.frames().end.as_u64() > 1 << 24 {
             return;
         }
@@ -270,7 +270,7 @@ fn bitmap_file(bytes: &[u8]) {
     }
 }
 
-/// What decodes is written back as the same bytes, but for the padding.
+/// An info structure that decodes is encoded to the same bytes, except for the padding.
 fn info_v1(bytes: &[u8]) {
     let _ = probe(bytes);
     if let Ok(info) = v1::Info::decode(bytes) {
@@ -281,7 +281,7 @@ fn info_v1(bytes: &[u8]) {
     }
 }
 
-/// With a checksum that fits, so that the checks behind it are reached.
+/// Decodes a header whose checksum the target corrects, so that the fuzzer reaches the checks after it.
 fn info_v2(bytes: &[u8]) {
     let _ = Header::decode(bytes, 0);
     if bytes.len() < Header::SIZE {
@@ -313,17 +313,17 @@ fn info_v2(bytes: &[u8]) {
     }
 }
 
-/// Reads here and there, and holds the image to what its facts say.
+/// Reads at several addresses of the image, and checks its facts.
 fn look_around(image: &dyn MemoryImage) {
     let facts = image.facts();
-    assert!(holds(&facts.exists, facts.max_pfn) && holds(&facts.backed, facts.max_pfn));
+    assert!(ends_by(&facts.exists, facts.max_pfn) && ends_by(&facts.backed, facts.max_pfn));
     let mut page = [0; PAGE_SIZE];
     for range in facts.backed.as_slice().iter().take(8) {
         let last = Pfn::new(range.end.as_u64() - 1);
         for pfn in [range.start, last] {
             let read = image.read(pfn.addr(), &mut page);
             if let Some(view) = image.view(pfn.addr(), PAGE_SIZE) {
-                assert!(read.is_ok() && view == page, "a view is what a read gives");
+                assert!(read.is_ok() && view == page, "a view has the bytes of a read");
             }
         }
     }
@@ -334,11 +334,11 @@ fn look_around(image: &dyn MemoryImage) {
     let _ = (identify(image), Machine::new(image, RuleSet::Makedumpfile).is_ok());
 }
 
-fn holds(ranges: &FrameRanges, max_pfn: u64) -> bool {
+fn ends_by(ranges: &FrameRanges, max_pfn: u64) -> bool {
     ranges.end().as_u64() <= max_pfn
 }
 
-/// Bytes that fill physical memory over and over.
+/// Physical memory that repeats some bytes.
 struct Tiles<'a>(&'a [u8]);
 
 impl PhysicalMemory for Tiles<'_> {
@@ -381,7 +381,7 @@ fn small_kdump() -> Vec<u8> {
     bytes[2 * PAGE_SIZE] = 0xff;
     bytes[3 * PAGE_SIZE] = 0x0f;
     let data = bytes.len() as u64 + 4 * PageDesc::SIZE as u64;
-    // Stored as it is, and with each codec's flag: zlib, lzo, snappy.
+    // Uncompressed, and with the flag of each codec: zlib, lzo, snappy.
     for (index, flags) in (0..).zip([0, 1, 2, 4]) {
         let size = if flags == 0 { PAGE_SIZE as u32 } else { 100 };
         bytes.extend(PageDesc { offset: data + 100 * index, size, flags }.to_bytes());
@@ -390,7 +390,7 @@ fn small_kdump() -> Vec<u8> {
     bytes
 }
 
-/// The same as records of a flattened stream, without the stream's header.
+/// `bytes` as the records of a flattened stream, without the stream's header.
 fn flatten(dump: &[u8]) -> Vec<u8> {
     let records = (0..).step_by(PAGE_SIZE).zip(dump.chunks(PAGE_SIZE));
     let records =
@@ -398,7 +398,7 @@ fn flatten(dump: &[u8]) -> Vec<u8> {
     records.chain(flattened::END_RECORD).collect()
 }
 
-/// The purgatory stage's image.
+/// Parses and relocates the purgatory stage's image.
 fn stage_image(bytes: &[u8]) {
     if let Ok(image) = StageImage::parse(bytes) {
         let moved = image.moved_to(1 << 40);
@@ -407,8 +407,8 @@ fn stage_image(bytes: &[u8]) {
     }
 }
 
-/// A page of these bytes, over and over, comes back from each codec as it was; and if they are what some codec is to
-/// decompress, that ends.
+/// Decompresses the input with each codec. Also compresses a page that repeats the input, and checks that
+/// decompression restores it.
 fn page_codecs(bytes: &[u8]) {
     let mut decompressor = Decompressor::default();
     let page: [u8; PAGE_SIZE] =
@@ -423,14 +423,14 @@ fn page_codecs(bytes: &[u8]) {
     }
 }
 
-/// The running kernel's memory map, as it is shown to kexec.
+/// Parses the running kernel's memory map, and shortens its crash kernel range as the loader does for kexec.
 fn iomem(bytes: &[u8]) {
     let Ok(map) = Iomem::parse(&String::from_utf8_lossy(bytes)) else { return };
     assert!(map.ram().is_sorted_by(|one, next| one.end < next.start));
     if let Some(region) = map.crash_kernel().filter(|region| region.end - region.start >= 2) {
         let middle = region.start + (region.end - region.start) / 2;
         let shorter =
-            Iomem::parse(&map.with_shorter_crash_kernel(middle)).expect("what was written is a map");
+            Iomem::parse(&map.with_shorter_crash_kernel(middle)).expect("the written map parses");
         assert_eq!(shorter.ram(), map.ram());
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests across crates share.
+//! Shared code of the tests that span several crates.
 
 pub mod document;
 pub mod fixture;
@@ -13,7 +13,7 @@ pub mod stage;
 pub mod synth;
 pub mod trim;
 
-/// Says on standard error why `program` cannot go on.
+/// Prints `error` to standard error, prefixed with the program's name. Returns its exit code.
 pub fn failed(program: &str, error: &vmcore::Error) -> std::process::ExitCode {
     eprintln!("{program}: {}", error.report());
     std::process::ExitCode::FAILURE

@@ -1,5 +1,5 @@
-//! The man pages of section 1: made from the definition of the command line, with what no definition knows added by
-//! hand.
+//! Generates the man pages of section 1 from the definition of the command line. Examples, exit status, files and
+//! cross references are added here.
 
 use cdbitmap::commands::CommandLine;
 use clap::{Command, CommandFactory};
@@ -8,7 +8,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An example: what it is for, and the command line behind `cdbitmap`.
+/// An example: its purpose, and the arguments of `cdbitmap`.
 pub type Example = (&'static str, &'static str);
 
 /// The examples of each command; "" is for `cdbitmap` itself.
@@ -17,20 +17,20 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         "",
         &[
             (
-                "In the capture kernel: leave out all that can be left out.",
+                "In the capture kernel: exclude everything that can be excluded.",
                 "dump /proc/vmcore /var/crash/vmcore -l -d 31",
             ),
-            ("See beforehand how large a dump at each level would be.", "scan vmcore"),
-            ("Ask why a page is missing.", "explain vmcore 0x4d2000"),
+            ("Show the size of the dump at each level without writing it.", "scan vmcore"),
+            ("Explain why a page is missing.", "explain vmcore 0x4d2000"),
         ],
     ),
     (
         "scan",
         &[
-            ("Counts per class, and the size of a dump at each level.", "scan vmcore"),
+            ("Count the pages of each class, and show the size of a dump at each level.", "scan vmcore"),
             ("Write the bitmap for dump level 17.", "scan vmcore -d 17 -o vmcore.bitmap"),
             (
-                "Raw memory, with the map and the VMCOREINFO beside it.",
+                "Scan raw memory with a separate memory map and VMCOREINFO.",
                 "scan memory.raw --map iomem --vmcoreinfo info.txt --json",
             ),
         ],
@@ -38,78 +38,84 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "dump",
         &[
-            ("What kdump does after a crash.", "dump /proc/vmcore /var/crash/vmcore -l -d 31"),
-            ("To another machine, through a pipe.", "dump /proc/vmcore - --flattened -z -d 31"),
+            ("Save a dump in the capture kernel, as kdump does.", "dump /proc/vmcore /var/crash/vmcore -l -d 31"),
+            ("Send a dump to another machine through a pipe.", "dump /proc/vmcore - --flattened -z -d 31"),
             (
-                "Take the pages from the bitmap that the first kernel left in memory.",
+                "Use the bitmap that the first kernel left in memory.",
                 "dump /proc/vmcore /var/crash/vmcore -l -d 31 --bitmap auto",
             ),
-            ("Take them from a bitmap file.", "dump vmcore out --bitmap vmcore.bitmap"),
+            ("Use a bitmap file.", "dump vmcore out --bitmap vmcore.bitmap"),
             ("Filter a dump again, with two threads.", "dump vmcore.kdump smaller -d 31 -z --num-threads 2"),
         ],
     ),
     (
         "inspect",
         &[
-            ("What is this file?", "inspect vmcore"),
+            ("Show what a file contains.", "inspect vmcore"),
             ("Save the VMCOREINFO for another dump of the same boot.", "inspect vmcore --vmcoreinfo-text"),
         ],
     ),
     (
         "verify",
         &[
-            ("Structure and checksums.", "verify vmcore.bitmap"),
-            ("Every bit, against the memory itself.", "verify vmcore.bitmap --image vmcore"),
+            ("Check structure and checksums.", "verify vmcore.bitmap"),
+            ("Check every bit against the memory image.", "verify vmcore.bitmap --image vmcore"),
         ],
     ),
     (
         "diff",
         &[
-            ("Two bitmaps.", "diff a.bitmap b.bitmap"),
+            ("Compare two bitmaps.", "diff a.bitmap b.bitmap"),
             (
-                "A dump of makedumpfile's and one of ours, with the pages' contents.",
+                "Compare a dump by makedumpfile with one by cdbitmap, including page contents.",
                 "diff makedumpfile.kdump ours.kdump --contents",
             ),
         ],
     ),
-    ("explain", &[("By frame number, and by physical address.", "explain vmcore 1234 0x4d2000")]),
-    ("map", &[("A picture of memory by class.", "map vmcore -o map.png")]),
+    (
+        "explain",
+        &[("Explain pages given by frame number and by physical address.", "explain vmcore 1234 0x4d2000")],
+    ),
+    ("map", &[("Draw the memory map by page class.", "map vmcore -o map.png")]),
     (
         "extract",
         &[
             (
-                "In the capture kernel: keep the first kernel's bitmap.",
+                "In the capture kernel: save the first kernel's bitmap.",
                 "extract /proc/vmcore -o /var/crash/bitmap",
             ),
             (
-                "From a vmcore, with the address that its module printed.",
+                "Extract the bitmap from a vmcore, by the address that the module printed.",
                 "extract vmcore -o bitmap --bitmap-address 0x3fe00000",
             ),
         ],
     ),
-    ("convert", &[("For a reader that knows version 1 only.", "convert new.bitmap old.bitmap --format 1")]),
-    ("layout", &[("The C header.", "layout --as c")]),
+    (
+        "convert",
+        &[("Convert to version 1 for an old reader.", "convert new.bitmap old.bitmap --format 1")],
+    ),
+    ("layout", &[("Print the C header.", "layout --as c")]),
     (
         "stage",
         &[
             (
-                "Along with a capture kernel.",
+                "Load the stage together with a capture kernel.",
                 "stage exec -- /sbin/kexec -p /boot/vmlinuz --initrd=/boot/initrd.img --reuse-cmdline",
             ),
-            ("What a crash would run.", "stage status"),
+            ("Show whether a crash would run the stage.", "stage status"),
         ],
     ),
     (
         "synth",
         &[
-            ("What kernels there are.", "synth --list"),
-            ("A busy machine of 64 GiB.", "synth -o vmcore --memory 64G --profile busy --kernel 6.1"),
+            ("List the kernel generations.", "synth --list"),
+            ("Simulate a busy machine of 64 GiB.", "synth -o vmcore --memory 64G --profile busy --kernel 6.1"),
         ],
     ),
-    ("demo", &[("All of it, on a small real vmcore.", "demo")]),
+    ("demo", &[("Run all steps on a small real vmcore.", "demo")]),
 ];
 
-/// Where the pages are.
+/// The directory of the man pages.
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../Documentation/man")
 }
@@ -117,7 +123,7 @@ pub fn directory() -> PathBuf {
 /// All pages of section 1, as file name and contents: `cdbitmap` and each of its commands.
 ///
 /// # Errors
-/// If a page can't be rendered, which would be a bug.
+/// A page cannot be rendered, which would be a bug.
 pub fn pages() -> io::Result<Vec<(String, String)>> {
     let mut root = CommandLine::command().disable_help_subcommand(true);
     root.build();
@@ -128,10 +134,10 @@ pub fn pages() -> io::Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// The page of `command`, which is called `name` behind `cdbitmap`.
+/// The page of the subcommand `name`, or of `cdbitmap` itself if `name` is empty.
 fn page(command: &Command, name: &str, all: &[String]) -> io::Result<(String, String)> {
     let full = if name.is_empty() { "cdbitmap".to_owned() } else { format!("cdbitmap-{name}") };
-    // Without a version, so that a release doesn't change every page.
+    // No version, so that a release does not change every page.
     let man = Man::new(command.clone().version(None::<&'static str>))
         .title(full.to_uppercase())
         .source("cdbitmap")
@@ -176,27 +182,27 @@ fn commands(root: &Command) -> Roff {
 
 fn exit_status(name: &str) -> Roff {
     let (done, failed) = match name {
-        "verify" => ("The bitmap holds.", "A check does not hold, or the job could not be finished."),
+        "verify" => ("The bitmap is valid.", "A check failed, or the command could not finish."),
         "stage" => (
-            "status: a crash would run the stage. exec ends with kexec's own exit status.",
+            "status: a crash would run the stage. exec returns kexec's exit status.",
             "status: a crash would not run the stage. exec: kexec could not be run.",
         ),
         "demo" => {
-            ("Done; all bitmaps are makedumpfile's.", "A bit differs, or the job could not be finished.")
+            ("All bitmaps equal makedumpfile's.", "A bit differs, or the command could not finish.")
         }
-        "diff" => ("There is no difference.", "They differ, or the job could not be finished."),
+        "diff" => ("The inputs are equal.", "The inputs differ, or the command could not finish."),
         "" => (
-            "Done; all checks hold; there is no difference.",
-            "The job could not be finished (a full disk, for one), a check does not hold, or there is a difference.",
+            "Success: all checks passed, no difference was found.",
+            "The command could not finish (for example, disk full), a check failed, or a difference was found.",
         ),
-        _ => ("Done.", "The job could not be finished: a full disk, for one."),
+        _ => ("Success.", "The command could not finish (for example, disk full)."),
     };
     let mut roff = Roff::new();
     roff.control("SH", ["EXIT STATUS"]);
     for (code, meaning) in [
         ("0", done),
         ("1", failed),
-        ("2", "The command line or an input can't be used; standard error says why."),
+        ("2", "The command line or an input is invalid; see the message on standard error."),
     ] {
         roff.control("TP", []);
         roff.text([bold(code)]);
@@ -212,8 +218,8 @@ fn files() -> Roff {
         ("/proc/vmcore", "The crashed kernel's memory, in the capture kernel."),
         (
             ".NAME.XXXXXX.partial",
-            "An output NAME while it is written. It gets its name when it is whole, and is \
-          removed when the job fails; one that is left behind, by a signal or a power failure, can be deleted.",
+            "The output NAME while it is being written. The file is renamed to NAME when it is complete, and \
+          removed if the command fails. One that remains after a signal or a power failure can be deleted.",
         ),
     ] {
         roff.control("TP", []);

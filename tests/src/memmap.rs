@@ -1,4 +1,4 @@
-//! Simulated machines whose array of `struct page` lies in memory as in a running kernel: in huge pages, in place.
+//! Simulated machines whose `struct page` array is in RAM, in huge pages as in a running kernel.
 
 use memmap2::{Advice, MmapMut};
 use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom};
@@ -14,29 +14,32 @@ use vmcore::image::file::Access;
 use vmcore::image::{ImageFacts, MemoryImage};
 use vmcore_synth::{Spec, write};
 
-/// Bytes that are moved at once.
+/// Bytes moved in one step.
 const STEP: usize = 64 << 20;
 
-/// Memory for arrays of `struct page`. The kernel maps its own by pages of 2 MiB, and so it is here, if the system has
-/// transparent huge pages. One is used for several machines.
+/// Memory for the `struct page` array of one machine at a time. It uses 2 MiB pages, like the kernel's own array, if the
+/// system has transparent huge pages.
 #[derive(Debug)]
 pub struct Room(MmapMut);
 
 impl Room {
-    /// `len` bytes.
+    /// Allocates `len` bytes, rounded up to 64 MiB.
+    ///
+    /// # Panics
+    /// Panics if the memory cannot be mapped.
     pub fn new(len: usize) -> Self {
         let map = MmapMut::map_anon(len.next_multiple_of(STEP)).expect("memory for the array of struct page");
         map.advise(Advice::HugePage).expect("advice about huge pages");
         Self(map)
     }
 
-    /// All of it.
+    /// The whole memory.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Physical memory that is contiguous and lies in the room.
+/// A contiguous range of the machine's physical memory whose bytes are in the [`Room`] at offset `at`.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     phys: u64,
@@ -44,7 +47,7 @@ struct Part {
     at: usize,
 }
 
-/// A machine whose array of `struct page` is in a [`Room`]; what else a scan needs is in a memory file.
+/// A machine whose `struct page` array is in a [`Room`]. All other memory is in a memfd.
 #[derive(Debug)]
 pub struct MachineInMemory<'r> {
     array: &'r [u8],
@@ -53,14 +56,18 @@ pub struct MachineInMemory<'r> {
 }
 
 impl<'r> MachineInMemory<'r> {
-    /// Bytes that the array of a machine with `memory` bytes takes, with those of the hole below 4 GiB.
+    /// Upper limit of the size of the `struct page` array of a machine with `memory` bytes, in bytes. It includes the
+    /// hole below 4 GiB.
     pub fn array_size(memory: u64) -> usize {
         ((memory + (2 << 30)) / 64).next_multiple_of(2 << 20) as usize
     }
 
-    /// Makes the machine `spec`, in whose place the room's last one goes.
+    /// Makes the machine `spec`. It replaces the previous machine in `room`.
+    ///
+    /// # Panics
+    /// Panics if the machine cannot be made, or if `room` is too small.
     pub fn new(spec: &Spec, room: &'r mut Room) -> Self {
-        // The array is in the file first, and then here, never in both.
+        // The array is moved out of the file in steps, so it never occupies memory twice.
         *room = Room::new(room.0.len());
         let file =
             File::from(rustix::fs::memfd_create("machine", MemfdFlags::empty()).expect("a memory file"));
@@ -76,7 +83,7 @@ impl<'r> MachineInMemory<'r> {
                 .segments
                 .iter()
                 .find(|s| s.phys.as_u64() <= phys && phys + len <= s.phys.as_u64() + s.file_size);
-            let segment = start.expect("the array lies in one segment");
+            let segment = start.expect("a part of the array is in one segment");
             let offset = segment.offset + (phys - segment.phys.as_u64());
             move_out(&file, offset, &mut room.0[used..][..len as usize]);
             parts.push(Part { phys, len, at: used });
@@ -85,16 +92,16 @@ impl<'r> MachineInMemory<'r> {
         Self { array: &room.0[..used], parts, image }
     }
 
-    /// The array of `struct page`, as far as the machine has one.
+    /// The `struct page` array of the present sections.
     pub fn array(&self) -> &[u8] {
         self.array
     }
 }
 
-/// The physical memory that holds the array of `struct page` of a simulated machine, as `(start, bytes)`.
+/// The physical memory of a simulated machine's `struct page` array, as `(start, bytes)`.
 ///
 /// # Panics
-/// The machine is not understood.
+/// Panics if the kernel layout cannot be resolved.
 pub fn array_of(image: &dyn MemoryImage) -> Vec<(u64, u64)> {
     let text = image.facts().vmcoreinfo.as_deref().expect("a simulated machine has VMCOREINFO");
     let info = VmcoreInfo::parse(text).expect("VMCOREINFO");
@@ -115,14 +122,14 @@ pub fn array_of(image: &dyn MemoryImage) -> Vec<(u64, u64)> {
     parts
 }
 
-/// Moves the bytes of `file` from `offset` on to `place`, so that they are in memory once.
+/// Moves the bytes of `file` from `offset` on to `place`, and punches holes into the file.
 fn move_out(file: &File, offset: u64, place: &mut [u8]) {
     for (index, place) in place.chunks_mut(STEP).enumerate() {
         let start = offset + (index * STEP) as u64;
         let end = start + place.len() as u64;
         place.fill(0);
         let mut at = start;
-        // A memory file's holes take no memory as long as nobody reads them.
+        // Reading a hole of a memfd would allocate memory for it.
         while let Ok(data) = rustix::fs::seek(file, SeekFrom::Data(at)) {
             if data >= end {
                 break;

@@ -1,4 +1,4 @@
-//! Bitmaps in the memory of a machine, as a producer leaves them there.
+//! Bitmaps in the memory of a machine, as a producer writes them.
 
 use page_filter::bitmap_file::{BitmapFile, Info};
 use page_filter::machine::Machine;
@@ -17,7 +17,7 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
 use vmcore_synth::{GENERATIONS, Spec};
 
-/// An image with other bytes at some places.
+/// A memory image in which some bytes are replaced.
 pub struct OverlayImage<'i> {
     image: &'i dyn MemoryImage,
     facts: ImageFacts,
@@ -25,18 +25,18 @@ pub struct OverlayImage<'i> {
 }
 
 impl<'i> OverlayImage<'i> {
-    /// The image as it is.
+    /// An overlay of `image` without replaced bytes.
     pub fn new(image: &'i dyn MemoryImage) -> Self {
         Self { image, facts: image.facts().clone(), pieces: Vec::new() }
     }
 
-    /// Puts `bytes` at physical address `at`; later pieces lie over earlier ones.
+    /// Replaces the memory at physical address `at` with `bytes`. A later piece overrides earlier ones.
     pub fn put(mut self, at: u64, bytes: Vec<u8>) -> Self {
         self.pieces.push((at, bytes));
         self
     }
 
-    /// Puts each of `pieces` at its address.
+    /// Replaces the memory at the address of each piece.
     pub fn put_all(mut self, pieces: Vec<(u64, Vec<u8>)>) -> Self {
         self.pieces.extend(pieces);
         self
@@ -84,21 +84,21 @@ impl MemoryImage for OverlayImage<'_> {
     }
 }
 
-/// How a producer leaves a bitmap.
+/// The location and the state of a bitmap in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Site {
-    /// Where the structure is.
+    /// Physical address of the info structure.
     pub at: u64,
-    /// Where the first chunk is; each of the others begins a page behind the one before.
+    /// Physical address of the first chunk. Each following chunk starts one page after the end of the previous one.
     pub chunks: u64,
     /// Whether the chunks are sealed.
     pub sealed: bool,
 }
 
-/// What `file` looks like in memory: pieces and their addresses, the structure first.
+/// `file` as pieces of memory with their addresses; the first piece is the info structure.
 ///
 /// # Panics
-/// If it can't be described.
+/// Panics if the info cannot be encoded.
 pub fn pieces(file: &BitmapFile, site: Site) -> Vec<(u64, Vec<u8>)> {
     let bits = file.bits.to_bytes();
     match &file.info {
@@ -109,7 +109,7 @@ pub fn pieces(file: &BitmapFile, site: Site) -> Vec<(u64, Vec<u8>)> {
             vec![(site.at, structure), (site.chunks, bits)]
         }
         Info::V2(header) => {
-            // The smallest chunks there are, so that there are many.
+            // The smallest chunk size, so that there are many chunks.
             let shape = Header::new(header.frames().start, header.frame_count, 15);
             let header = Header {
                 self_address: site.at,
@@ -124,7 +124,7 @@ pub fn pieces(file: &BitmapFile, site: Site) -> Vec<(u64, Vec<u8>)> {
                 let size = header.chunk_size(index);
                 let start = index as usize * header.chunk_size(0) as usize;
                 let bytes = bits[start..start + size as usize].to_vec();
-                let address = site.chunks + u64::from(index) * size_of_place(header.chunk_size(0));
+                let address = site.chunks + u64::from(index) * chunk_distance(header.chunk_size(0));
                 let mut chunk = ChunkEntry::unsealed(address, size);
                 if site.sealed {
                     chunk = chunk.sealed(crc32c(&bytes));
@@ -139,11 +139,12 @@ pub fn pieces(file: &BitmapFile, site: Site) -> Vec<(u64, Vec<u8>)> {
     }
 }
 
-fn size_of_place(chunk: u64) -> u64 {
-    chunk.next_multiple_of(4096) + 4096
+/// Distance between the start addresses of two chunks, in bytes.
+fn chunk_distance(chunk_size: u64) -> u64 {
+    chunk_size.next_multiple_of(4096) + 4096
 }
 
-/// A machine of several sections, and the bitmap that its producer would have made.
+/// A machine with several sections, and the bitmap of a scan at dump level 31.
 pub struct SimulatedMachine {
     /// Its vmcore.
     pub file: NamedTempFile,
@@ -151,21 +152,22 @@ pub struct SimulatedMachine {
     pub image: Box<dyn MemoryImage>,
     /// The bitmap in version 1.
     pub v1: BitmapFile,
-    /// The same in version 2.
+    /// The bitmap in version 2.
     pub v2: BitmapFile,
-    /// Where there is room for a structure and its chunks.
+    /// A free block with room for the structure and its chunks.
     pub site: Site,
 }
 
-/// Made once for all tests.
+/// The machine that all tests share.
 pub static MACHINE: LazyLock<SimulatedMachine> = LazyLock::new(|| {
-    let generation = GENERATIONS.iter().find(|g| g.name == "6.12").expect("6.12 can be simulated");
+    let generation = GENERATIONS.iter().find(|g| g.name == "6.12").expect("generation 6.12 exists");
     let (file, _) =
         crate::synth::file(&Spec { edge_cases: false, ..Spec::with_everything(generation, 512 << 20) });
-    let image = open(file.path(), &OpenOptions::default()).expect("the simulated machine is healthy");
-    let machine = Machine::new(&*image, RuleSet::Makedumpfile).expect("the simulated machine is healthy");
+    let image = open(file.path(), &OpenOptions::default()).expect("the simulated vmcore opens");
+    let machine = Machine::new(&*image, RuleSet::Makedumpfile).expect("the simulated kernel is known");
     let mut scanned = scan(&machine, DumpLevel::all(), &mut RunToCompletion);
-    // A real producer's memory is the kernel's own, and kept. Here it is that of a free block.
+    // A real producer uses kernel memory, which is kept. This one uses part of a free block, so these frames are marked
+    // as kept and do not count as free.
     let excluded = {
         let mut bits = FrameBitmap::ones(scanned.bitmap.frames());
         for (all, kept) in bits.words_mut().iter_mut().zip(scanned.bitmap.words()) {
@@ -177,7 +179,7 @@ pub static MACHINE: LazyLock<SimulatedMachine> = LazyLock::new(|| {
     scanned.bitmap.set_range(PfnRange::from_start(room.start, 64));
     let of_scan = |version| {
         BitmapFile::of_scan(&machine, DumpLevel::all(), &scanned, version, Duration::ZERO)
-            .expect("the simulated machine is healthy")
+            .expect("the bitmap has the size of the machine")
     };
     let (v1, mut v2) = (of_scan(Version::V1), of_scan(Version::V2));
     if let Info::V2(header) = &mut v2.info {
@@ -202,27 +204,27 @@ impl SimulatedMachine {
         OverlayImage::new(&*self.image).put_all(pieces(self.file_of(version), self.site))
     }
 
-    /// The direct map's address of the structure.
+    /// Virtual address of the structure in the direct map.
     ///
     /// # Panics
-    /// If no segment has it.
+    /// Panics if the structure is in no segment.
     pub fn virtual_address(&self) -> u64 {
         let segments = &self.image.facts().segments;
-        let holds = |s: &&Segment| (s.phys.as_u64()..s.phys.as_u64() + s.mem_size).contains(&self.site.at);
-        let segment = segments.iter().find(holds).expect("the simulated machine is healthy");
+        let contains = |s: &&Segment| (s.phys.as_u64()..s.phys.as_u64() + s.mem_size).contains(&self.site.at);
+        let segment = segments.iter().find(contains).expect("the structure is in a segment");
         segment.virt.as_u64() + (self.site.at - segment.phys.as_u64())
     }
 }
 
-/// What says that the structure is at `at`.
+/// Search hints that locate the structure at `at`.
 pub fn by_address(at: u64) -> SearchHints {
     SearchHints { command_line: None, address: Some(PhysAddr::new(at)) }
 }
 
-/// What `found` keeps of the first `frames` frames, asked for in windows of `size` frames.
+/// The bits of `found` for the first `frames` frames, read in windows of `size` frames.
 ///
 /// # Panics
-/// If it can't be read.
+/// Panics if the bitmap cannot be read.
 pub fn kept(found: &mut MemoryBitmap<'_>, frames: u64, size: u64) -> FrameBitmap {
     let mut kept = FrameBitmap::ones(frames);
     for start in (0..frames).step_by(size as usize) {

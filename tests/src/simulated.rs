@@ -1,4 +1,4 @@
-//! Small machines made up of random `struct page`s, for kernels of every generation.
+//! Small machines with random `struct page`s, for kernels of every generation.
 
 use scanner_core::kernel::layout::{CompoundPages, FreePages};
 use scanner_core::{
@@ -8,17 +8,17 @@ use vmcore::frames::FrameRanges;
 use vmcore::image::{ImageFacts, ImageFormat, MemoryImage};
 use vmcore_synth::{KernelGeneration, page_keys};
 
-/// One way in which a kernel exports what classification goes by: a generation of [`vmcore_synth`], as it is or with
-/// keys left out.
+/// A set of VMCOREINFO keys for page classification: those of a generation of [`vmcore_synth`], complete or with some
+/// keys removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Exports {
     /// Its name in messages.
     pub name: &'static str,
     /// The generation.
     generation: &'static str,
-    /// Whether the keys are there that users add by hand for kernels before 3.9.
+    /// Whether VMCOREINFO has the keys that users add by hand for kernels before 3.9.
     hand_keys: bool,
-    /// Starts of the lines that are left out.
+    /// Prefixes of the removed lines.
     without: &'static [&'static str],
 }
 
@@ -26,7 +26,7 @@ const fn all_of(generation: &'static str) -> Exports {
     Exports { name: generation, generation, hand_keys: false, without: &[] }
 }
 
-/// Every way of exporting that the project knows.
+/// All sets of keys that the project supports.
 pub const EXPORTS: [Exports; 16] = [
     all_of("2.6.32"),
     Exports { name: "2.6.32 with PG_buddy", hand_keys: true, ..all_of("2.6.32") },
@@ -54,10 +54,10 @@ pub const EXPORTS: [Exports; 16] = [
 const OFFLINE: &str = "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)";
 
 impl Exports {
-    /// A VMCOREINFO text of a [`SimulatedMachine`] with sections of `1 << section_bits` bytes.
+    /// The VMCOREINFO text of a [`SimulatedMachine`] with sections of `1 << section_bits` bytes.
     ///
     /// # Panics
-    /// There is no such generation.
+    /// Panics if the generation does not exist.
     pub fn vmcoreinfo(&self, section_bits: u32) -> String {
         let generation = KernelGeneration::named(self.generation).expect("a generation");
         let keys = page_keys(generation, self.hand_keys);
@@ -74,10 +74,10 @@ impl Exports {
         kept.chain(machine.split_whitespace()).flat_map(|line| [line, "\n"]).collect()
     }
 
-    /// The layout that follows from it.
+    /// The kernel layout that the keys resolve to.
     ///
     /// # Panics
-    /// It doesn't resolve.
+    /// Panics if they do not resolve.
     pub fn layout(&self) -> KernelLayout {
         let text = self.vmcoreinfo(21);
         let info = VmcoreInfo::parse(text.as_bytes()).expect("the text parses");
@@ -85,17 +85,17 @@ impl Exports {
     }
 }
 
-/// Numbers that look random but are the same each time.
+/// A generator of reproducible pseudo-random numbers (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Numbers that follow from `seed` (splitmix64).
+    /// A generator with the seed `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// The next 64-bit number.
     pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -108,13 +108,13 @@ impl Dice {
         self.any() % end
     }
 
-    /// Whether something happens that does once in `n` times.
+    /// True with probability `1/n`.
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
 
-/// A `struct page` as no kernel would leave it, but with the values that rules ask for more often than by chance.
+/// A random `struct page`. Values that the rules test are more frequent than by chance.
 pub fn random_page(layout: &KernelLayout, dice: &mut Dice) -> Vec<u8> {
     let mut page: Vec<u8> = (0..layout.page.size).map(|_| dice.any() as u8).collect();
     if dice.once_in(8) {
@@ -140,7 +140,7 @@ pub fn random_page(layout: &KernelLayout, dice: &mut Dice) -> Vec<u8> {
     if let CompoundPages::FlaggedHugetlb { hugetlb } = layout.compound {
         word |= if dice.once_in(3) { hugetlb } else { 0 };
     }
-    // As a first tail: the low byte is the order.
+    // The low byte of a first tail page's flags is the order.
     if dice.once_in(3) {
         word = word & !0xff | [0, 1, 2, 9, 10, 18, 31, 64][dice.below(8) as usize];
     }
@@ -180,9 +180,9 @@ pub fn random_page(layout: &KernelLayout, dice: &mut Dice) -> Vec<u8> {
     page
 }
 
-/// Where the kernel image, and with it physical memory from 0 on, is mapped.
+/// Start of the mapping of the kernel image, which maps physical memory from address 0 on.
 const IMAGE_MAP: u64 = 0xffff_ffff_8000_0000;
-/// Where the `struct page`s are mapped.
+/// Start of the mapping of the `struct page`s.
 const MEM_MAP: u64 = 0xffff_ffff_c000_0000;
 /// Physical addresses: page tables, section table, `struct page`s.
 const PGD: u64 = 0x1000;
@@ -193,10 +193,10 @@ const MEM_SECTION: u64 = 0x6000;
 const PAGES: u64 = 0x10000;
 /// Entries of the section table.
 const MAX_SECTIONS: u64 = 16;
-/// The most frames: what two page tables map the `struct page`s of.
+/// Maximum number of frames.
 pub const MAX_FRAMES: u64 = 4096;
 
-/// A machine of some thousand frames.
+/// A machine of up to [`MAX_FRAMES`] frames.
 #[derive(Debug)]
 pub struct SimulatedMachine {
     memory: Vec<u8>,
@@ -205,7 +205,7 @@ pub struct SimulatedMachine {
 }
 
 impl SimulatedMachine {
-    /// A machine whose kernel exports as `exports` says, and that follows from `dice`.
+    /// A random machine whose kernel exports the keys of `exports`.
     pub fn new(exports: &Exports, dice: &mut Dice) -> Self {
         let layout = exports.layout();
         let size = layout.page.size as u64;
@@ -214,7 +214,7 @@ impl SimulatedMachine {
         let frames = 1 + dice.below(MAX_FRAMES);
         let mut memory = vec![0; (PAGES + MAX_FRAMES * size) as usize];
         let mut put = |at: u64, value: u64| memory[at as usize..][..8].copy_from_slice(&value.to_le_bytes());
-        // Present, writable; bit 7 for a page of 1 GiB.
+        // Bits 0 and 1: present, writable. Bit 7: 1 GiB page.
         put(PGD + 511 * 8, PUD | 3);
         put(PUD + 510 * 8, 0x83);
         put(PUD + 511 * 8, PMD | 3);
@@ -226,8 +226,8 @@ impl SimulatedMachine {
             }
         }
         for section in 0..MAX_SECTIONS.min(MAX_FRAMES / section_frames) {
-            // As the kernel codes it: less the section's first frame. The flags: present, has a map, online, early;
-            // since 6.15 also one that says that it was optimised early.
+            // The kernel subtracts the section's first frame from the address. Flags: present, has a memory map, online,
+            // early; since 6.15 also vmemmap preinitialised (bit 5).
             let flags = [0, 0xf, 0xf, 0x7, 0x2f][dice.below(5) as usize];
             if flags != 0 || section == 0 {
                 put(MEM_SECTION + section * 16, MEM_MAP | flags | 1);
@@ -242,13 +242,13 @@ impl SimulatedMachine {
         Self { memory, facts, viewable: dice.once_in(2) }
     }
 
-    /// Its physical memory from 0 on, to be damaged.
+    /// The physical memory from address 0 on, for tests that damage it.
     pub fn memory_mut(&mut self) -> &mut [u8] {
         &mut self.memory
     }
 }
 
-/// Memory with some gaps, of which some also have no data.
+/// Image facts with random holes; some ranges also have no data in the file.
 fn facts(frames: u64, vmcoreinfo: String, dice: &mut Dice) -> ImageFacts {
     let range = |start, end| PfnRange::new(Pfn::new(start), Pfn::new(end));
     let mut exists = vec![range(frames - 1, frames)];

@@ -1,12 +1,15 @@
-//! Makes a small fixture of a real vmcore: the memory that says which pages to dump stays, all else becomes zeros.
+//! Trims a real vmcore to a small fixture: keeps the bytes that decide which pages a dump has, and zeroes all others.
 //!
-//! What stays, byte by byte and not page by page: the page table entries on the way to the `struct page`s and to the
-//! symbols that makedumpfile looks at, the memory sections, and of each `struct page` the fields that a rule reads.
-//! Pointers in those are cut down to the bits that count. ELF header, program headers and notes stay as they are.
-//! So that not all other pages are zero pages, every `MARK_EVERY`th one keeps its first byte that is not zero.
+//! The fixture keeps these bytes:
 //!
-//! The result is a valid vmcore, and makedumpfile gives the same 2nd bitmaps for it as for the original at all dump
-//! levels (the 2nd bitmap of a kdump-compressed file doesn't know zero pages). A 512 MiB machine takes about 50 KiB.
+//! - the page table entries that map the `struct page`s and the symbols that makedumpfile reads,
+//! - the memory sections,
+//! - the fields of each `struct page` that a rule reads; pointers are reduced to the bits that a rule tests,
+//! - ELF header, program headers and notes, unchanged,
+//! - the first nonzero byte of every `MARK_EVERY`th other page, so that not all of them become zero pages.
+//!
+//! The result is a valid vmcore. makedumpfile's 2nd bitmaps for it equal those for the original at all dump levels (the
+//! 2nd bitmap of a kdump-compressed file does not record zero pages). A 512 MiB machine takes about 50 KiB.
 
 use scanner_core::kernel::layout::{CompoundPages, KernelLayout, TailField};
 use scanner_core::kernel::vmcoreinfo::{Key, VmcoreInfo};
@@ -22,41 +25,44 @@ use std::path::Path;
 use vmcore::image::MemoryImage;
 use vmcore::{Error, Result};
 
-/// One page of so many keeps a byte that says whether it is zero.
+/// Interval, in pages, of the pages that keep a nonzero byte.
 const MARK_EVERY: u64 = 16;
-/// Sizes in bytes of what symbols stand for: six fields of 65 bytes of `struct new_utsname`, and a `nodemask_t` of
-/// up to 1024 nodes.
+/// Sizes in bytes of the objects that makedumpfile reads: `struct new_utsname` with six fields of 65 bytes, and a
+/// `nodemask_t` of up to 1024 nodes.
 const SIZE_UTSNAME: u64 = 6 * 65;
 const SIZE_NODEMASK: u64 = 128;
-/// A `page.private` that is larger than any order; larger values become this one.
+/// A value of `page.private` above every valid order. It replaces all larger values.
 const NO_ORDER: u64 = 64;
 
 /// A page's bytes.
 type Page = Box<[u8; PAGE_SIZE]>;
 
-/// The memory that stays: pages by frame number; all others are zero.
+/// The kept memory: pages by frame number. All other pages are zero.
 #[derive(Debug, Default)]
 pub struct Trimmed {
     pages: BTreeMap<u64, Page>,
 }
 
 impl Trimmed {
-    /// Goes through `image` and takes what says which pages to dump.
+    /// Collects the bytes of `image` that decide which pages a dump has.
     ///
     /// # Errors
-    /// The image has no VMCOREINFO, its kernel is not understood, or its memory sections can't be read.
+    /// The image has no VMCOREINFO, its kernel layout cannot be resolved, its memory sections cannot be read, or a
+    /// `struct page` crosses a page border.
     pub fn of(image: &dyn MemoryImage) -> Result<Self> {
         let facts = image.facts();
         let text = facts.vmcoreinfo.as_deref().ok_or_else(|| Error::unusable("has no VMCOREINFO"))?;
-        let info = VmcoreInfo::parse(text).map_err(|e| Error::unusable("VMCOREINFO").because(e))?;
-        let layout = KernelLayout::resolve(&info, None).map_err(|e| Error::unusable("layout").because(e))?;
+        let info =
+            VmcoreInfo::parse(text).map_err(|e| Error::unusable("cannot parse VMCOREINFO").because(e))?;
+        let layout = KernelLayout::resolve(&info, None)
+            .map_err(|e| Error::unusable("cannot resolve the kernel layout").because(e))?;
         if !PAGE_SIZE.is_multiple_of(layout.page.size) {
-            return Err(Error::unusable("struct pages that lie across pages can't be trimmed"));
+            return Err(Error::unusable("cannot trim struct pages that cross page borders"));
         }
-        // By the kernel's rules, since makedumpfile can be off by a flag in the array's address (6.15 and later).
+        // The kernel's rules: since 6.15, a section flag can shift the array's address that makedumpfile computes.
         let recorder = Recorder { memory: image, reads: RefCell::default() };
         let sections = MemorySections::locate(&layout, &recorder, Pfn::new(facts.max_pfn), RuleSet::Kernel)
-            .map_err(|e| Error::unusable("memory sections").because(e))?;
+            .map_err(|e| Error::unusable("cannot locate the memory sections").because(e))?;
 
         let mut trimmed = Self::default();
         for section in sections.iter(&recorder) {
@@ -75,12 +81,12 @@ impl Trimmed {
         Ok(trimmed)
     }
 
-    /// What stays of frame `pfn`; `None` if nothing does.
+    /// The kept bytes of frame `pfn`; `None` if the page is zero.
     pub fn page(&self, pfn: Pfn) -> Option<&[u8; PAGE_SIZE]> {
         self.pages.get(&pfn.as_u64()).map(|page| &**page)
     }
 
-    /// Takes the fields that count of the struct pages in `len` bytes at `phys`.
+    /// Keeps the fields that a rule reads of the `struct page`s in the `len` bytes at `phys`.
     fn take_struct_pages(
         &mut self,
         image: &dyn MemoryImage,
@@ -89,21 +95,21 @@ impl Trimmed {
         len: u64,
     ) -> Result<()> {
         if !phys.as_u64().is_multiple_of(layout.page.size as u64) {
-            return Err(Error::unusable("struct pages that lie across pages can't be trimmed"));
+            return Err(Error::unusable("cannot trim struct pages that cross page borders"));
         }
         let mut original = vec![0; len as usize];
-        image.read(phys, &mut original).map_err(|e| Error::unusable("struct pages").because(e))?;
+        image.read(phys, &mut original).map_err(|e| Error::unusable("cannot read the struct pages").because(e))?;
         let mut kept = Vec::with_capacity(original.len());
-        let mut behind_head = false;
+        let mut follows_head = false;
         for page in original.chunks_exact(layout.page.size) {
-            kept.extend(trim_struct_page(page, layout, behind_head));
-            behind_head = number(page, layout.page.flags) & layout.flags.head != 0;
+            kept.extend(trim_struct_page(page, layout, follows_head));
+            follows_head = number(page, layout.page.flags) & layout.flags.head != 0;
         }
         self.put(phys.as_u64(), &kept);
         Ok(())
     }
 
-    /// Keeps a byte of some pages that are not zero, unless something of them is kept anyway.
+    /// Keeps one byte of every `MARK_EVERY`th nonzero page of which nothing else is kept.
     fn take_marks(&mut self, image: &dyn MemoryImage, backed: &[PfnRange]) {
         let mut page = [0; PAGE_SIZE];
         for range in backed {
@@ -132,18 +138,18 @@ impl Trimmed {
         }
     }
 
-    /// Writes the vmcore to `target`, which becomes a sparse file laid out as `original`: the ELF vmcore of which
-    /// this is what stays of `image`.
+    /// Writes the trimmed vmcore to `target`, a sparse file with the layout of `original`, the ELF vmcore that was opened
+    /// as `image`.
     ///
     /// # Errors
-    /// A file can't be read or written, or the headers are not all in front of the memory.
+    /// A file cannot be read or written, or the memory does not start within 16 MiB after the headers.
     pub fn write(&self, original: &Path, image: &dyn MemoryImage, target: &File) -> Result<()> {
-        let failed = |e| Error::io(original, "can't be trimmed", e);
+        let failed = |e| Error::io(original, "cannot be trimmed", e);
         let source = File::open(original).map_err(failed)?;
         let segments = || image.facts().segments.iter().filter(|s| s.file_size > 0);
         let head = segments().map(|s| s.offset).min().unwrap_or(0);
         if head > 16 << 20 {
-            return Err(Error::unusable("the memory is not close behind the headers").at(original));
+            return Err(Error::unusable("the memory starts more than 16 MiB after the headers").at(original));
         }
         let mut headers = vec![0; head as usize];
         source.read_exact_at(&mut headers, 0).map_err(failed)?;
@@ -162,7 +168,7 @@ impl Trimmed {
     }
 }
 
-/// Memory that remembers what of it was read.
+/// A memory image that records its reads.
 struct Recorder<'m> {
     memory: &'m dyn MemoryImage,
     reads: RefCell<BTreeMap<u64, Vec<u8>>>,
@@ -180,7 +186,7 @@ impl PhysicalMemory for Recorder<'_> {
     }
 }
 
-/// Reads what makedumpfile reads beside the memory sections; what isn't there is left out.
+/// Reads the symbols that makedumpfile reads, so that they are recorded. Missing symbols are skipped.
 fn read_symbols(memory: &Recorder<'_>, info: &VmcoreInfo<'_>, layout: &KernelLayout) {
     let utsname = info.get(Key::OffUtsNamespaceName).unwrap_or(0).min(4096) + SIZE_UTSNAME;
     for (key, len) in [(Key::SymInitUtsNs, utsname), (Key::SymNodeOnlineMap, SIZE_NODEMASK)] {
@@ -190,9 +196,9 @@ fn read_symbols(memory: &Recorder<'_>, info: &VmcoreInfo<'_>, layout: &KernelLay
     }
 }
 
-/// The fields of the `struct page` in `page` that a rule reads. `behind_head` says that the one before is the head of
+/// The `struct page` in `page`, reduced to the fields that a rule reads. `follows_head`: the previous page is the head of
 /// a compound page.
-fn trim_struct_page(page: &[u8], layout: &KernelLayout, behind_head: bool) -> Vec<u8> {
+fn trim_struct_page(page: &[u8], layout: &KernelLayout, follows_head: bool) -> Vec<u8> {
     let fields = &layout.page;
     let mut kept = vec![0; page.len()];
     let mut keep = |at: usize, len: usize| kept[at..at + len].copy_from_slice(&page[at..at + len]);
@@ -200,17 +206,17 @@ fn trim_struct_page(page: &[u8], layout: &KernelLayout, behind_head: bool) -> Ve
     if let Some(at) = fields.mapcount {
         keep(at, 4);
     }
-    // In a page that is no tail this is `lru`; in a tail it is the same for all tails of a head.
+    // In a tail page this word is the same for all tails of a head. In other pages it is `lru`, which no rule reads.
     let tail = fields.compound_head.filter(|&at| number(page, at) & 1 != 0);
     if let Some(at) = tail {
         keep(at, 8);
     }
-    if tail.is_some() || behind_head {
+    if tail.is_some() || follows_head {
         for TailField { offset, width } in tail_fields(&layout.compound) {
             keep(offset, width);
         }
     }
-    // The low bits of `mapping` say what kind of pointer it is.
+    // Rules read only the low bits of `mapping`, the type of the pointer.
     let mut put = |at: usize, value: u64| kept[at..at + 8].copy_from_slice(&value.to_le_bytes());
     put(fields.mapping, number(page, fields.mapping) & 7);
     if let Some(at) = fields.private {

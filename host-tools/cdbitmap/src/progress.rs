@@ -1,4 +1,4 @@
-//! Shows how far a long job has come, for people and for logs. Always on standard error.
+//! Shows the progress of long operations on standard error, on a terminal or in a log.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use scanner_core::Pfn;
@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use vmcore::progress::Progress;
 
-/// A bar if standard error is a terminal that can redraw a line, plain lines if not. The console of a capture kernel
-/// is a terminal too, but one that is read later, from a log.
+/// Returns a bar if standard error is a terminal that can redraw a line, else plain lines. The console of a capture
+/// kernel is a terminal, too, but its output is usually read from a log, so it gets plain lines.
 pub fn for_stderr() -> Box<dyn Progress> {
     let can_redraw = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     let in_capture_kernel = Path::new("/proc/vmcore").exists();
@@ -22,11 +22,11 @@ pub fn for_stderr() -> Box<dyn Progress> {
     }
 }
 
-/// A bar on a terminal.
+/// A progress bar on a terminal.
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar on standard error; drawn from the first stage on.
+    /// Creates a bar on standard error. It is visible from the first stage on.
     pub fn new() -> Self {
         Self(ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()))
     }
@@ -57,7 +57,7 @@ impl Progress for Bar {
     }
 }
 
-/// Lines for a log: one when a stage begins, one when it ends, and between them not more than one in
+/// Progress lines for a log: one at the start of a stage, one at its end, and between them at most one in each
 /// [`Lines::INTERVAL`].
 pub struct Lines<W> {
     state: Mutex<LinesState<W>>,
@@ -73,35 +73,35 @@ struct LinesState<W> {
 }
 
 impl<W: Write> Lines<W> {
-    /// The least time between two lines of a stage.
+    /// Minimum time between two lines of a stage.
     pub const INTERVAL: Duration = Duration::from_secs(5);
 
-    /// Lines to `out`.
+    /// Creates lines that are written to `out`.
     pub fn new(out: W) -> Self {
         let now = Instant::now();
         let state = LinesState { out, what: String::new(), total: 0, done: 0, started: now, last: now };
         Self { state: Mutex::new(state) }
     }
 
-    fn with(&self, change: impl FnOnce(&mut LinesState<W>)) {
+    fn update(&self, change: impl FnOnce(&mut LinesState<W>)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl<W: Write + Send> Progress for Lines<W> {
     fn start(&self, what: &str, total: u64) {
-        self.with(|state| {
+        self.update(|state| {
             let now = Instant::now();
             (state.total, state.done, state.started, state.last) = (total, 0, now, now);
             state.what.clear();
             state.what.push_str(what);
-            // Progress that can't be shown is no reason to fail.
+            // A failure to show progress must not stop the operation.
             let _ = writeln!(state.out, "{what} ...");
         });
     }
 
     fn advance(&self, steps: u64) {
-        self.with(|state| {
+        self.update(|state| {
             state.done = state.done.saturating_add(steps);
             if state.last.elapsed() >= Self::INTERVAL {
                 state.last = Instant::now();
@@ -112,21 +112,21 @@ impl<W: Write + Send> Progress for Lines<W> {
     }
 
     fn finish(&self) {
-        self.with(|state| {
+        self.update(|state| {
             let seconds = state.started.elapsed().as_secs_f64();
             let _ = writeln!(state.out, "{}: done in {seconds:.1} s", state.what);
         });
     }
 }
 
-/// Shows how far a scan has come.
+/// A scan checkpoint that shows the progress and never stops the scan.
 pub struct ProgressCheckpoint<'p> {
     progress: &'p dyn Progress,
     reached: Pfn,
 }
 
 impl<'p> ProgressCheckpoint<'p> {
-    /// Begins the stage `what` over `frames` frames.
+    /// Starts the stage `what` over `frames` frames.
     pub fn start(progress: &'p dyn Progress, what: &str, frames: u64) -> Self {
         progress.start(what, frames);
         Self { progress, reached: Pfn::new(0) }

@@ -1,31 +1,31 @@
-//! Trimmed vmcores as they are packed into this program and beside its tests: the vmcore compressed with zstd, and
-//! makedumpfile's 2nd bitmaps for it, a text head of `key: value` lines, an empty line, and then the bitmaps for dump
-//! levels 0 to 31, of `bitmap_bytes` bytes each.
+//! The file formats of the trimmed vmcores in this program and in the test fixtures: the vmcore, compressed with zstd,
+//! and makedumpfile's 2nd bitmaps for it. A file of bitmaps has a text header of `key: value` lines, an empty line, and
+//! the bitmaps for dump levels 0 to 31, of `bitmap_bytes` bytes each.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use vmcore::frames::FrameBitmap;
 
-/// How many dump levels there are.
+/// Number of dump levels.
 pub const LEVELS: usize = 32;
-/// What is looked at for being zero when a sparse file is written, in bytes.
+/// Size of the copy buffer, in bytes.
 const BLOCK: usize = 64 << 10;
 
-/// makedumpfile's 2nd bitmaps of one vmcore at every dump level.
+/// makedumpfile's 2nd bitmaps of one vmcore, at every dump level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bitmaps {
     /// `OSRELEASE` of the kernel.
     pub kernel: String,
-    /// The version of makedumpfile, as `makedumpfile -v` says it.
+    /// The version of makedumpfile, as `makedumpfile -v` prints it.
     pub makedumpfile: String,
-    /// Frames that the bitmaps cover.
+    /// Number of frames in each bitmap.
     pub max_mapnr: u64,
-    /// The bitmaps, by level.
+    /// The bitmaps, indexed by dump level.
     pub levels: Vec<FrameBitmap>,
 }
 
 impl Bitmaps {
-    /// The bytes of a file with these bitmaps, not compressed.
+    /// Returns the uncompressed contents of a file with these bitmaps.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { kernel, makedumpfile, max_mapnr, levels } = self;
         let bitmap_bytes = max_mapnr.div_ceil(8);
@@ -36,7 +36,7 @@ impl Bitmaps {
         head.into_bytes().into_iter().chain(bitmaps).collect()
     }
 
-    /// Reads what [`Bitmaps::to_bytes`] wrote; `None` if it did not.
+    /// Parses the result of [`Bitmaps::to_bytes`]. Returns `None` if `bytes` is not valid.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(2).position(|pair| pair == b"\n\n")?;
         let head = std::str::from_utf8(&bytes[..end]).ok()?;
@@ -56,10 +56,10 @@ impl Bitmaps {
     }
 }
 
-/// Copies `source` to `target`, leaving holes for blocks of zeros.
+/// Copies `source` to `target`, with a hole for each page of zeros.
 ///
 /// # Errors
-/// Either can't be read or written.
+/// Fails if `source` cannot be read, or `target` cannot be written.
 pub fn copy_sparse(mut source: impl Read, target: &mut File) -> std::io::Result<()> {
     let mut block = vec![0; BLOCK];
     let mut size = 0;
@@ -74,7 +74,7 @@ pub fn copy_sparse(mut source: impl Read, target: &mut File) -> std::io::Result<
         if filled == 0 {
             return target.set_len(size);
         }
-        // A page is the unit of a hole.
+        // A hole has whole pages.
         for (at, page) in (0..).step_by(4096).zip(block[..filled].chunks(4096)) {
             if page.iter().any(|&byte| byte != 0) {
                 target.seek(SeekFrom::Start(size + at))?;
@@ -91,7 +91,7 @@ mod tests {
     use scanner_core::{Pfn, PfnRange};
 
     #[test]
-    fn bitmaps_survive_their_file() {
+    fn bitmaps_are_read_as_written() {
         let mut levels = vec![FrameBitmap::new(77); LEVELS];
         for (i, level) in (0..).zip(&mut levels) {
             level.set_range(PfnRange::new(Pfn::new(i), Pfn::new(2 * i + 5)));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparse_copy_is_the_same_file() {
+    fn a_sparse_copy_has_the_same_contents() {
         let mut contents = vec![0; 5 * BLOCK + 3];
         (contents[9], contents[3 * BLOCK - 1], contents[4 * BLOCK]) = (1, 2, 3);
         for tail in [0, 7] {

@@ -1,4 +1,4 @@
-//! The collector for kdump, `linker/kdump/cdbitmap-makedumpfile`: whatever becomes of cdbitmap, there is a dump.
+//! Tests of the collector for kdump, `linker/kdump/cdbitmap-makedumpfile`: if cdbitmap fails, there is still a dump.
 
 use std::fs;
 use std::io::Read;
@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Stands for makedumpfile: writes what it is, and how it was called, to the dump or the standard output. It replaces no
-/// dump without -f.
+/// A fake makedumpfile: writes its name and arguments to the dump or to standard output. Without -f, it does not replace
+/// an existing dump.
 const MAKEDUMPFILE: &str = r#"
 for word in "$@"; do last=$word; done
 case " $* " in
@@ -22,20 +22,20 @@ case " $* " in
 esac
 "#;
 
-/// Stands for cdbitmap, and works.
+/// A fake cdbitmap that succeeds.
 const WORKS: &str = r#"if [ "$3" = - ]; then echo "cdbitmap $*"; else echo "cdbitmap $*" > "$3"; fi"#;
 
-/// More than the collector holds back.
+/// A stream that is larger than the collector's buffer.
 const TWO_PIECES: &str = "dd if=/dev/zero bs=65536 count=2 2> /dev/null";
 const TWO_PIECES_SIZE: usize = 2 * 65536;
 
-/// `linker/kdump`.
+/// The directory `linker/kdump`.
 fn linker() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().map(|parent| parent.join("linker/kdump")).find(|path| path.is_dir()).unwrap()
 }
 
-/// The shells of distributions and initramfs images, as far as they are here.
+/// The shells of distributions and initramfs images that are installed here.
 fn shells() -> Vec<&'static [&'static str]> {
     let all: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
     let here = |shell: &&&[&str]| {
@@ -45,7 +45,8 @@ fn shells() -> Vec<&'static [&'static str]> {
     all.iter().filter(here).copied().collect()
 }
 
-/// Writes a program. Another process does: no thread of this one may fork while the file is open, or it cannot be run.
+/// Writes a program, with another process. If this process had the file open for writing while one of its threads forks,
+/// the program could not be run (ETXTBSY).
 fn write_program(path: &Path, text: &str) {
     let draft = path.with_file_name("draft");
     fs::write(&draft, text).unwrap();
@@ -53,17 +54,17 @@ fn write_program(path: &Path, text: &str) {
     fs::remove_file(draft).unwrap();
 }
 
-/// A directory with both programs, a vmcore and room for dumps.
+/// A directory with both fake programs and a vmcore, for the dumps.
 struct Bench {
     directory: TempDir,
     shell: &'static [&'static str],
     collector: PathBuf,
-    /// Environment variables of the next call; the last one counts.
+    /// Environment variables of the collector; a later entry replaces an earlier one.
     variables: Vec<(&'static str, String)>,
 }
 
 impl Bench {
-    /// `cdbitmap` is what the fake one does; without it, it is missing.
+    /// Creates the directory. `cdbitmap` is the script of the fake cdbitmap; with `None` there is no cdbitmap.
     fn new(cdbitmap: Option<&str>) -> Self {
         let bench = Self {
             directory: tempfile::tempdir().unwrap(),
@@ -83,7 +84,7 @@ impl Bench {
         Self { shell, ..self }
     }
 
-    /// Another collector: one with `from` replaced by `to`.
+    /// Uses a changed collector, with `from` replaced by `to`.
     fn with_changed_collector(self, from: &str, to: &str) -> Self {
         let text = fs::read_to_string(&self.collector).unwrap();
         assert!(text.contains(from), "{from}");
@@ -96,7 +97,7 @@ impl Bench {
         self
     }
 
-    /// No makedumpfile but what is in the directory `bin`.
+    /// Lets the collector look for makedumpfile only in the directory `bin`.
     fn with_makedumpfile_in_bin(self) -> Self {
         fs::create_dir(self.path("bin")).unwrap();
         let places = self.path("bin").to_str().unwrap().to_owned();
@@ -115,7 +116,7 @@ impl Bench {
         write_program(&self.path(name), &format!("#!/bin/sh\n{text}\n"));
     }
 
-    /// The collector, called in the directory.
+    /// The command that runs the collector in the directory.
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(self.shell[0]);
         command
@@ -136,7 +137,8 @@ impl Bench {
         self.command(arguments).output().unwrap()
     }
 
-    /// Calls it for a file, which must succeed, and says what is in the file, and what was said.
+    /// Runs the collector with a file as output, which must succeed. Returns the contents of the file and the standard
+    /// error output.
     fn dump_and_words(&self, options: &str) -> (String, String) {
         let output = self.collect(&format!("{options} vmcore dump"));
         assert!(output.status.success(), "{:?}: {output:?}", self.shell);
@@ -148,7 +150,7 @@ impl Bench {
         self.dump_and_words(options).0
     }
 
-    /// Nothing is left that only a run needs.
+    /// Checks that no temporary file of the collector is left.
     fn assert_clean(&self) {
         let names = self.names();
         assert!(names.iter().all(|name| !name.starts_with(".cdbitmap")), "{names:?}");
@@ -159,7 +161,7 @@ impl Bench {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// The one dump that was saved in place of a broken stream.
+    /// Returns the dump that was saved instead of a broken stream.
     fn rescued(&self) -> String {
         let saved: Vec<_> = self.path("rescue").read_dir().unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(saved.len(), 1, "{saved:?}");
@@ -167,7 +169,7 @@ impl Bench {
     }
 }
 
-/// `text` with the last component for each file in a directory that is the collector's own.
+/// Returns `text` with only the file name of each file in a temporary directory of the collector.
 fn own_names(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.contains("/.cdbitmap.") {
         true => word.rsplit('/').next().unwrap(),
@@ -212,7 +214,7 @@ fn what_we_do_not_do_goes_to_makedumpfile_as_it_is_and_the_reason_is_said() {
         ("-E -d 1", "cdbitmap has no option -E"),
         ("-lE", "cdbitmap has no option -E"),
         ("--config=erase -x vmlinux", "cdbitmap has no option --config"),
-        // The level is "vmcore".
+        // -d takes the next argument, "vmcore", as the level.
         ("-l -d", "cdbitmap has no dump level vmcore"),
     ] {
         let bench = Bench::new(Some(WORKS));
@@ -333,7 +335,7 @@ fn a_temporary_directory_that_cannot_be_used_costs_no_dump() {
 
 #[test]
 fn where_no_directory_can_be_made_makedumpfile_writes_the_dump() {
-    // busybox has these programs built in.
+    // busybox has these programs built in, so they cannot be made to fail.
     for shell in shells().into_iter().filter(|shell| shell[0] != "busybox") {
         for broken in ["mkdir mktemp", "mkfifo"] {
             let bench = Bench::new(Some(WORKS)).with_shell(shell);
@@ -401,7 +403,7 @@ fn no_dump_is_saved_in_the_memory_of_an_initramfs() {
 
 #[test]
 fn names_that_others_have_made_beforehand_change_nothing() {
-    // The collector's process has the number that this shell had.
+    // The shell makes the names with its own process id, and then becomes the collector by exec.
     let names = r#"for n in cdbitmap-makedumpfile.$$ .cdbitmap.$$ .cdbitmap.$$.1; do mkdir "$TMPDIR/$n"; done; exec "$@""#;
     for (arguments, expected) in [("-F -d 31 vmcore", "-"), ("-d 31 vmcore dump", "dump")] {
         for mktemp in ["exit 1", "exec /usr/bin/mktemp \"$@\""] {
@@ -429,7 +431,7 @@ fn names_that_others_have_made_beforehand_change_nothing() {
 fn a_makedumpfile_that_is_the_collector_itself_is_never_called() {
     let collector = linker().join("cdbitmap-makedumpfile");
     let wrapper = format!("exec {} \"$@\"", collector.display());
-    // A program that calls the collector for all but its version is called once.
+    // A program that calls the collector for everything except its version is called once.
     let sly = format!("if [ $1 = -v ]; then exit 0; fi\n{wrapper}");
     for shell in shells() {
         for kind in ["link", "copy", "wrapper", "sly"] {
@@ -471,7 +473,7 @@ fn a_makedumpfile_that_is_the_collector_itself_is_never_called() {
 
 #[test]
 fn a_collector_that_is_called_as_makedumpfile_finds_the_one_that_it_hides() {
-    // As on Debian: a link in a directory of its own, before all others in PATH.
+    // As on Debian: a link in a separate directory, which is first in PATH.
     let bench = Bench::new(Some("exit 1"));
     fs::create_dir(bench.path("ours")).unwrap();
     fs::create_dir(bench.path("theirs")).unwrap();
@@ -520,7 +522,7 @@ fn without_makedumpfile_cdbitmap_tries_in_ever_simpler_ways() {
     for (condition, expected) in [
         (r#"*" --bitmap "*"#, "-d 31"),
         (r#"*" -d 31 "*"#, "-d 1"),
-        // In a directory that can hold no other.
+        // The collector's temporary directory.
         (r#"*"/.cdbitmap."*"#, "-d 1"),
     ] {
         let bench = Bench::new(Some(&fails_if(condition))).with_makedumpfile_in_bin();
@@ -529,7 +531,7 @@ fn without_makedumpfile_cdbitmap_tries_in_ever_simpler_ways() {
         let output = bench.collect("-F -d 31 vmcore");
         assert!(output.status.success(), "{output:?}");
     }
-    // Each level of a list, as makedumpfile does where the disk is too small.
+    // The collector tries each level of a list, as makedumpfile does if the disk is too small.
     let bench = Bench::new(Some(&fails_if(r#"*" -d 1 "*"#))).with_makedumpfile_in_bin();
     assert_eq!(bench.dump("-d 1,31"), "cdbitmap dump vmcore dump -d 31 --bitmap auto\n");
     // A broken stream.
@@ -553,7 +555,7 @@ fn a_dump_of_another_is_neither_removed_nor_replaced() {
             if case == "is there" {
                 fs::write(bench.path("dump"), "others\n").unwrap();
             }
-            // What another run is writing.
+            // The unfinished dump of another run.
             fs::write(bench.path(".dump.abcdef.partial"), "half").unwrap();
             let output = bench.collect("-l -d 31 vmcore dump");
             assert_eq!(output.status.code(), Some(1), "{shell:?} {case}: {output:?}");
@@ -579,7 +581,7 @@ fn an_existing_dump_is_replaced_with_f() {
     }
 }
 
-/// Reads all, after a wait.
+/// Waits, then reads the standard output to its end.
 fn read_late(child: &mut Child, wait: Duration) -> Vec<u8> {
     std::thread::sleep(wait);
     let mut bytes = Vec::new();
@@ -591,7 +593,7 @@ fn read_late(child: &mut Child, wait: Duration) -> Vec<u8> {
 fn a_slow_reader_is_no_fault_of_cdbitmap() {
     let writes = "dd if=/dev/zero bs=65536 count=64 2> /dev/null";
     for shell in shells() {
-        // Before the first byte, then again in the middle.
+        // The reader waits before the first byte, and again in the middle.
         let bench = Bench::new(Some(&format!("exec {writes}"))).with_shell(shell);
         let mut child = bench.command("-F -d 31 vmcore").stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(3));
@@ -602,7 +604,7 @@ fn a_slow_reader_is_no_fault_of_cdbitmap() {
         assert!(!bench.path("rescue").exists());
         bench.assert_clean();
     }
-    // A dump that is a pipe itself.
+    // The dump is a named pipe.
     let bench = Bench::new(Some(&format!("exec {writes} of=\"$3\"")));
     assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
     let mut collector = bench.command("-F -d 31 vmcore pipe").spawn().unwrap();

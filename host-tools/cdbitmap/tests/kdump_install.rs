@@ -1,4 +1,5 @@
-//! What puts cdbitmap into a distribution's kdump: `linker/kdump/install`, the unit, and the script in kexec's place.
+//! Tests of the integration into a distribution's kdump: `linker/kdump/install`, the systemd unit, and the script that
+//! replaces kexec.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// `linker/kdump`.
+/// The directory `linker/kdump`.
 fn linker() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().map(|parent| parent.join("linker/kdump")).find(|path| path.is_dir()).unwrap()
 }
 
-/// The shells of distributions, as far as they are here.
+/// The shells of distributions that are installed here.
 fn shells() -> Vec<&'static [&'static str]> {
     let all: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
     let here = |shell: &&&[&str]| {
@@ -23,7 +24,8 @@ fn shells() -> Vec<&'static [&'static str]> {
     all.iter().filter(here).copied().collect()
 }
 
-/// Writes a program. Another process does: no thread of this one may fork while the file is open, or it cannot be run.
+/// Writes a program, with another process. If this process had the file open for writing while one of its threads forks,
+/// the program could not be run (ETXTBSY).
 fn write_program(path: &Path, text: &str) {
     let draft = path.with_file_name("draft");
     fs::write(&draft, text).unwrap();
@@ -31,20 +33,20 @@ fn write_program(path: &Path, text: &str) {
     fs::remove_file(draft).unwrap();
 }
 
-/// Calls the installer below `root`.
+/// Runs the installer with the root directory `root`.
 fn run_install(root: &Path, arguments: &str) -> Output {
     let mut command = Command::new("bash");
     command.arg(linker().join("install")).arg("--root").arg(root);
     command.args(arguments.split_whitespace()).output().unwrap()
 }
 
-/// The same, which must succeed and say nothing.
+/// Runs the installer, which must succeed without output on standard error.
 fn install(root: &Path, arguments: &str) {
     let output = run_install(root, arguments);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// What a shell that reads the file `path` has in `variable` afterwards.
+/// The value of `variable` in a shell that has read the file `path`.
 fn variable(path: &Path, variable: &str) -> String {
     let script = format!("PATH=/usr/bin:/bin; . {}; echo \"${variable}\"", path.display());
     let output = Command::new("sh").args(["-euc", &script]).output().unwrap();
@@ -52,7 +54,7 @@ fn variable(path: &Path, variable: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A root directory with these files.
+/// Creates a root directory with these files.
 fn root_with(files: &[(&str, &str)]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -63,7 +65,7 @@ fn root_with(files: &[(&str, &str)]) -> TempDir {
     root
 }
 
-/// Everything below `root` but directories: mode, and contents or where the link leads.
+/// All files and links below `root`, with their mode, and their contents or link target.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut directories = vec![root.to_owned()];
@@ -89,7 +91,7 @@ const KDUMP_CONF: &str = "etc/kdump.conf";
 const SYSCONFIG: &str = "etc/sysconfig/kdump";
 const SETTINGS: &str = "USE_KDUMP=1\nKDUMP_COREDIR=\"/var/crash\"\n#MAKEDUMP_ARGS=\"-c -d 31\"\n";
 
-/// The shape of kdump-config's default of Debian and Ubuntu.
+/// kdump-config's defaults, in the form of Debian and Ubuntu.
 const KDUMP_CONFIG: &str = "KDUMP_COREDIR=${KDUMP_COREDIR:=/var/crash}\n\
     KDUMP_CMDLINE_APPEND=${KDUMP_CMDLINE_APPEND:=\"reset_devices systemd.unit=dump.service nr_cpus=7\"}\n";
 
@@ -103,7 +105,7 @@ fn settings_of_kdump_tools_come_and_go() {
     assert_eq!(tree(root.path()), once);
     let text = fs::read_to_string(&settings).unwrap();
     let part = text.strip_prefix(SETTINGS).unwrap();
-    // systemd reads the file, too (EnvironmentFile=), and expands nothing.
+    // systemd also reads the file (EnvironmentFile=), and does not expand variables.
     assert!(!part.lines().any(|line| !line.starts_with('#') && line.contains('=')), "{part}");
     let collector = root.path().join("usr/local/lib/crash-dump-bitmap/makedumpfile");
     assert!(fs::metadata(&collector).unwrap().permissions().mode() & 0o111 == 0o111, "the link leads to it");
@@ -113,8 +115,8 @@ fn settings_of_kdump_tools_come_and_go() {
     assert!(!root.path().join("usr/local/lib/crash-dump-bitmap").exists());
 }
 
-/// The settings of kdump-tools as installed where a capture kernel is told of a bitmap by `word`, with what the file had before
-/// in `settings`, and kdump-config's text. Paths lead into the directory.
+/// Installs kdump-tools' settings where the kernel module gives `word` for the capture kernel's command line. `settings` is
+/// the file before, `kdump_config` the text of kdump-config. All paths are in the returned directory.
 fn installed_settings(settings: &str, word: &str, kdump_config: &str) -> TempDir {
     let status = format!("state: armed\ncommand line {word}\n");
     let mut files = vec![(KDUMP_TOOLS, settings), ("usr/sbin/kdump-config", kdump_config)];
@@ -144,10 +146,10 @@ fn words_of_the_distribution_stay_in_the_capture_kernels_command_line() {
         (SETTINGS, told, KDUMP_CONFIG, format!("reset_devices systemd.unit=dump.service nr_cpus=7 {told}")),
         (&own, told, KDUMP_CONFIG, format!("own words {told}")),
         (&inherited, told, KDUMP_CONFIG, format!("own {told} words")),
-        // kdump-config's own default comes into force.
+        // kdump-config's default applies.
         (SETTINGS, "", KDUMP_CONFIG, String::new()),
         (&own, "", KDUMP_CONFIG, "own words".to_owned()),
-        // Another form of it is not understood: no bitmap, but a capture kernel that dumps.
+        // The default has an unknown form: the capture kernel dumps without a bitmap.
         (SETTINGS, told, "KDUMP_CMDLINE_APPEND=`words`\n", String::new()),
     ] {
         let root = installed_settings(settings, word, kdump_config);
@@ -165,7 +167,7 @@ fn settings_of_kdump_tools_name_the_collector_and_keep_own_options() {
         assert_eq!(variable(&path, "MAKEDUMP_ARGS"), expected);
         let places = variable(&path, "PATH");
         assert!(places.contains("/usr/local/lib/crash-dump-bitmap:/usr/bin:/bin"), "{places}");
-        // What is left of settings after the collector was removed by hand does no harm.
+        // If the collector was removed by hand, the remaining settings have no effect.
         fs::remove_dir_all(root.path().join("usr/local/lib/crash-dump-bitmap")).unwrap();
         assert_eq!(variable(&path, "PATH"), "/usr/bin:/bin\n");
     }
@@ -216,7 +218,7 @@ fn files_are_restored_byte_for_byte() {
         install(root.path(), "kdump-tools");
         install(root.path(), "--remove kdump-tools");
         assert_eq!(tree(root.path()), original, "{before:?}");
-        // Lines that came after our part stay lines of their own.
+        // Lines after our part stay separate lines.
         install(root.path(), "kdump-tools");
         let path = root.path().join(KDUMP_TOOLS);
         fs::write(&path, fs::read_to_string(&path).unwrap() + "later=1\n").unwrap();
@@ -267,7 +269,7 @@ fn what_a_link_leads_to_is_edited() {
     assert_eq!(run_install(root.path(), "kdump-tools").status.code(), Some(1));
 }
 
-/// A root directory in which dpkg knows kexec-tools.
+/// Creates a root directory in which dpkg has kexec-tools installed.
 fn root_with_kexec() -> TempDir {
     let root = root_with(&[
         (KDUMP_TOOLS, SETTINGS),
@@ -285,7 +287,7 @@ fn root_with_kexec() -> TempDir {
     root
 }
 
-/// The tree without what dpkg-divert keeps of the time before.
+/// The tree without the backups of dpkg-divert.
 fn tree_without_backups(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut tree = tree(root);
     tree.retain(|path, _| !path.to_str().unwrap().ends_with("-old"));
@@ -306,7 +308,7 @@ fn kexec_is_diverted_and_comes_back() {
         assert_eq!(read("sbin/kexec.distrib"), "kexec");
         assert!(read("var/lib/dpkg/diversions").starts_with("/sbin/kexec\n/sbin/kexec.distrib\n"));
     }
-    // An update of the package goes where dpkg has it go.
+    // dpkg writes an update of the package to the diverted name.
     fs::write(root.path().join("sbin/kexec.distrib"), "kexec 2").unwrap();
     install(root.path(), "kdump-tools");
     assert_eq!(read("sbin/kexec"), "kexec 2");
@@ -319,11 +321,11 @@ fn kexec_is_diverted_and_comes_back() {
     assert_eq!(tree_without_backups(root.path()), original);
 }
 
-/// The programs with which the installer changes files.
+/// The programs that the installer uses to change files.
 const CHANGES: [&str; 9] = ["mv", "cp", "ln", "mkdir", "chmod", "mktemp", "rm", "rmdir", "dpkg-divert"];
 
-/// Calls the installer again and again on copies of `root`, with the first, second, ... call of a program failing, until none
-/// fails. If the installer fails then, all has to be as before.
+/// For each program, runs the installer on copies of `root`, with the first, second, ... call of the program failing, until
+/// no call fails. If the installer fails, it must leave all files unchanged.
 fn fail_each(root: &TempDir, arguments: &str) {
     let bin = tempfile::tempdir().unwrap();
     let counter = bin.path().join("counter");
@@ -377,7 +379,7 @@ fn a_failure_halfway_leaves_what_was_before() {
         fail_each(&tools, "--remove kdump-tools");
     }
     utils.join().unwrap();
-    // What is not there is found before anything is changed.
+    // The installer finds a missing file before it changes anything.
     let root = root_with(&[(KDUMP_CONF, "path /var/crash\n")]);
     let before = tree(root.path());
     let output = run_install(root.path(), "kdump-utils");
@@ -385,17 +387,17 @@ fn a_failure_halfway_leaves_what_was_before() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("/etc/sysconfig/kdump is missing"));
 }
 
-/// A directory with the script in kexec's place, kexec, cdbitmap, and what the script reads of /sys.
+/// A directory with the script that replaces kexec, kexec, cdbitmap, and the files in /sys that the script reads.
 struct Kexec {
     directory: TempDir,
     shell: &'static [&'static str],
 }
 
-/// Stands for cdbitmap: says how it was called, and loads a kernel.
+/// A fake cdbitmap: prints its arguments, and loads a kernel.
 const LOADS: &str = r#"echo "cdbitmap $*"; echo 1 > "$CDBITMAP_SYS/kernel/kexec_crash_loaded""#;
 
 impl Kexec {
-    /// `cdbitmap` is what the fake one does to load; without it, it is missing.
+    /// Creates the directory. `cdbitmap` is the script of the fake cdbitmap; with `None` there is no cdbitmap.
     fn new(shell: &'static [&'static str], cdbitmap: Option<&str>) -> Self {
         let bench = Self { directory: tempfile::tempdir().unwrap(), shell };
         fs::copy(linker().join("kdump-tools/kexec"), bench.path("kexec")).unwrap();
@@ -422,7 +424,7 @@ impl Kexec {
         fs::write(path, bytes).unwrap();
     }
 
-    /// Its exit code, and all that it and the programs said, without this directory's name.
+    /// Runs the script. Returns its exit code and all output, without the name of the directory.
     fn run(&self, arguments: &str) -> (Option<i32>, String, String) {
         let mut command = Command::new(self.shell[0]);
         command.args(&self.shell[1..]).arg(self.path("kexec")).args(arguments.split('|'));
@@ -475,7 +477,7 @@ fn kexec_in_place_of_kexec_runs_it_unchanged_where_no_stage_can_be_loaded() {
         let (code, said, warned) = Kexec::new(shell, Some(LOADS)).run("-s|-p|vmlinuz");
         assert_eq!((code, &said[..]), (Some(3), "kexec -s -p vmlinuz\n"));
         assert!(warned.contains("kexec_file_load"), "{warned}");
-        // These are not about a capture kernel that is loaded.
+        // These commands do not load a capture kernel.
         for arguments in ["-p|-u", "-l|vmlinuz", "-e", "-S", "-tp|vmlinuz", "-l|--|-p"] {
             let output = Kexec::new(shell, Some(LOADS)).run(arguments);
             let called = arguments.replace('|', " ");
@@ -516,14 +518,14 @@ fn kexec_in_place_of_kexec_loads_without_the_stage_whatever_becomes_of_cdbitmap(
     }
 }
 
-/// A machine's files, and the unit's commands with its paths.
+/// The files of a machine, and the text of the unit with their paths.
 struct Unit {
     directory: TempDir,
     text: String,
 }
 
 impl Unit {
-    /// A machine on which `crash_kexec_post_notifiers` is `value`, and `modprobe` is a program that is called so.
+    /// Creates a machine where `crash_kexec_post_notifiers` is `value`, and `modprobe` is the program in place of modprobe.
     fn new(value: &str, modprobe: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path().to_str().unwrap();
@@ -537,7 +539,7 @@ impl Unit {
         Self { directory, text }
     }
 
-    /// Runs the unit's commands of a kind, as systemd does: up to the first that fails.
+    /// Runs the unit's commands of a kind, as systemd does: until the first one fails.
     fn run(&self, kind: &str) -> bool {
         let mut commands = self.text.lines().filter_map(|line| line.strip_prefix(kind)?.strip_prefix('='));
         commands.all(|command| Command::new("sh").args(["-c", command]).status().unwrap().success())

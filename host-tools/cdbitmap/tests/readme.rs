@@ -1,9 +1,9 @@
-//! What the README shows is what one sees.
+//! Checks that the run in the README is the output of `cdbitmap demo`.
 
 use std::path::Path;
 use std::process::Command;
 
-/// What stands in the README for the picture in the terminal.
+/// The README has this line instead of the picture on the terminal.
 const LEFT_OUT: &str = "[the picture of the memory: see below]";
 
 #[test]
@@ -23,7 +23,7 @@ fn the_real_run_is_what_the_demo_prints() {
     assert_eq!(untimed(shown), untimed(&printed));
 }
 
-/// The lines that are the same each time.
+/// The lines without times, which are the same in each run.
 fn untimed(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.starts_with("STEP [")).collect()
 }

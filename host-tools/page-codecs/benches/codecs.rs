@@ -1,13 +1,13 @@
-//! The encoders by themselves, in the processor's caches, beside the libraries: `cargo bench -p page-codecs`.
+//! Compares the encoders with the libraries, on pages in the processor's caches: `cargo bench -p page-codecs`.
 //!
-//! The pages are made up, one kind of content each; real ones are measured by `tests/benchmarks/all dump`.
+//! The pages are synthetic, with one kind of content each. `tests/benchmarks/all dump` measures real pages.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use page_codecs::{Codec, Compressor, PAGE_SIZE};
 
 type Page = [u8; PAGE_SIZE];
 
-/// Numbers that follow no rule.
+/// A generator of pseudo-random numbers.
 struct Noise(u64);
 
 impl Noise {
@@ -17,7 +17,7 @@ impl Noise {
     }
 }
 
-/// Pages as a kernel has them.
+/// Pages with contents like a kernel's memory.
 fn pages() -> [(&'static str, Vec<Page>); 5] {
     let noise = &mut Noise(1);
     [
@@ -29,12 +29,12 @@ fn pages() -> [(&'static str, Vec<Page>); 5] {
     ]
 }
 
-/// More pages than branches are remembered of.
+/// Enough pages that the branch predictor cannot learn all of them.
 fn many(page: impl FnMut() -> Page) -> Vec<Page> {
     std::iter::repeat_with(page).take(64).collect()
 }
 
-/// Structures of so many words, of which some are changed in each: pointers, counts, and flags.
+/// An array of structures of `size` words. At most `changed` words differ from the structure before.
 fn words(noise: &mut Noise, size: usize, changed: usize) -> Page {
     let mut page = [0; PAGE_SIZE];
     let mut structure: Vec<u64> = (0..size).map(|_| word(noise)).collect();
@@ -59,7 +59,7 @@ fn word(noise: &mut Noise) -> u64 {
     }
 }
 
-/// Words of a language that has two hundred of them.
+/// Text with a vocabulary of 200 words.
 fn text(noise: &mut Noise) -> Page {
     let mut page = [b' '; PAGE_SIZE];
     let mut at = 0;
@@ -74,7 +74,7 @@ fn text(noise: &mut Noise) -> Page {
     page
 }
 
-/// Zeros, but for some bytes.
+/// Zeros, except for up to 40 bytes.
 fn few(noise: &mut Noise) -> Page {
     let mut page = [0; PAGE_SIZE];
     for _ in 0..40 {
@@ -90,7 +90,7 @@ fn main() {
         let mut group = criterion.benchmark_group(codec.name());
         let mut out = vec![0; Compressor::ROOM];
         let mut ours = Compressor::new(codec);
-        let level = libdeflater::CompressionLvl::new(1).expect("a level that there is");
+        let level = libdeflater::CompressionLvl::new(1).expect("level 1 exists");
         let mut zlib = libdeflater::Compressor::new(level);
         let mut zstd = zstd::bulk::Compressor::new(1).expect("a compressor");
         for (name, pages) in &kinds {
@@ -98,7 +98,7 @@ fn main() {
             group.bench_with_input(BenchmarkId::new("ours", name), pages, |bench, pages| {
                 bench.iter(|| pages.iter().filter_map(|page| ours.compress(page, &mut out)).sum::<usize>());
             });
-            // Of lzo there is no other encoder at hand, and snappy's is the library's.
+            // There is no library encoder for lzo, and the snappy encoder is the library's own.
             let library: &mut dyn FnMut(&Page, &mut [u8]) -> usize = match codec {
                 Codec::Zlib => &mut |page, out| zlib.zlib_compress(page, out).expect("room for it"),
                 Codec::Zstd => &mut |page, out| zstd.compress_to_buffer(page, out).expect("room for it"),

@@ -1,36 +1,36 @@
-//! Bytes that are written, more than count in one go where that saves a branch.
+//! Writes a stream of bytes, in copies of a fixed size where that saves a branch.
 
 use crate::page::{PAGE_SIZE, ROOM};
 
-/// A stream of bytes. It may pass a page's size by as much as the last literals; it is of no use then, and never leaves
-/// its room.
+/// A stream of bytes. A stream that becomes longer than two pages overwrites its own bytes and is invalid, but never
+/// writes outside of `out`.
 pub struct ByteWriter<'a> {
     out: &'a mut [u8; ROOM],
     len: usize,
 }
 
 impl<'a> ByteWriter<'a> {
-    /// Bytes from the start of `out` on.
+    /// A stream that starts at the start of `out`.
     pub fn new(out: &'a mut [u8; ROOM]) -> Self {
         Self { out, len: 0 }
     }
 
-    /// Bytes so far.
+    /// Number of bytes in the stream.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Puts a byte.
+    /// Appends a byte.
     #[inline(always)]
     pub fn put(&mut self, byte: u8) {
         self.put_piece(&[byte], 1);
     }
 
-    /// Puts all of `bytes`, of which only `len` count.
+    /// Copies all of `bytes`, and appends the first `len` of them. The following write overwrites the others.
     #[inline(always)]
     pub fn put_piece<const N: usize>(&mut self, bytes: &[u8; N], len: usize) {
-        // The remainder costs less than a check.
+        // The remainder costs less than a bounds check.
         self.out[self.len % (2 * PAGE_SIZE)..][..N].copy_from_slice(bytes);
         self.len += len;
     }

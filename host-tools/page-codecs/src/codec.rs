@@ -1,12 +1,12 @@
-//! How the data of a page are stored: five codecs, one page at a time.
+//! The five codecs of page data, and the interface that compresses and decompresses one page.
 
 use crate::page::{PAGE_SIZE, ROOM};
 use crate::{deflate, lzo, zstd};
 
-/// How page data are compressed.
+/// Compression of page data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// Stored as they are.
+    /// Not compressed.
     Raw,
     /// zlib (`makedumpfile -c`).
     Zlib,
@@ -19,10 +19,10 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All of them.
+    /// All codecs.
     pub const ALL: [Self; 5] = [Self::Raw, Self::Zlib, Self::Lzo, Self::Snappy, Self::Zstd];
 
-    /// The bit that names the codec in `disk_dump_header.status` and `page_desc.flags`.
+    /// The bit of the codec in `disk_dump_header.status` and `page_desc.flags`.
     pub const fn flag(self) -> u32 {
         match self {
             Self::Raw => 0,
@@ -33,8 +33,8 @@ impl Codec {
         }
     }
 
-    /// The codec that `flags` name; of several, the one that makedumpfile and crash try first. Other bits don't
-    /// matter.
+    /// The codec that is set in `flags`. If several are set, the one that makedumpfile and crash check first. Other
+    /// bits are ignored.
     pub fn from_flags(flags: u32) -> Self {
         [Self::Zlib, Self::Lzo, Self::Snappy, Self::Zstd]
             .into_iter()
@@ -42,7 +42,7 @@ impl Codec {
             .unwrap_or(Self::Raw)
     }
 
-    /// The name, as the command line spells it.
+    /// The codec's name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -54,7 +54,7 @@ impl Codec {
     }
 }
 
-/// Compresses pages; keeps the codec's tables between them.
+/// Compresses pages. Reuses the codec's tables for each page.
 pub struct Compressor(Encoder);
 
 enum Encoder {
@@ -66,7 +66,7 @@ enum Encoder {
 }
 
 impl Compressor {
-    /// Bytes of room that [`compress`](Self::compress) needs.
+    /// Size of the output buffer that [`compress`](Self::compress) needs, in bytes.
     pub const ROOM: usize = ROOM;
 
     /// A compressor for `codec`.
@@ -80,14 +80,14 @@ impl Compressor {
         })
     }
 
-    /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if the page does not get
-    /// smaller, and is to be stored as it is.
+    /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if the result is not smaller than
+    /// the page, which the caller then stores uncompressed.
     ///
     /// # Panics
     /// If `out` is smaller than [`ROOM`](Self::ROOM).
     pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8]) -> Option<usize> {
         let out: &mut [u8; ROOM] = out.first_chunk_mut().expect("room for a page");
-        // A codec that fails is no reason to lose the page: it is stored as it is.
+        // If a codec fails, the page is stored uncompressed.
         let size = match &mut self.0 {
             Encoder::Raw => None,
             Encoder::Zlib(zlib) => zlib.compress(page, out),
@@ -99,7 +99,7 @@ impl Compressor {
     }
 }
 
-/// Decompresses pages of any codec; makes a codec's tables when they are first needed.
+/// Decompresses pages of any codec. Creates the tables of a codec when they are first needed.
 #[derive(Default)]
 pub struct Decompressor {
     zlib: Option<libdeflater::Decompressor>,
@@ -107,8 +107,8 @@ pub struct Decompressor {
 }
 
 impl Decompressor {
-    /// Decompresses `data` to a page. `false` if they are not a page that `codec` compressed; `page` may then be
-    /// partly written.
+    /// Decompresses `data` to `page`. Returns `false` if `data` is not one compressed page of `codec`; `page` can then
+    /// be partly overwritten.
     #[must_use]
     pub fn decompress(&mut self, codec: Codec, data: &[u8], page: &mut [u8; PAGE_SIZE]) -> bool {
         let size = match codec {
@@ -126,7 +126,7 @@ impl Decompressor {
                 .ok(),
             Codec::Lzo => lzokay::decompress::decompress(data, page).ok(),
             Codec::Snappy => {
-                // The length comes first; a wrong one must not be decompressed.
+                // The data start with their decompressed length. Check it before the decoder uses it.
                 if snap::raw::decompress_len(data).ok() != Some(PAGE_SIZE) {
                     return false;
                 }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Anything from a run of one byte to noise.
+    /// Pages from a run of one byte to random bytes.
     fn pages() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             prop::collection::vec(any::<u8>(), PAGE_SIZE),
@@ -184,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn hostile_data_are_refused_or_decompressed(data in prop::collection::vec(any::<u8>(), 0..5000)) {
+        fn any_data_is_decompressed_or_rejected(data in prop::collection::vec(any::<u8>(), 0..5000)) {
             let mut decompressor = Decompressor::default();
             for codec in Codec::ALL {
                 let _ = decompressor.decompress(codec, &data, &mut [0; PAGE_SIZE]);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_not_stored_larger_than_it_is() {
+    fn random_bytes_are_not_compressed() {
         let mut state = 1u64;
         let noise: [u8; PAGE_SIZE] = std::array::from_fn(|_| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_name_the_codec() {
+    fn from_flags_inverts_flag() {
         for codec in Codec::ALL {
             assert_eq!(Codec::from_flags(codec.flag() | 0x18), codec);
         }

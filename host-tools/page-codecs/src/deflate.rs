@@ -1,73 +1,74 @@
 //! A deflate encoder for pages.
 //!
-//! zlib, and libraries that do its work faster, are made for files: a page is over before their tables have paid. This
-//! one has tables as small as a page, compares each place with three earlier ones, looks at the next byte before it
-//! takes what it has found, and makes one block with a code of its own for each page. That is smaller than zlib's level
-//! 1, which makedumpfile uses, in less than half of its time. The format is that of RFC 1950 and 1951.
+//! zlib and its faster replacements are made for files: for an input of one page, their tables cost more than they
+//! save. This encoder has tables as small as a page. It compares each position with three earlier ones, and checks for
+//! a longer match at the following position before it uses a match. Each page is one block with its own Huffman codes.
+//!
+//! The result is smaller than that of zlib's level 1, which makedumpfile uses, and takes less than half of the time.
+//! The format is that of RFC 1950 and RFC 1951.
 
 use crate::bits::BitWriter;
 use crate::huffman::Code;
 use crate::page::{PAGE_SIZE, ROOM};
 use crate::repeats::{LastSeen, PaddedPage};
 
-/// Shortest match of the format.
+/// Shortest match of the format, in bytes.
 const MIN_MATCH: usize = 3;
-/// Matches that are this short pay only at a short distance.
+/// A match of this length saves bits only up to [`SHORT_DISTANCE`].
 const SHORT_MATCH: usize = 3;
 const SHORT_DISTANCE: usize = 1024;
-/// Longest match of the format.
+/// Longest match of the format, in bytes.
 const MAX_MATCH: usize = 258;
-/// A match of so many bytes is taken at once, without a look at the next byte's.
+/// A match of this length or more is used without a search at the following position.
 const LONG_ENOUGH: usize = 16;
 
-/// Symbols of the first code: bytes, the end of the block, and lengths.
+/// Number of symbols of the literal and length code: bytes, the end of the block, and lengths.
 const LITERALS: usize = 288;
 const END: usize = 256;
 const FIRST_LENGTH: usize = 257;
-/// Symbols of the second code: distances.
+/// Number of symbols of the distance code.
 const DISTANCES: usize = 32;
-/// Longest code of these two.
+/// Longest code of these two, in bits.
 const CODE_LIMIT: usize = 15;
 
-/// Lengths and distances are in classes: a symbol for the class, and some bits for which of it. These are the first
-/// values.
-const LENGTH_CLASSES: [u16; 29] = [
+/// The format stores a length or a distance as a symbol and extra bits. These are the first values of each symbol.
+const LENGTH_BASES: [u16; 29] = [
     3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195,
     227, 258,
 ];
-const DISTANCE_CLASSES: [u16; 25] = [
+const DISTANCE_BASES: [u16; 25] = [
     1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073,
     4097,
 ];
-/// The class of each length, and of each distance in a page.
-static LENGTH_CLASS: [u8; MAX_MATCH + 1] = classes(&LENGTH_CLASSES);
-static DISTANCE_CLASS: [u8; PAGE_SIZE] = classes(&DISTANCE_CLASSES);
+/// The symbol of each length, and of each distance in a page, counted from the first such symbol.
+static LENGTH_SYMBOL: [u8; MAX_MATCH + 1] = symbols_of_values(&LENGTH_BASES);
+static DISTANCE_SYMBOL: [u8; PAGE_SIZE] = symbols_of_values(&DISTANCE_BASES);
 
-/// Bits that tell the values of a length's class apart.
-const fn length_bits(class: usize) -> u32 {
-    if class < 8 || class == 28 { 0 } else { class as u32 / 4 - 1 }
+/// Number of extra bits of a length symbol.
+const fn length_extra_bits(symbol: usize) -> u32 {
+    if symbol < 8 || symbol == 28 { 0 } else { symbol as u32 / 4 - 1 }
 }
 
-/// The same for a distance's class.
-const fn distance_bits(class: usize) -> u32 {
-    if class < 4 { 0 } else { class as u32 / 2 - 1 }
+/// Number of extra bits of a distance symbol.
+const fn distance_extra_bits(symbol: usize) -> u32 {
+    if symbol < 4 { 0 } else { symbol as u32 / 2 - 1 }
 }
 
-/// The class of each value, given the first value of each class.
-const fn classes<const VALUES: usize>(first: &[u16]) -> [u8; VALUES] {
-    let mut class = [0; VALUES];
+/// The symbol of each value, given the first value of each symbol.
+const fn symbols_of_values<const VALUES: usize>(first: &[u16]) -> [u8; VALUES] {
+    let mut symbol = [0; VALUES];
     let (mut value, mut at) = (first[0] as usize, 0);
     while value < VALUES {
         while at + 1 < first.len() && first[at + 1] as usize <= value {
             at += 1;
         }
-        class[value] = at as u8;
+        symbol[value] = at as u8;
         value += 1;
     }
-    class
+    symbol
 }
 
-/// Literals, and a match behind them.
+/// A number of literals, and a match after them.
 #[derive(Clone, Copy, Default)]
 struct Sequence {
     literals: u16,
@@ -75,20 +76,20 @@ struct Sequence {
     distance: u16,
 }
 
-/// How often each symbol occurs.
+/// The frequency of each symbol.
 struct Frequencies {
     literals: [u16; LITERALS],
     distances: [u16; DISTANCES],
 }
 
-/// The two codes of a block.
+/// The two Huffman codes of a block.
 struct Codes {
     literals: Code<LITERALS>,
     distances: Code<DISTANCES>,
 }
 
 impl Codes {
-    /// The best ones.
+    /// The best codes for these frequencies.
     fn new(frequencies: &Frequencies) -> Self {
         Self {
             literals: Code::new(&frequencies.literals, CODE_LIMIT),
@@ -96,7 +97,7 @@ impl Codes {
         }
     }
 
-    /// Those that the format knows, and that take no room.
+    /// The fixed codes of the format, which a block does not need to describe.
     fn fixed() -> Self {
         let literals = std::array::from_fn(|symbol| match symbol {
             0..144 | 280.. => 8,
@@ -106,21 +107,21 @@ impl Codes {
         Self { literals: Code::from_lengths(literals), distances: Code::from_lengths([5; DISTANCES]) }
     }
 
-    /// Bits of a block with these frequencies, without its header.
+    /// Size of a block with these frequencies in bits, without its header.
     fn cost(&self, frequencies: &Frequencies) -> u32 {
-        let lengths = (0..).zip(&frequencies.literals[FIRST_LENGTH..FIRST_LENGTH + LENGTH_CLASSES.len()]);
+        let lengths = (0..).zip(&frequencies.literals[FIRST_LENGTH..FIRST_LENGTH + LENGTH_BASES.len()]);
         let distances = (0..).zip(&frequencies.distances);
         self.literals.cost(&frequencies.literals)
             + self.distances.cost(&frequencies.distances)
-            + lengths.map(|(class, f)| length_bits(class) * u32::from(*f)).sum::<u32>()
-            + distances.map(|(class, f)| distance_bits(class) * u32::from(*f)).sum::<u32>()
+            + lengths.map(|(symbol, f)| length_extra_bits(symbol) * u32::from(*f)).sum::<u32>()
+            + distances.map(|(symbol, f)| distance_extra_bits(symbol) * u32::from(*f)).sum::<u32>()
     }
 }
 
 /// Compresses pages.
 pub struct Encoder {
     page: PaddedPage<16>,
-    /// Where four bytes were seen, and three.
+    /// Positions of strings of 4 bytes, and of 3 bytes.
     seen: LastSeen<4, 0x1000, 2>,
     seen_short: LastSeen<3, 0x1000, 1>,
     sequences: Vec<Sequence>,
@@ -128,7 +129,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder.
+    /// Creates an encoder.
     pub fn new() -> Self {
         let sequences = Vec::with_capacity(PAGE_SIZE / MIN_MATCH);
         Self {
@@ -140,8 +141,8 @@ impl Encoder {
         }
     }
 
-    /// Compresses `page` to a zlib stream at the start of `out`. Returns its length; `None` if the page does not get
-    /// smaller.
+    /// Compresses `page` to a zlib stream at the start of `out`. Returns its length; `None` if the stream is
+    /// not smaller than the page.
     pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; ROOM]) -> Option<usize> {
         self.page.set(page);
         self.seen.clear();
@@ -150,12 +151,12 @@ impl Encoder {
         let own = Codes::new(&frequencies);
         let header = BlockHeader::new(&own);
         let (own_cost, fixed_cost) = (header.cost() + own.cost(&frequencies), self.fixed.cost(&frequencies));
-        // Two bytes and three bits in front, and a checksum behind.
+        // The zlib header has 2 bytes, and the block header 3 bits. The checksum of 4 bytes follows.
         let len = 2 + (3 + own_cost.min(fixed_cost)).div_ceil(8) as usize;
         if len + 4 >= PAGE_SIZE {
             return None;
         }
-        // Deflate with a window of 32 KiB; the first and last block, with codes of its own or the fixed ones.
+        // The zlib header: deflate with a window of 32 KiB. Then the only block, with dynamic or fixed codes.
         let mut bits = BitWriter::new(out, 0);
         bits.put(0x0178, 16);
         if own_cost < fixed_cost {
@@ -171,33 +172,33 @@ impl Encoder {
         Some(len + 4)
     }
 
-    /// Takes the page apart. Returns how often each symbol is needed.
+    /// Splits the page into literals and matches. Returns the frequency of each symbol.
     fn find_sequences(&mut self) -> Frequencies {
         let Self { page, seen, seen_short, sequences, .. } = self;
         let mut frequencies = Frequencies { literals: [0; LITERALS], distances: [0; DISTANCES] };
         sequences.clear();
-        // Literals are pending from `start` on. The page's first bytes count as seen.
+        // The literals from `start` are pending. The search starts at 1, since an empty slot means position 0.
         let (mut start, mut at) = (0, 1);
         while at < PAGE_SIZE - 9 {
-            let here = page.eight(at);
+            let here = page.word_at(at);
             let [last, earlier] = seen.push(here, at).map(usize::from);
             let [short] = seen_short.push(here, at).map(usize::from);
-            let (mut before, mut length) = (last, page.common(last, at, here));
-            let length_earlier = page.common(earlier, at, here);
+            let (mut before, mut length) = (last, page.match_length(last, at, here));
+            let length_earlier = page.match_length(earlier, at, here);
             if length_earlier > length {
                 (before, length) = (earlier, length_earlier);
             }
             if length <= SHORT_MATCH {
-                (before, length) = (short, page.common(short, at, here));
+                (before, length) = (short, page.match_length(short, at, here));
                 if length < MIN_MATCH || at - before > SHORT_DISTANCE {
                     at += 1;
                     continue;
                 }
             }
             if length < LONG_ENOUGH {
-                let next = page.eight(at + 1);
+                let next = page.word_at(at + 1);
                 let [last, _] = seen.get(next).map(usize::from);
-                let length_next = page.common(last, at + 1, next);
+                let length_next = page.match_length(last, at + 1, next);
                 if length_next > length {
                     at += 1;
                     seen.push(next, at);
@@ -208,8 +209,8 @@ impl Encoder {
             let (length, distance) = (length.min(MAX_MATCH), at - before);
             let literals = &page.bytes()[start..at];
             literals.iter().for_each(|byte| frequencies.literals[usize::from(*byte)] += 1);
-            frequencies.literals[FIRST_LENGTH + usize::from(LENGTH_CLASS[length])] += 1;
-            frequencies.distances[usize::from(DISTANCE_CLASS[distance % PAGE_SIZE])] += 1;
+            frequencies.literals[FIRST_LENGTH + usize::from(LENGTH_SYMBOL[length])] += 1;
+            frequencies.distances[usize::from(DISTANCE_SYMBOL[distance % PAGE_SIZE])] += 1;
             sequences.push(Sequence {
                 literals: literals.len() as u16,
                 length: length as u16,
@@ -223,12 +224,12 @@ impl Encoder {
         frequencies
     }
 
-    /// Writes what was found, and the end of the block.
+    /// Writes the sequences and the end of the block.
     fn write_block(&self, codes: &Codes, bits: &mut BitWriter<'_>) {
         let code = |symbol: usize| (codes.literals.bits[symbol], codes.literals.lengths[symbol]);
         let literal_codes: [_; 256] = std::array::from_fn(code);
         let put_literals = |bits: &mut BitWriter<'_>, literals: &[u8]| {
-            // Codes have 15 bits at most: three of them fit beside what is left of a byte.
+            // A code has at most 15 bits: three codes fit in the writer with the 7 bits that a flush leaves.
             for three in literals.chunks(3) {
                 for byte in three {
                     let (code, length) = literal_codes[usize::from(*byte)];
@@ -239,18 +240,18 @@ impl Encoder {
         };
         let mut rest = self.page.bytes();
         for sequence in &self.sequences {
-            let (literals, behind) = rest.split_at(usize::from(sequence.literals));
+            let (literals, following) = rest.split_at(usize::from(sequence.literals));
             put_literals(bits, literals);
-            rest = &behind[usize::from(sequence.length)..];
+            rest = &following[usize::from(sequence.length)..];
 
-            let class = usize::from(LENGTH_CLASS[usize::from(sequence.length)]);
-            let (code, length) = code(FIRST_LENGTH + class);
+            let symbol = usize::from(LENGTH_SYMBOL[usize::from(sequence.length)]);
+            let (code, length) = code(FIRST_LENGTH + symbol);
             bits.add(u64::from(code), u32::from(length));
-            bits.add(u64::from(sequence.length - LENGTH_CLASSES[class]), length_bits(class));
-            let class = usize::from(DISTANCE_CLASS[usize::from(sequence.distance) % PAGE_SIZE]);
-            let (code, length) = (codes.distances.bits[class], codes.distances.lengths[class]);
+            bits.add(u64::from(sequence.length - LENGTH_BASES[symbol]), length_extra_bits(symbol));
+            let symbol = usize::from(DISTANCE_SYMBOL[usize::from(sequence.distance) % PAGE_SIZE]);
+            let (code, length) = (codes.distances.bits[symbol], codes.distances.lengths[symbol]);
             bits.add(u64::from(code), u32::from(length));
-            bits.add(u64::from(sequence.distance - DISTANCE_CLASSES[class]), distance_bits(class));
+            bits.add(u64::from(sequence.distance - DISTANCE_BASES[symbol]), distance_extra_bits(symbol));
             bits.flush();
         }
         put_literals(bits, rest);
@@ -259,36 +260,39 @@ impl Encoder {
     }
 }
 
-/// Symbols of the code in which the lengths of codes are written: lengths up to 15, and three kinds of runs.
+/// Number of symbols of the code length code: code lengths up to 15, and three kinds of runs.
 const LENGTH_SYMBOLS: usize = 19;
-/// The last length again, 3 to 6 times; and 3 to 10, or 11 to 138 times no code.
-const AGAIN: u8 = 16;
-const FEW_WITHOUT: u8 = 17;
-const MANY_WITHOUT: u8 = 18;
-/// Bits that say how long each kind of run is.
-const RUN_BITS: [u32; LENGTH_SYMBOLS] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 3, 7];
-/// The order in which the lengths of this code are written, so that the last ones are often not needed.
+/// Runs: the previous length 3 to 6 times; length 0 (no code) 3 to 10 times; length 0 11 to 138 times.
+const REPEAT: u8 = 16;
+const SHORT_ZERO_RUN: u8 = 17;
+const LONG_ZERO_RUN: u8 = 18;
+/// Number of extra bits of each symbol, which contain the length of a run.
+const EXTRA_BITS: [u32; LENGTH_SYMBOLS] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 3, 7];
+/// The order in which the format stores the lengths of this code. The last ones are often 0 and not stored.
 const ORDER: [usize; LENGTH_SYMBOLS] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-/// What says, in front of a block, which codes it has.
+/// The header of a block with dynamic codes, which describes the codes.
 struct BlockHeader {
+    /// Number of literal and length symbols whose code length is stored.
     literals: usize,
+    /// Number of distance symbols whose code length is stored.
     distances: usize,
-    /// Symbols, each with the number that its run bits hold.
+    /// Symbols of the code length code, each with the value of its extra bits.
     symbols: [(u8, u8); LITERALS + DISTANCES],
+    /// Number of used `symbols`.
     used: usize,
     frequencies: [u16; LENGTH_SYMBOLS],
     code: Code<LENGTH_SYMBOLS>,
-    /// How many lengths of it, in their order, are written.
+    /// Number of lengths of `code` that are stored, in the order of [`ORDER`].
     code_lengths: usize,
 }
 
 impl BlockHeader {
     fn new(codes: &Codes) -> Self {
-        let upto_last =
+        let used_len =
             |lengths: &[u8]| lengths.iter().rposition(|length| *length > 0).map_or(0, |last| last + 1);
         let (literals, distances) =
-            (upto_last(&codes.literals.lengths), upto_last(&codes.distances.lengths).max(1));
+            (used_len(&codes.literals.lengths), used_len(&codes.distances.lengths).max(1));
         let mut lengths = [0; LITERALS + DISTANCES];
         lengths[..literals].copy_from_slice(&codes.literals.lengths[..literals]);
         lengths[literals..literals + distances].copy_from_slice(&codes.distances.lengths[..distances]);
@@ -307,20 +311,20 @@ impl BlockHeader {
         }
         header.code = Code::new(&header.frequencies, 7);
         let lengths = ORDER.map(|symbol| header.code.lengths[symbol]);
-        header.code_lengths = upto_last(&lengths).max(4);
+        header.code_lengths = used_len(&lengths).max(4);
         header
     }
 
-    /// Adds the same code length so many times.
+    /// Adds a run of `times` equal code lengths.
     fn add_run(&mut self, length: u8, mut times: usize) {
         if length == 0 {
             while times >= 11 {
                 let run = times.min(138);
-                self.add(MANY_WITHOUT, run - 11);
+                self.add(LONG_ZERO_RUN, run - 11);
                 times -= run;
             }
             if times >= 3 {
-                self.add(FEW_WITHOUT, times - 3);
+                self.add(SHORT_ZERO_RUN, times - 3);
                 times = 0;
             }
         } else if times >= 4 {
@@ -328,7 +332,7 @@ impl BlockHeader {
             times -= 1;
             while times >= 3 {
                 let run = times.min(6);
-                self.add(AGAIN, run - 3);
+                self.add(REPEAT, run - 3);
                 times -= run;
             }
         }
@@ -341,9 +345,9 @@ impl BlockHeader {
         self.frequencies[usize::from(symbol)] += 1;
     }
 
-    /// Bits that it takes.
+    /// Size of the header in bits, without the first 3.
     fn cost(&self) -> u32 {
-        let runs: u32 = self.frequencies.iter().zip(RUN_BITS).map(|(f, bits)| u32::from(*f) * bits).sum();
+        let runs: u32 = self.frequencies.iter().zip(EXTRA_BITS).map(|(f, bits)| u32::from(*f) * bits).sum();
         14 + 3 * self.code_lengths as u32 + self.code.cost(&self.frequencies) + runs
     }
 
@@ -357,7 +361,7 @@ impl BlockHeader {
         for (symbol, run) in &self.symbols[..self.used] {
             let symbol = usize::from(*symbol);
             bits.add(u64::from(self.code.bits[symbol]), u32::from(self.code.lengths[symbol]));
-            bits.put(u64::from(*run), RUN_BITS[symbol]);
+            bits.put(u64::from(*run), EXTRA_BITS[symbol]);
         }
     }
 }
@@ -367,24 +371,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_those_of_the_format() {
-        assert_eq!([3, 10, 11, 12, 13, 257, 258].map(|l| LENGTH_CLASS[l]), [0, 7, 8, 8, 9, 27, 28]);
-        assert_eq!([1, 4, 5, 6, 7, 4095].map(|d| DISTANCE_CLASS[d]), [0, 3, 4, 4, 5, 23]);
-        for (class, pair) in LENGTH_CLASSES.windows(2).enumerate().take(27) {
-            assert_eq!(pair[1] - pair[0], 1 << length_bits(class));
+    fn symbols_match_the_format() {
+        assert_eq!([3, 10, 11, 12, 13, 257, 258].map(|l| LENGTH_SYMBOL[l]), [0, 7, 8, 8, 9, 27, 28]);
+        assert_eq!([1, 4, 5, 6, 7, 4095].map(|d| DISTANCE_SYMBOL[d]), [0, 3, 4, 4, 5, 23]);
+        for (symbol, pair) in LENGTH_BASES.windows(2).enumerate().take(27) {
+            assert_eq!(pair[1] - pair[0], 1 << length_extra_bits(symbol));
         }
-        for (class, pair) in DISTANCE_CLASSES.windows(2).enumerate() {
-            assert_eq!(pair[1] - pair[0], 1 << distance_bits(class));
+        for (symbol, pair) in DISTANCE_BASES.windows(2).enumerate() {
+            assert_eq!(pair[1] - pair[0], 1 << distance_extra_bits(symbol));
         }
     }
 
-    /// A page that is made byte by byte.
+    /// A page from a function of the position.
     fn page(byte: impl FnMut(usize) -> u8) -> [u8; PAGE_SIZE] {
         std::array::from_fn(byte)
     }
 
     #[test]
-    fn every_kind_of_block_inflates() {
+    fn library_inflates_every_kind_of_block() {
         let mut noise = 1u64;
         let mut noise = || {
             noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -392,7 +396,7 @@ mod tests {
         };
         let mut encoder = Encoder::new();
         let pages = [
-            // No match at all but runs; one distance; many codes; hardly smaller; and frequencies that need long codes.
+            // Only one run; one distance; many codes; a page that is hardly smaller; frequencies that need long codes.
             page(|_| 7),
             page(|i| (i / 300) as u8),
             page(|i| (i * i / 8) as u8),

@@ -1,52 +1,54 @@
-//! Codes that give a symbol fractions of a bit, as Zstandard has them (finite state entropy, RFC 8878, section 4.1).
+//! The FSE codes (finite state entropy) of Zstandard, RFC 8878, section 4.1. A symbol can take a fraction of a bit.
 //!
-//! A table has a power of two of states, and each symbol some of them, about in proportion to how often it occurs. The
-//! encoder goes from one state to the next, from the last symbol to the first, and writes those low bits of its state
-//! that the decoder can't know from the state that it will be in.
+//! A table has a power of two of states. The number of states of a symbol is about proportional to its frequency. The
+//! encoder processes the symbols from the last to the first. For each symbol, it writes the low bits of its state, and
+//! changes to a state of the symbol. The decoder is in that new state, and derives the other bits from it.
 
 use crate::bits::BitWriter;
 
-/// Most symbols of a code.
+/// Largest number of symbols of a code.
 pub const SYMBOLS: usize = 64;
-/// Most states of a table, and their logarithm.
+/// Largest number of states of a table, and its base-2 logarithm.
 const STATES: usize = 1 << MAX_LOG;
 const MAX_LOG: u32 = 7;
-/// Symbols are listed so many at once.
+/// Number of bytes in one copy of a fixed size.
 const PIECE: usize = 16;
-/// The smallest logarithm that the format can write.
+/// Smallest accuracy log (base-2 logarithm of the number of states) that the format can store.
 pub const MIN_LOG: u32 = 5;
 
-/// A table.
+/// An encoding table.
 pub struct Table {
     log: u32,
-    /// The states, those of the first symbol first. Numbers of states have the bit above the table's size set.
+    /// The states in the order of their symbols. The number of a state is its index in the decoder's table plus the
+    /// table's size.
     states: [u8; STATES],
-    /// Of those symbols that occur.
+    /// The symbols. Only those that occur are valid.
     symbols: [Symbol; SYMBOLS],
 }
 
 /// The states of one symbol.
 #[derive(Clone, Copy, Default)]
 struct Symbol {
-    /// Added to a state's number, this has in its upper half how many bits are to be written.
+    /// The sum of this and a state's number has the number of bits to write in its upper 16 bits.
     bits: u32,
-    /// Added to what is left of the state's number, this is the place of the next state.
+    /// The sum of this and the remaining high bits of the state's number is the index of the next state in `states`.
     place: i16,
+    /// Index of the symbol's first state in `states`.
     first: u16,
 }
 
-/// How often each symbol occurs.
+/// The frequency of each symbol.
 #[derive(Clone, Copy)]
 pub struct Frequencies {
     counts: [u16; SYMBOLS],
-    used: Used,
+    used: SymbolSet,
 }
 
 impl Frequencies {
-    /// No symbol yet.
-    pub const NONE: Self = Self { counts: [0; SYMBOLS], used: Used(0) };
+    /// No symbol occurs.
+    pub const NONE: Self = Self { counts: [0; SYMBOLS], used: SymbolSet(0) };
 
-    /// Of symbols that occur so often, 64 at most.
+    /// The frequencies `counts`, at most 64.
     pub fn of(counts: &[u16]) -> Self {
         let mut frequencies = Self::NONE;
         for (symbol, count) in counts.iter().enumerate().take(SYMBOLS) {
@@ -56,29 +58,30 @@ impl Frequencies {
         frequencies
     }
 
-    /// One more of `symbol`.
+    /// Adds 1 to the frequency of `symbol`.
     #[inline(always)]
     pub fn add(&mut self, symbol: u8) {
         self.counts[usize::from(symbol) % SYMBOLS] += 1;
         self.used.0 |= 1 << (symbol % 64);
     }
 
-    /// Symbols that occur.
+    /// Number of symbols that occur.
     pub fn symbols(&self) -> usize {
         self.used.0.count_ones() as usize
     }
 
-    /// The only symbol that occurs.
+    /// The symbol that occurs, if there is exactly one.
     pub fn only(&self) -> Option<usize> {
         (self.symbols() == 1).then(|| self.used.0.trailing_zeros() as usize)
     }
 }
 
-/// A set of symbols. Whether one is in it can't be foretold: going over those that are costs less than looking at all.
+/// A set of symbols, as a mask. Membership is unpredictable, so iterating over the members costs less than testing each
+/// symbol.
 #[derive(Clone, Copy)]
-struct Used(u64);
+struct SymbolSet(u64);
 
-impl Iterator for Used {
+impl Iterator for SymbolSet {
     type Item = usize;
 
     #[inline(always)]
@@ -89,20 +92,21 @@ impl Iterator for Used {
     }
 }
 
-/// How many states each symbol has; -1 says that it is so rare that it has hardly one, which makes it the last one.
-pub struct Shares {
+/// The probability of each symbol: its number of states. -1 is the format's "less than 1" probability: the symbol has
+/// one state, at the end of the table.
+pub struct Probabilities {
     of: [i8; SYMBOLS],
-    used: Used,
+    used: SymbolSet,
 }
 
-impl Shares {
-    /// Of so many states each.
-    pub const fn new(shares: &[i8]) -> Self {
-        let mut made = Self { of: [0; SYMBOLS], used: Used(0) };
+impl Probabilities {
+    /// Sets the probabilities of the first symbols. Those of the others are 0.
+    pub const fn new(probabilities: &[i8]) -> Self {
+        let mut made = Self { of: [0; SYMBOLS], used: SymbolSet(0) };
         let mut symbol = 0;
-        while symbol < shares.len() {
-            made.of[symbol] = shares[symbol];
-            made.used.0 |= ((shares[symbol] != 0) as u64) << symbol;
+        while symbol < probabilities.len() {
+            made.of[symbol] = probabilities[symbol];
+            made.used.0 |= ((probabilities[symbol] != 0) as u64) << symbol;
             symbol += 1;
         }
         made
@@ -110,38 +114,38 @@ impl Shares {
 }
 
 impl Table {
-    /// A table that is to be [`set`](Self::set).
+    /// Creates an empty table. Call [`set`](Self::set) before any other method.
     pub fn new() -> Self {
         Self { log: 0, states: [0; STATES], symbols: [Symbol::default(); SYMBOLS] }
     }
 
-    /// Makes it the table of `1 << log` states in which the symbols have these `shares`.
-    pub fn set(&mut self, shares: &Shares, log: u32) {
+    /// Makes this the table of `1 << log` states with these probabilities.
+    pub fn set(&mut self, probabilities: &Probabilities, log: u32) {
         let size = 1usize << log;
-        // The symbols, each as often as its share says, but for the rare ones, which are at the end of the table.
+        // List each symbol once for each of its states. Symbols of probability -1 are at the end of the table instead.
         let mut listed = [0u8; STATES + PIECE];
         let (mut place, mut end, mut len) = (0u16, size, 0);
         let mut places = [0u8; SYMBOLS];
-        for number in shares.used {
-            let share = u16::from(shares.of[number].unsigned_abs());
-            if shares.of[number] < 0 {
+        for number in probabilities.used {
+            let probability = u16::from(probabilities.of[number].unsigned_abs());
+            if probabilities.of[number] < 0 {
                 end -= 1;
             } else {
-                for at in (len..len + usize::from(share)).step_by(PIECE) {
+                for at in (len..len + usize::from(probability)).step_by(PIECE) {
                     listed[at % STATES..][..PIECE].copy_from_slice(&[number as u8; PIECE]);
                 }
-                len += usize::from(share);
+                len += usize::from(probability);
             }
-            let most_bits = log - (share.saturating_sub(1) | 1).ilog2();
+            let most_bits = log - (probability.saturating_sub(1) | 1).ilog2();
             self.symbols[number] = Symbol {
-                bits: (most_bits << 16).wrapping_sub(u32::from(share) << most_bits),
-                place: place.wrapping_sub(share) as i16,
+                bits: (most_bits << 16).wrapping_sub(u32::from(probability) << most_bits),
+                place: place.wrapping_sub(probability) as i16,
                 first: place,
             };
             places[number] = place as u8;
-            place += share;
+            place += probability;
         }
-        // They are scattered over the rest in steps.
+        // Spread the listed symbols over the rest of the table, with the step of the format.
         let mut symbol_of = [0u8; STATES];
         let step = size / 2 + size / 8 + 3;
         let (mut at, mut next) = (0, 0);
@@ -150,7 +154,7 @@ impl Table {
             next += usize::from(at < end);
             at = (at + step) % size;
         }
-        let rare = shares.used.filter(|number| shares.of[*number] < 0);
+        let rare = probabilities.used.filter(|number| probabilities.of[*number] < 0);
         for (number, state) in rare.zip((end..size).rev()) {
             symbol_of[state % STATES] = number as u8;
         }
@@ -162,21 +166,21 @@ impl Table {
         self.log = log;
     }
 
-    /// Makes it the table of a code that has only one symbol, which takes no bits.
-    pub fn set_to_one(&mut self, symbol: usize) {
+    /// Makes this the table of a code with a single symbol, which takes no bits.
+    pub fn set_single(&mut self, symbol: usize) {
         let mut of = [0; SYMBOLS];
         of[symbol % SYMBOLS] = 1;
-        self.set(&Shares { of, used: Used(1 << (symbol % SYMBOLS)) }, 0);
+        self.set(&Probabilities { of, used: SymbolSet(1 << (symbol % SYMBOLS)) }, 0);
     }
 
-    /// The state to start with, for the last symbol: one whose bits the decoder has to ask for, so that it finds the
-    /// end.
+    /// The initial state, which encodes the last symbol. Returns a state for which the decoder must read bits, so that
+    /// it detects the end of the stream.
     #[inline(always)]
     pub fn start(&self, symbol: u8) -> u32 {
         u32::from(self.states[usize::from(self.symbols[usize::from(symbol) % SYMBOLS].first) % STATES])
     }
 
-    /// Adds the bits that lead from the state of `symbol` to `state`, seven at most. Returns the former.
+    /// Encodes `symbol`, which the decoder reads before `state`. Adds at most 7 bits. Returns the new state.
     #[inline(always)]
     pub fn add(&self, state: u32, symbol: u8, bits: &mut BitWriter<'_>) -> u32 {
         let symbol = &self.symbols[usize::from(symbol) % SYMBOLS];
@@ -186,70 +190,70 @@ impl Table {
         u32::from(self.states[place.wrapping_add(symbol.place as usize) % STATES])
     }
 
-    /// Adds the last state, which the decoder starts with.
+    /// Adds the final state, with which the decoder starts.
     #[inline(always)]
     pub fn end(&self, state: u32, bits: &mut BitWriter<'_>) {
         bits.add(u64::from(state) & ((1 << self.log) - 1), self.log);
     }
 }
 
-/// Shares of `1 << log` states for symbols of which two at least occur, `total` times together; each that occurs has
-/// one.
-pub fn shares(frequencies: &Frequencies, total: u32, log: u32) -> Shares {
-    let mut shares = Shares { of: [0; SYMBOLS], used: frequencies.used };
+/// Normalizes frequencies to probabilities with the sum `1 << log`. At least two symbols must occur, and `total` is the
+/// sum of the frequencies. Each symbol that occurs gets at least one state.
+pub fn normalize(frequencies: &Frequencies, total: u32, log: u32) -> Probabilities {
+    let mut probabilities = Probabilities { of: [0; SYMBOLS], used: frequencies.used };
     let size = 1i32 << log;
     let scale = (1u32 << (16 + log)) / total.max(1);
     let (mut left, mut largest) = (size, 0);
     for symbol in frequencies.used {
-        let share = (u32::from(frequencies.counts[symbol]) * scale + 0x8000) >> 16;
-        let share = share.clamp(1, size as u32 - 1) as i8;
-        shares.of[symbol] = share;
-        left -= i32::from(share);
-        largest = if share > shares.of[largest] { symbol } else { largest };
+        let probability = (u32::from(frequencies.counts[symbol]) * scale + 0x8000) >> 16;
+        let probability = probability.clamp(1, size as u32 - 1) as i8;
+        probabilities.of[symbol] = probability;
+        left -= i32::from(probability);
+        largest = if probability > probabilities.of[largest] { symbol } else { largest };
     }
-    // What rounding left over or took too much is the largest one's. If that can't bear it, others help.
-    let largest_share = i32::from(shares.of[largest]);
-    if largest_share + left > largest_share / 2 {
-        shares.of[largest] = (largest_share + left) as i8;
-        return shares;
+    // The most probable symbol gets the rounding error. If the error is too large, other symbols get a part of it.
+    let largest_probability = i32::from(probabilities.of[largest]);
+    if largest_probability + left > largest_probability / 2 {
+        probabilities.of[largest] = (largest_probability + left) as i8;
+        return probabilities;
     }
     while left < 0 {
-        let Some(share) = shares.of.iter_mut().max() else { break };
-        *share -= 1;
+        let Some(probability) = probabilities.of.iter_mut().max() else { break };
+        *probability -= 1;
         left += 1;
     }
-    shares
+    probabilities
 }
 
-/// A good size for a table of `symbols` symbols that occur `total` times together: the more they are, the more it pays to
-/// be exact.
-pub fn log_for(symbols: usize, total: usize) -> u32 {
+/// A suitable accuracy log for `symbols` different symbols that occur `total` times in all. A larger table is more
+/// exact, but its description is longer.
+pub fn accuracy_log(symbols: usize, total: usize) -> u32 {
     let exact = total.max(2).ilog2() - 1;
     let needed = symbols.max(1).ilog2() + 1;
     exact.max(needed).clamp(MIN_LOG, MAX_LOG)
 }
 
-/// Writes `shares`, of `1 << log` states.
-pub fn write_shares(shares: &Shares, log: u32, bits: &mut BitWriter<'_>) {
+/// Writes the description of a table with these probabilities and `1 << log` states.
+pub fn write_probabilities(probabilities: &Probabilities, log: u32, bits: &mut BitWriter<'_>) {
     bits.put(u64::from(log - MIN_LOG), 4);
-    // A share can be anything up to what is left: those numbers for which it need not be are one bit shorter.
+    // A number (the probability plus 1) is at most `left`. The format stores the lowest numbers with one bit less.
     let (mut left, mut threshold, mut width) = ((1 << log) + 1, 1 << log, log + 1);
     let mut symbol = 0;
     while left > 1 {
-        let share = i32::from(shares.of[symbol]);
+        let probability = i32::from(probabilities.of[symbol]);
         symbol += 1;
         let shorter = 2 * threshold - 1 - left;
-        left -= share.abs();
-        let number = share + 1;
+        left -= probability.abs();
+        let number = probability + 1;
         let number = if number >= threshold { number + shorter } else { number };
         bits.put(number as u64, width - u32::from(number < shorter));
         while left < threshold && left > 1 {
             threshold >>= 1;
             width -= 1;
         }
-        if share == 0 {
-            // How many more zeros follow: threes, and the rest.
-            let mut zeros = (shares.used.0 >> symbol).trailing_zeros() as usize;
+        if probability == 0 {
+            // The number of zeros that follow: 3 as often as possible, then the rest.
+            let mut zeros = (probabilities.used.0 >> symbol).trailing_zeros() as usize;
             symbol += zeros;
             while zeros >= 3 {
                 bits.put(3, 2);

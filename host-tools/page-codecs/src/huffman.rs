@@ -1,27 +1,27 @@
-//! Huffman codes of limited length.
+//! Builds Huffman codes of limited length.
 
-/// Frequencies below this are sorted by counting.
+/// Frequencies below this are sorted with a counting sort.
 const COUNTED: usize = 64;
-/// Room for code lengths before they are limited: a page's frequencies make none longer than 20.
+/// Number of code lengths before the limit is applied. The frequencies of a page cause no code longer than 20 bits.
 const DEPTHS: usize = 32;
 
-/// A code for each symbol, as deflate numbers them.
+/// A Huffman code with the canonical numbering of deflate.
 pub struct Code<const SYMBOLS: usize> {
-    /// Bits of each symbol's code; 0 if it does not occur.
+    /// Length of each symbol's code in bits; 0 if the symbol does not occur.
     pub lengths: [u8; SYMBOLS],
-    /// The codes, their first bit lowest.
+    /// The code of each symbol. The first bit of the code is the lowest bit.
     pub bits: [u16; SYMBOLS],
 }
 
 impl<const SYMBOLS: usize> Code<SYMBOLS> {
-    /// The shortest code for symbols that occur so often; see [`lengths`].
+    /// The best code for these frequencies, with at most `limit` bits for a symbol; see [`lengths`].
     pub fn new(frequencies: &[u16; SYMBOLS], limit: usize) -> Self {
         let occurring = Occurring::of(frequencies);
         let (lengths, counts) = lengths(&occurring, limit);
         Self::number(lengths, &counts, occurring.symbols().iter().map(|(_, symbol)| usize::from(*symbol)))
     }
 
-    /// The code whose lengths are these.
+    /// The canonical code with these lengths.
     pub fn from_lengths(lengths: [u8; SYMBOLS]) -> Self {
         let mut counts = [0u16; 16];
         lengths.iter().for_each(|length| counts[usize::from(length & 15)] += 1);
@@ -29,7 +29,8 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
         Self::number(lengths, &counts, (0..SYMBOLS).filter(|symbol| lengths[*symbol] > 0))
     }
 
-    /// The code with these lengths, of which there are so many of each; `symbols` are those that occur, in their order.
+    /// Numbers the code with these lengths. `counts` is the number of codes of each length. `symbols` is the symbols
+    /// that occur, in ascending order.
     #[inline(always)]
     fn number(lengths: [u8; SYMBOLS], counts: &[u16; 16], symbols: impl Iterator<Item = usize>) -> Self {
         let mut next = [0u16; 16];
@@ -46,22 +47,22 @@ impl<const SYMBOLS: usize> Code<SYMBOLS> {
         Self { lengths, bits }
     }
 
-    /// Bits that all symbols take if they occur so often.
+    /// Number of bits of all codes in a text with these frequencies.
     pub fn cost(&self, frequencies: &[u16; SYMBOLS]) -> u32 {
         self.lengths.iter().zip(frequencies).map(|(l, f)| u32::from(*l) * u32::from(*f)).sum()
     }
 }
 
-/// The symbols that occur, in their order. Which ones do can't be foretold: to go over them costs less than to look at
-/// all.
+/// The symbols that occur, in ascending order. Whether a symbol occurs is unpredictable, so iterating over this list
+/// costs less than testing each symbol.
 pub struct Occurring<const SYMBOLS: usize> {
-    /// How often, and the symbol.
+    /// Frequency and symbol.
     symbols: [(u16, u16); SYMBOLS],
     len: usize,
 }
 
 impl<const SYMBOLS: usize> Occurring<SYMBOLS> {
-    /// Those that occur so often.
+    /// The symbols with a nonzero frequency.
     #[inline(always)]
     pub fn of(frequencies: &[u16; SYMBOLS]) -> Self {
         let mut symbols = [(0, 0); SYMBOLS];
@@ -73,27 +74,27 @@ impl<const SYMBOLS: usize> Occurring<SYMBOLS> {
         Self { symbols, len }
     }
 
-    /// How often each occurs, and the symbol.
+    /// The frequency and the symbol of each.
     #[inline(always)]
     pub fn symbols(&self) -> &[(u16, u16)] {
         &self.symbols[..self.len]
     }
 }
 
-/// Bits of each symbol's code, and how many codes there are of each length but 0.
+/// Length of each symbol's code in bits, and number of codes of each length except 0.
 pub type Lengths<const SYMBOLS: usize> = ([u8; SYMBOLS], [u16; 16]);
 
-/// The shortest codes for the symbols that occur of which none has more than `limit` bits, at most 15. A single symbol
-/// gets one bit.
+/// The code lengths of a Huffman code for the symbols that occur. No code is longer than `limit` bits; `limit` is at
+/// most 15. A single symbol gets one bit.
 pub fn lengths<const SYMBOLS: usize>(occurring: &Occurring<SYMBOLS>, limit: usize) -> Lengths<SYMBOLS> {
-    let (mut lengths, mut numbers) = ([0; SYMBOLS], [0; 16]);
+    let (mut lengths, mut counts_by_length) = ([0; SYMBOLS], [0; 16]);
     let mut sorted = [(0, 0); SYMBOLS];
     let sorted = sort(occurring.symbols(), &mut sorted);
     match sorted {
         [] => {}
         [(_, symbol)] => {
             lengths[usize::from(*symbol)] = 1;
-            numbers[1] = 1;
+            counts_by_length[1] = 1;
         }
         _ => {
             let mut counts = count_lengths(sorted);
@@ -105,18 +106,18 @@ pub fn lengths<const SYMBOLS: usize>(occurring: &Occurring<SYMBOLS>, limit: usiz
                 these.iter().for_each(|(_, symbol)| lengths[usize::from(*symbol) % SYMBOLS] = length as u8);
                 rest = others;
             }
-            numbers.iter_mut().zip(counts).for_each(|(number, count)| *number = count as u16);
+            counts_by_length.iter_mut().zip(counts).for_each(|(number, count)| *number = count as u16);
         }
     }
-    (lengths, numbers)
+    (lengths, counts_by_length)
 }
 
-/// The symbols that occur so often, the rarest first.
+/// Sorts the symbols by frequency, in ascending order.
 fn sort<'s, const SYMBOLS: usize>(
     occurring: &[(u16, u16)],
     sorted: &'s mut [(u16, u16); SYMBOLS],
 ) -> &'s [(u16, u16)] {
-    // Most symbols of a page are rare.
+    // Counting sort for the rare symbols, which are most symbols of a page.
     let class = |frequency: u16| usize::from(frequency).min(COUNTED);
     let mut starts = [0u16; COUNTED + 1];
     occurring.iter().for_each(|(frequency, _)| starts[class(*frequency)] += 1);
@@ -135,15 +136,15 @@ fn sort<'s, const SYMBOLS: usize>(
     sorted
 }
 
-/// How many of at least two `sorted` symbols get a code of each length, by Moffat's and Katajainen's way: the tree is
-/// built in the place of the frequencies.
+/// Number of codes of each length for at least two `sorted` symbols. This is the in-place algorithm of Moffat and
+/// Katajainen: the tree replaces the frequencies.
 fn count_lengths(sorted: &[(u16, u16)]) -> [u32; DEPTHS] {
     let mut room = [0u32; 288];
     let nodes = &mut room[..sorted.len()];
     nodes.iter_mut().zip(sorted).for_each(|(node, (frequency, _))| *node = u32::from(*frequency));
     let last = nodes.len() - 1;
-    // Inner nodes, made in ascending order, take the places of leaves that are used up; a node that has a parent
-    // holds its number.
+    // Inner nodes are created in ascending order, in the places of leaves that have a parent already. A node with a
+    // parent contains the parent's index.
     let (mut leaf, mut inner) = (0, 0);
     for next in 0..last {
         let mut sum = 0;
@@ -162,7 +163,7 @@ fn count_lengths(sorted: &[(u16, u16)]) -> [u32; DEPTHS] {
     for node in (0..last - 1).rev() {
         nodes[node] = nodes[nodes[node] as usize] + 1;
     }
-    // Of the nodes of each depth those that are no inner ones are leaves.
+    // At each depth, the nodes that are not inner nodes are leaves.
     let mut counts = [0; DEPTHS];
     let (mut available, mut inner) = (1, nodes[..last].iter().rev().peekable());
     for (depth, count) in (0..).zip(&mut counts) {
@@ -176,13 +177,13 @@ fn count_lengths(sorted: &[(u16, u16)]) -> [u32; DEPTHS] {
     counts
 }
 
-/// Shortens what is longer than `limit`, and lengthens as little else as makes that a code.
+/// Shortens the codes longer than `limit`, and lengthens as few other codes as possible to keep the code valid.
 fn limit_lengths(counts: &mut [u32; DEPTHS], limit: usize) {
     counts[limit] += counts[limit + 1..].iter().sum::<u32>();
     counts[limit + 1..].fill(0);
     let mut taken: u32 = (1..=limit).map(|length| counts[length] << (limit - length)).sum();
     while taken > 1 << limit {
-        // A leaf moves down, and one of those that are too many becomes its sibling.
+        // Move the deepest shorter leaf down one level, and make a leaf of the deepest level its sibling.
         let Some(length) = (1..limit).rev().find(|length| counts[*length] > 0) else { return };
         counts[length] -= 1;
         counts[length + 1] += 2;
@@ -197,7 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_example_of_rfc_1951() {
+    fn example_of_rfc_1951() {
         let code = Code::from_lengths([3, 3, 3, 3, 3, 2, 4, 4]);
         let forward: Vec<u16> = code
             .bits
@@ -209,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn one_symbol_or_none() {
+    fn code_of_one_symbol_or_none() {
         assert_eq!(Code::new(&[0; 30], 15).lengths, [0; 30]);
         assert_eq!(Code::new(&[0, 0, 9], 15).lengths, [0, 0, 1]);
     }
 
     #[test]
-    fn fibonacci_makes_the_longest_codes() {
+    fn fibonacci_frequencies_reach_the_limit() {
         let mut frequencies = [1u16; 18];
         (2..18).for_each(|i| frequencies[i] = frequencies[i - 1] + frequencies[i - 2]);
         let lengths = Code::new(&frequencies, 15).lengths;
@@ -225,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_code_is_complete_and_the_frequent_are_short(
+        fn code_is_complete_and_frequent_symbols_are_shorter(
             frequencies in prop::array::uniform32(prop_oneof![Just(0u16), 1..5u16, 1..500u16]), limit in 5usize..16
         ) {
             let code = Code::new(&frequencies, limit);

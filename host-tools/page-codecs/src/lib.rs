@@ -1,7 +1,7 @@
-//! Encoders and decoders of one page of memory: the five ways in which a kdump-compressed file stores it.
+//! Encoders and decoders of one page of memory, for the five page formats of a kdump-compressed file.
 //!
-//! [`Compressor`] and [`Decompressor`] are the whole interface. zlib, lzo and zstd have encoders of their own, made for
-//! pages: small inputs, one after the other, whose result any decoder of the format reads.
+//! [`Compressor`] and [`Decompressor`] are the whole interface. This crate has its own encoders for zlib, lzo and zstd.
+//! They are optimized for a sequence of inputs of one page each. Any decoder of the format reads their output.
 //!
 //! ```text
 //! codec ──> deflate ──> huffman ──┐

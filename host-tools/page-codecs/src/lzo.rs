@@ -1,28 +1,28 @@
-//! An LZO1X encoder for pages, as fast as the others.
+//! An LZO1X encoder for pages.
 //!
-//! Decoders are to be had; the one encoder under a licence that fits searches exhaustively and takes a hundred
-//! times as long as LZO1X-1, which makedumpfile uses. What a page needs of the format is little: no distance is
-//! longer than a page, so that two kinds of matches do. The instructions are described in the kernel's
-//! `Documentation/staging/lzo.rst`.
+//! The only library encoder with a compatible licence searches exhaustively, and takes a hundred times as long as
+//! LZO1X-1, which makedumpfile uses. A page needs a small part of the format: no distance is longer than a page, so two
+//! kinds of matches are enough. The kernel's `Documentation/staging/lzo.rst` describes the instructions.
 
 use crate::bytes::ByteWriter;
 use crate::page::{PAGE_SIZE, ROOM};
 use crate::repeats::{LastSeen, PIECE, PaddedPage};
 use std::hint::select_unpredictable;
 
-/// Bytes that have to be equal to count as a match. The format has shorter ones, but the time goes by matches.
+/// Shortest match that the encoder uses, in bytes. The format has shorter ones, but the time depends on the number of
+/// matches.
 const MIN_MATCH: u32 = 4;
-/// Longest distance, and length, of the short kind of match.
+/// Longest distance and longest length of a short match.
 const SHORT_DISTANCE: usize = 0x800;
 const SHORT_LENGTH: usize = 8;
-/// The long kind of match: its mark, and the longest length that fits beside it.
+/// A long match: the bits that mark its first byte, and the longest length that the first byte can contain.
 const LONG_MATCH: usize = 0x20;
 const LONG_LENGTH: usize = 33;
-/// Most literals that fit one instruction.
+/// Largest number of literals whose length fits in one byte of an instruction.
 const FEW_LITERALS: usize = 18;
-/// The last bytes of a page are not looked at.
+/// End of the search for matches. The encoder writes the last bytes of a page as literals or as the end of a match.
 const END_OF_SEARCH: usize = PAGE_SIZE - 10;
-/// Ends a stream: a match of the longest kind at no distance.
+/// The end of a stream: a match instruction for long distances, with the distance 0.
 const END: [u8; 3] = [0x11, 0, 0];
 
 type Page = PaddedPage<8>;
@@ -35,35 +35,35 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder.
+    /// Creates an encoder.
     pub fn new() -> Self {
         Self { page: Page::new(), seen: LastSeen::new() }
     }
 
-    /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if it gave up because the page
-    /// does not get smaller.
+    /// Compresses `page` to the start of `out`. Returns the compressed length; `None` if the result is not smaller
+    /// than the page.
     pub fn compress(&mut self, page: &[u8; PAGE_SIZE], out: &mut [u8; ROOM]) -> Option<usize> {
         self.page.set(page);
         self.seen.clear();
         let page = &self.page;
         let mut out = Stream { out: ByteWriter::new(out), last_match: 0 };
-        // Literals are pending from `start` on. The page's first bytes count as seen.
+        // The literals from `start` are pending. The search starts at 1, since an empty slot means position 0.
         let (mut start, mut at) = (0, 1);
         'page: while at < END_OF_SEARCH {
-            // Two places in one go: whether there is a match can't be foretold, and so costs less often.
-            let mut look = Look::at(page, &mut self.seen, at);
-            if !look.is_match() {
+            // Two positions per iteration: a match is unpredictable, and this has fewer mispredicted branches.
+            let mut candidate = Candidate::at(page, &mut self.seen, at);
+            if !candidate.is_match() {
                 at += 1;
-                look = Look::at(page, &mut self.seen, at);
-                if !look.is_match() {
-                    // The longer nothing was found, the larger the steps: noise is passed over quickly.
+                candidate = Candidate::at(page, &mut self.seen, at);
+                if !candidate.is_match() {
+                    // The step grows with the distance to the last match, to skip incompressible data quickly.
                     at += 1 + ((at - start) >> 4);
                     continue;
                 }
             }
-            // What was passed over may belong to the match.
-            let mut passed = page.common_in_front(look.before, at).min(at - start);
-            let literals = at - start - passed;
+            // The match can extend backward into the pending literals.
+            let mut extension = page.match_length_backward(candidate.before, at).min(at - start);
+            let literals = at - start - extension;
             if start == 0 {
                 out = out.first_literals(page, literals);
             } else if literals <= FEW_LITERALS {
@@ -71,15 +71,15 @@ impl Encoder {
             } else {
                 out = out.many_literals(page, start, literals);
             }
-            // One match after the other, as long as there are no literals between them.
+            // Write matches as long as there are no literals between them.
             loop {
-                let length = page.common_behind(look.before, at, look.difference);
-                if length + passed <= LONG_LENGTH {
-                    out.copy(at - look.before, length + passed);
+                let length = page.match_length_from(candidate.before, at, candidate.difference);
+                if length + extension <= LONG_LENGTH {
+                    out.write_match(at - candidate.before, length + extension);
                 } else {
-                    out = out.long_copy(at - look.before, length + passed);
+                    out = out.write_long_match(at - candidate.before, length + extension);
                 }
-                passed = 0;
+                extension = 0;
                 at += length;
                 start = at;
                 if out.out.len() >= PAGE_SIZE {
@@ -88,9 +88,9 @@ impl Encoder {
                 if at >= END_OF_SEARCH {
                     break 'page;
                 }
-                self.seen.push(page.eight(at - 1), at - 1);
-                look = Look::at(page, &mut self.seen, at);
-                if !look.is_match() {
+                self.seen.push(page.word_at(at - 1), at - 1);
+                candidate = Candidate::at(page, &mut self.seen, at);
+                if !candidate.is_match() {
                     at += 1;
                     continue 'page;
                 }
@@ -110,20 +110,20 @@ impl Encoder {
     }
 }
 
-/// A look at a place in a page.
-struct Look {
-    /// Where the bytes there may have been before.
+/// A candidate for a match at a position of a page.
+struct Candidate {
+    /// Candidate position of an earlier occurrence.
     before: usize,
-    /// By what the eight bytes there differ from those.
+    /// Exclusive or of the 8 bytes at both positions.
     difference: u64,
 }
 
-impl Look {
+impl Candidate {
     #[inline(always)]
     fn at(page: &Page, seen: &mut Seen, at: usize) -> Self {
-        let here = page.eight(at);
+        let here = page.word_at(at);
         let before = usize::from(seen.push(here, at)[0]);
-        Self { before, difference: page.eight(before) ^ here }
+        Self { before, difference: page.word_at(before) ^ here }
     }
 
     #[inline(always)]
@@ -132,17 +132,18 @@ impl Look {
     }
 }
 
-/// The stream that is being written. What is seldom done, and so is called, takes it and gives it back: it stays in
-/// registers otherwise. Who calls chooses between the two: with the choice in here, a dump takes 2 % longer.
+/// The output stream. The functions for rare cases are not inlined. They take the stream by value and return it, so
+/// that it stays in registers elsewhere. The caller chooses between the inlined and the rare function: with the
+/// choice in these functions, a dump takes 2 % longer.
 struct Stream<'a> {
     out: ByteWriter<'a>,
-    /// The byte of the last match whose low two bits count up to three literals behind it.
+    /// Offset of the byte of the last match whose low two bits are the number of literals after it, up to 3.
     last_match: usize,
 }
 
 impl Stream<'_> {
-    /// A length that did not fit its instruction: 255 for each zero byte, and the last byte.
-    fn rest(&mut self, mut length: usize) {
+    /// Writes the rest of a length that did not fit in its instruction: a zero byte for each 255, then the last byte.
+    fn write_length_rest(&mut self, mut length: usize) {
         while length > 255 {
             self.out.put(0);
             length -= 255;
@@ -150,45 +151,45 @@ impl Stream<'_> {
         self.out.put(length as u8);
     }
 
-    /// The literals in front of the first match, at least one.
+    /// Writes the literals before the first match, at least one.
     #[inline(never)]
     fn first_literals(mut self, page: &Page, length: usize) -> Self {
         if length <= 238 {
             self.out.put(17 + length as u8);
         } else {
             self.out.put(0);
-            self.rest(length - FEW_LITERALS);
+            self.write_length_rest(length - FEW_LITERALS);
         }
         page.bytes()[..length].iter().for_each(|byte| self.out.put(*byte));
         self
     }
 
-    /// The few literals at `start` behind a match, if there are any.
+    /// Writes the literals at `start` after a match: none, or a number that fits in one byte of an instruction.
     #[inline(always)]
     fn literals(&mut self, page: &Page, start: usize, length: usize) {
-        // Up to three go with the match. Both are written, and one of them counts: no branch to get wrong.
+        // The match instruction contains a number up to 3. Write both forms and count one, to avoid a branch.
         let with_match = length <= 3;
         self.out.set_bits(self.last_match, if with_match { length as u8 } else { 0 });
         self.out.put_piece(&[(length as u8).wrapping_sub(3)], usize::from(!with_match));
         self.out.put_piece(page.piece(start), length);
     }
 
-    /// The literals at `start` behind a match, too many for one instruction.
+    /// Writes the literals at `start` after a match, more than [`FEW_LITERALS`].
     #[inline(never)]
     fn many_literals(mut self, page: &Page, start: usize, length: usize) -> Self {
         self.out.put(0);
-        self.rest(length - FEW_LITERALS);
+        self.write_length_rest(length - FEW_LITERALS);
         for at in (0..length).step_by(PIECE) {
             self.out.put_piece(page.piece(start + at), (length - at).min(PIECE));
         }
         self
     }
 
-    /// Copies `length` bytes, which fit beside the mark, from `distance` back.
+    /// Writes a match of `length` bytes, at most [`LONG_LENGTH`], at `distance`.
     #[inline(always)]
-    fn copy(&mut self, distance: usize, length: usize) {
+    fn write_match(&mut self, distance: usize, length: usize) {
         let back = distance - 1;
-        // Which of the two kinds it is can't be foretold: no branch to get wrong.
+        // The kind of match is unpredictable: compute both instructions to avoid a branch.
         let short = (length.wrapping_sub(1) << 5 | (back & 7) << 2 | (back >> 3) << 8) as u32;
         let long = (LONG_MATCH | (length - 2) | back << 10) as u32;
         let is_short = length <= SHORT_LENGTH && distance <= SHORT_DISTANCE;
@@ -197,11 +198,11 @@ impl Stream<'_> {
         self.last_match = self.out.len() - 2;
     }
 
-    /// Copies more bytes.
+    /// Writes a match longer than [`LONG_LENGTH`].
     #[inline(never)]
-    fn long_copy(mut self, distance: usize, length: usize) -> Self {
+    fn write_long_match(mut self, distance: usize, length: usize) -> Self {
         self.out.put(LONG_MATCH as u8);
-        self.rest(length - LONG_LENGTH);
+        self.write_length_rest(length - LONG_LENGTH);
         self.out.put_piece(&(((distance - 1) << 2) as u16).to_le_bytes(), 2);
         self.last_match = self.out.len() - 2;
         self

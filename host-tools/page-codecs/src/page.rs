@@ -1,8 +1,8 @@
-//! The page that the encoders are made for, and the room that a compressed one takes.
+//! The size of a page, and of the output buffer of an encoder.
 
-/// Bytes of a page: the size for which the encoders' tables and loops are made.
+/// Size of a page in bytes. The encoders' tables and loops are made for this size.
 pub const PAGE_SIZE: usize = 4096;
 
-/// Bytes of room that an encoder needs: more than any codec makes of a page, and some for an encoder that writes more
-/// than counts.
+/// Size of the output buffer that an encoder needs, in bytes: two pages, which is more than any codec
+/// produces for a page, and one copy of a fixed size that starts before that limit.
 pub const ROOM: usize = 2 * PAGE_SIZE + 64;

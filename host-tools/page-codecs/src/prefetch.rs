@@ -1,10 +1,12 @@
-//! Asks the processor for memory before it is needed.
+//! Prefetches memory into the processor's caches.
 
-/// Asks for the cache line that is `AHEAD` bytes after `at`, wherever that is, into the second cache.
+/// Prefetches the cache line `AHEAD` bytes after `at` into the L2 cache. Any address is permitted. Does nothing on
+/// processors other than x86_64.
 #[inline(always)]
 pub fn to_l2<const AHEAD: usize>(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint: it takes any address, and touches neither memory nor registers that anyone sees.
+    // SAFETY: PREFETCHT1 is a hint. It never faults, whatever the address, and changes no memory, register or flag, as
+    // the options state.
     unsafe {
         core::arch::asm!("prefetcht1 [{} + {}]", in(reg) at, const AHEAD, options(nostack, preserves_flags, readonly));
     }

@@ -1,146 +1,147 @@
-//! What the encoders of this crate share: looking for bytes of a page that its beginning has already.
+//! The match search that the encoders share: finds bytes of a page that occur earlier in the page.
 //!
-//! A page is small: positions fit 16 bits, the table of them fits the first cache, and clearing it for each page costs
-//! next to nothing. Most of the time goes to branches that nobody can foretell, so there are few of them.
+//! A page is small. Positions fit in 16 bits, the hash table fits in the L1 cache, and clearing it for each page is
+//! cheap. Mispredicted branches take most of the time, so the code has few unpredictable branches.
 
 use crate::page::PAGE_SIZE;
 use crate::prefetch;
 
-/// Bytes in front of a page and behind it, so that there are eight in front of each of its bytes, and a piece at it.
-const IN_FRONT: usize = 8;
-const BEHIND: usize = 32;
-/// Bytes of a cache line.
+/// Padding before and after a page, in bytes. Each byte of the page has 8 bytes before it, and is the first byte of a
+/// whole piece.
+const PADDING_BEFORE: usize = 8;
+const PADDING_AFTER: usize = 32;
+/// Size of a cache line in bytes.
 const LINE: usize = 64;
-/// Any position of 16 bits has bytes, though only those of a page are ever looked at: one that comes out of a table needs
-/// neither a check nor a remainder, on a way that every match waits for.
+/// Number of positions in the buffer. Any 16-bit position is valid, so a position from the hash table needs neither a
+/// check nor a remainder, which would delay every match. Only the positions of a page are used.
 const POSITIONS: usize = 1 << 16;
-/// Bytes that are copied in one go where it does no harm to copy too many.
+/// Size of a piece in bytes: a copy of a fixed size, where the bytes after the needed ones are overwritten later.
 pub const PIECE: usize = 32;
 
-/// A page with room behind it. Behind the first eight, `STEP` bytes are compared in one go: sixteen take fewer branches
-/// that can't be foretold, eight are done sooner.
-pub struct PaddedPage<const STEP: usize>(Box<[u8; IN_FRONT + POSITIONS + BEHIND]>);
+/// A page with padding. Comparisons take `STEP` bytes at a time after the first 8 bytes. 16 need fewer unpredictable
+/// branches; 8 have a lower latency.
+pub struct PaddedPage<const STEP: usize>(Box<[u8; PADDING_BEFORE + POSITIONS + PADDING_AFTER]>);
 
 impl<const STEP: usize> PaddedPage<STEP> {
     /// A page of zeros.
     pub fn new() -> Self {
-        Self(Box::new([0; IN_FRONT + POSITIONS + BEHIND]))
+        Self(Box::new([0; PADDING_BEFORE + POSITIONS + PADDING_AFTER]))
     }
 
-    /// Makes it a copy of `page`. Most often the page behind it is next: it is asked for meanwhile.
+    /// Copies `page`. Prefetches the memory after it, which is usually the page to compress next.
     pub fn set(&mut self, page: &[u8; PAGE_SIZE]) {
-        let lines = self.0[IN_FRONT..][..PAGE_SIZE].as_chunks_mut::<LINE>().0;
+        let lines = self.0[PADDING_BEFORE..][..PAGE_SIZE].as_chunks_mut::<LINE>().0;
         for (to, from) in lines.iter_mut().zip(page.as_chunks().0) {
             prefetch::to_l2::<PAGE_SIZE>(from.as_ptr());
             *to = *from;
         }
     }
 
-    /// The bytes.
+    /// The bytes of the page.
     pub fn bytes(&self) -> &[u8] {
-        &self.0[IN_FRONT..][..PAGE_SIZE]
+        &self.0[PADDING_BEFORE..][..PAGE_SIZE]
     }
 
-    /// The eight bytes at `at`, which lies in the page; the first is the lowest.
+    /// The 8 bytes at position `at` of the page, little-endian.
     #[inline(always)]
-    pub fn eight(&self, at: usize) -> u64 {
-        // The remainder costs less than a check.
-        self.word(IN_FRONT + at % POSITIONS)
+    pub fn word_at(&self, at: usize) -> u64 {
+        // The remainder costs less than a bounds check.
+        self.word(PADDING_BEFORE + at % POSITIONS)
     }
 
-    /// The sixteen bytes at `at`, which lies in the page.
+    /// The 16 bytes at position `at` of the page, little-endian.
     #[inline(always)]
-    fn sixteen(&self, at: usize) -> u128 {
-        self.0[IN_FRONT + at % POSITIONS..].first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+    fn double_word(&self, at: usize) -> u128 {
+        self.0[PADDING_BEFORE + at % POSITIONS..].first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
     }
 
-    /// The bytes at `at`, which lies in the page.
+    /// The piece at position `at` of the page.
     #[inline(always)]
     pub fn piece(&self, at: usize) -> &[u8; PIECE] {
-        self.0[IN_FRONT + at % POSITIONS..].first_chunk().unwrap_or(&[0; PIECE])
+        self.0[PADDING_BEFORE + at % POSITIONS..].first_chunk().unwrap_or(&[0; PIECE])
     }
 
-    /// How many bytes from `before` on are the same as those from `at` on, up to the page's end; `here` are the eight
+    /// Length of the match of the bytes at `at` with those at `before`, up to the end of the page. `here` is the 8
     /// bytes at `at`.
     #[inline(always)]
-    pub fn common(&self, before: usize, at: usize, here: u64) -> usize {
-        self.common_behind(before, at, self.eight(before) ^ here)
+    pub fn match_length(&self, before: usize, at: usize, here: u64) -> usize {
+        self.match_length_from(before, at, self.word_at(before) ^ here)
     }
 
-    /// The same, if the first eight bytes differ by `difference`.
+    /// The same length, where `difference` is the exclusive or of the first 8 bytes at both positions.
     #[inline(always)]
-    pub fn common_behind(&self, before: usize, at: usize, difference: u64) -> usize {
+    pub fn match_length_from(&self, before: usize, at: usize, difference: u64) -> usize {
         if difference != 0 {
-            return same_bytes(difference.into());
+            return equal_bytes(difference.into());
         }
         let mut length = 8;
         while at + length < PAGE_SIZE {
             let (before, at) = (before + length, at + length);
             let difference = if STEP == 16 {
-                self.sixteen(before) ^ self.sixteen(at)
+                self.double_word(before) ^ self.double_word(at)
             } else {
-                u128::from(self.eight(before) ^ self.eight(at))
+                u128::from(self.word_at(before) ^ self.word_at(at))
             };
             if difference != 0 {
-                length += same_bytes(difference);
+                length += equal_bytes(difference);
                 break;
             }
             length += STEP;
         }
-        // The padding may go on like the page.
+        // The padding can match too.
         length.min(PAGE_SIZE - at)
     }
 
-    /// How many bytes in front of `before` are the same as those in front of `at`, up to eight.
+    /// Number of equal bytes directly before `before` and `at`, at most 8.
     #[inline(always)]
-    pub fn common_in_front(&self, before: usize, at: usize) -> usize {
-        let in_front = |place: usize| self.word(place % POSITIONS);
-        // What is in front of the page's first byte does not count.
-        ((in_front(before) ^ in_front(at)).leading_zeros() as usize / 8).min(before)
+    pub fn match_length_backward(&self, before: usize, at: usize) -> usize {
+        let word_before = |place: usize| self.word(place % POSITIONS);
+        // Bytes before the start of the page are padding, and do not count.
+        ((word_before(before) ^ word_before(at)).leading_zeros() as usize / 8).min(before)
     }
 
-    /// The eight bytes at `index` of the page with what is around it.
+    /// The 8 bytes at `index` of the padded page, little-endian.
     #[inline(always)]
     fn word(&self, index: usize) -> u64 {
         self.0[index..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 }
 
-/// Whether the first `BYTES` bytes are the same in two words whose bits differ in `difference`.
+/// Whether the first `BYTES` bytes of two words are equal. `difference` is their exclusive or.
 #[inline(always)]
-pub fn are_same<const BYTES: u32>(difference: u64) -> bool {
+pub fn starts_equal<const BYTES: u32>(difference: u64) -> bool {
     difference << (64 - 8 * BYTES) == 0
 }
 
-/// How many of the first bytes are the same in two words whose bits differ in `difference`.
+/// Number of equal bytes at the start of two words. `difference` is their exclusive or, and not 0.
 #[inline(always)]
-fn same_bytes(difference: u128) -> usize {
+fn equal_bytes(difference: u128) -> usize {
     (difference.trailing_zeros() / 8) as usize
 }
 
-/// Where in a page each sequence of `BYTES` bytes was seen the last `DEPTH` times, in `SLOTS` (a power of two) slots by
-/// their hash.
+/// A hash table of positions: the last `DEPTH` positions in a page of each string of `BYTES` bytes. It has `SLOTS`
+/// slots, a power of two.
 pub struct LastSeen<const BYTES: u32, const SLOTS: usize, const DEPTH: usize>(Box<[[u16; DEPTH]; SLOTS]>);
 
 impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, SLOTS, DEPTH> {
-    /// Nothing seen yet.
+    /// An empty table.
     pub fn new() -> Self {
         Self(Box::new([[0; DEPTH]; SLOTS]))
     }
 
-    /// Forgets all.
+    /// Removes all positions.
     pub fn clear(&mut self) {
         self.0.fill([0; DEPTH]);
     }
 
-    /// Where the bytes that `here` begins with may have been seen, the last place first: the bytes there have to be
-    /// compared. The page's first position, if they were not seen.
+    /// Candidate positions of the first bytes of `here`, the latest position first. The caller must compare the bytes:
+    /// other strings share the slot, and an empty slot has position 0.
     #[inline(always)]
     pub fn get(&self, here: u64) -> [u16; DEPTH] {
         self.0[Self::slot(here)]
     }
 
-    /// The same, and that they are at `at` now.
+    /// Returns the candidates like [`get`](Self::get), and adds the position `at` of the bytes.
     #[inline(always)]
     pub fn push(&mut self, here: u64, at: usize) -> [u16; DEPTH] {
         let seen = &mut self.0[Self::slot(here)];
@@ -150,17 +151,17 @@ impl<const BYTES: u32, const SLOTS: usize, const DEPTH: usize> LastSeen<BYTES, S
         before
     }
 
-    /// Whether two places whose words differ by `difference` have the same sequence.
+    /// Whether two positions have the same string. `difference` is the exclusive or of their words.
     #[inline(always)]
     pub fn is_match(difference: u64) -> bool {
-        are_same::<BYTES>(difference)
+        starts_equal::<BYTES>(difference)
     }
 
     #[inline(always)]
     fn slot(here: u64) -> usize {
-        // Half a word: four bytes need no shift.
+        // A hash of 32 bits: 4 bytes need no shift.
         let hash = ((here as u32) << (32 - 8 * BYTES)).wrapping_mul(0x9e37_79b1);
-        // The remainder only saves a check.
+        // The remainder changes nothing, and removes the bounds check.
         (hash >> (32 - SLOTS.trailing_zeros())) as usize % SLOTS
     }
 }

@@ -65,8 +65,8 @@ pub fn needs_kernel(level: DumpLevel) -> bool {
     !level.difference(DumpLevel::ZERO).is_empty()
 }
 
-/// Chooses what decides about the pages of `machine` for `request`. `machine` is `None` if the kernel is unknown. `hints`
-/// returns where in memory a bitmap may be. A scan uses `threads` threads.
+/// Chooses what decides about the pages of `machine` for `request`. `machine` is `None` if the kernel is unknown.
+/// `hints` returns where in memory a bitmap may be. A scan uses `threads` threads.
 ///
 /// # Errors
 /// Fails if the bitmap file, or a required bitmap in memory, cannot be used.

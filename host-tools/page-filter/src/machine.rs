@@ -49,10 +49,11 @@ impl<'i> Machine<'i> {
         let max_pfn = Pfn::new(facts.max_pfn);
         let sections = MemorySections::locate(&layout, image, max_pfn, rule_set).map_err(|error| {
             let hint = if facts.warnings.is_empty() {
-                "The VMCOREINFO may belong to another kernel or another boot (KASLR). Check with: cdbitmap inspect IMAGE"
+                "The VMCOREINFO may belong to another kernel or another boot (KASLR). Check with: cdbitmap inspect \
+                 IMAGE"
             } else {
-                "The image is incomplete, and that memory may be in the missing part. Dump at level 0 or 1, which needs \
-                 no scan and keeps all pages in the image."
+                "The image is incomplete, and that memory may be in the missing part. Dump at level 0 or 1, which \
+                 needs no scan and keeps all pages in the image."
             };
             Error::unusable(format!("cannot locate the struct page array: {error}")).with_hint(hint)
         })?;
@@ -65,8 +66,8 @@ impl<'i> Machine<'i> {
         Ok(Self { image, info, layout, rule_set, sections, frames })
     }
 
-    /// The 1st bitmap: the frames that exist. By makedumpfile's rules it has the frames that makedumpfile's default mode
-    /// takes from the segments. By the kernel's rules it has every frame that a segment touches.
+    /// The 1st bitmap: the frames that exist. By makedumpfile's rules it has the frames that makedumpfile's default
+    /// mode takes from the segments. By the kernel's rules it has every frame that a segment touches.
     pub fn exists(&self) -> FrameRanges {
         let facts = self.image.facts();
         if self.rule_set == RuleSet::Makedumpfile && facts.makedumpfile_is_cyclic() {
@@ -118,8 +119,8 @@ impl std::fmt::Debug for Machine<'_> {
     }
 }
 
-/// Refuses a text whose last line has no newline. The kernel ends each line with one, and a truncated `SIZE(page)=6` may
-/// have been 64.
+/// Refuses a text whose last line has no newline. The kernel ends each line with one, and a truncated `SIZE(page)=6`
+/// may have been 64.
 fn check_end(text: &[u8]) -> Result<()> {
     let last = text.split(|b| *b == b'\n').next_back().unwrap_or_default();
     if last.is_empty() {

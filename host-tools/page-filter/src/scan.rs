@@ -149,11 +149,8 @@ impl<'m> WindowScan<'m> {
         let scan = rules.need_scan().then(|| scan_from(machine, rules, start));
         let mut findings = ScanFindings::default();
         let needs_free_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
-        let free_blocks = if needs_free_lists {
-            follow_free_lists(machine, &mut findings)
-        } else {
-            FrameRanges::default()
-        };
+        let free_blocks =
+            if needs_free_lists { follow_free_lists(machine, &mut findings) } else { FrameRanges::default() };
         let scratch = vec![0; SCRATCH_BYTES];
         Self { scan, machine, scratch, free_blocks, carried: None, findings, rules, threads: 1 }
     }
@@ -199,8 +196,8 @@ impl<'m> WindowScan<'m> {
         self.run_into(&mut bitmap, checkpoint)
     }
 
-    /// Reports to `target` the excluded frames of its window, with their class. Each window must start where the previous
-    /// one ended. Returns `false` if `checkpoint` stopped the scan.
+    /// Reports to `target` the excluded frames of its window, with their class. Each window must start where the
+    /// previous one ended. Returns `false` if `checkpoint` stopped the scan.
     pub fn run_into(&mut self, target: &mut dyn WindowTarget, checkpoint: &mut dyn Checkpoint) -> bool {
         let start = Instant::now();
         let window = target.window();
@@ -239,7 +236,7 @@ impl<'m> WindowScan<'m> {
     }
 }
 
-/// Creates a scan that starts at `first`, the first frame of a memory section.
+/// Creates a scan that starts at `first`.
 fn scan_from<'m>(machine: &'m Machine<'m>, rules: Rules, first: Pfn) -> Scan<'m> {
     Scan::starting_at(rules, &machine.sections, machine.image.facts().backed.as_slice(), first)
 }
@@ -259,8 +256,8 @@ pub trait WindowTarget {
     /// Excludes those of `frames` that are in the window. Returns the number of newly excluded frames.
     fn exclude(&mut self, frames: PfnRange, class: PageClass) -> u64;
 
-    /// Excludes those of the 64 frames from `first` on whose bit of `which` is set. Returns the number of newly excluded
-    /// frames.
+    /// Excludes those of the 64 frames from `first` on whose bit of `which` is set. Returns the number of newly
+    /// excluded frames.
     fn exclude_masked(&mut self, first: Pfn, which: u64, class: PageClass) -> u64 {
         runs_of(first, which).map(|frames| self.exclude(frames, class)).sum()
     }

@@ -57,8 +57,8 @@ impl Facts {
         self.ram.last().map_or(0, |range| range.end.as_u64())
     }
 
-    /// The ranges of RAM without the frames of `own`, the area. The stage maps its own area separately, with an unmapped
-    /// guard page below its stack. A range that covers the area would map the guard page.
+    /// The ranges of RAM without the frames of `own`, the area. The stage maps its own area separately, with an
+    /// unmapped guard page below its stack. A range that covers the area would map the guard page.
     fn ram_without(&self, own: PfnRange) -> Vec<PfnRange> {
         let around = |range: &PfnRange| {
             let below = PfnRange::new(range.start, range.end.min(own.start));

@@ -38,7 +38,9 @@ impl StageImage {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let error = Error::unusable("the stage's image cannot be read").at(path).because(error);
             if missing {
-                error.with_hint("Build it with linker/purgatory/build. Then install it there, or name it with --image.")
+                error.with_hint(
+                    "Build it with linker/purgatory/build. Then install it there, or name it with --image.",
+                )
             } else {
                 error
             }
@@ -91,7 +93,8 @@ impl StageImage {
         let sections = SectionHeader::parse(file, header.e_shoff as usize, header.e_shnum.into(), CTX);
         let mut relocations = Vec::new();
         for section in sections.map_err(damaged)?.iter().filter(|section| section.sh_type == SHT_RELA) {
-            let list = bytes_at(file, section.sh_offset, section.sh_size).ok_or("the relocations are truncated")?;
+            let list =
+                bytes_at(file, section.sh_offset, section.sh_size).ok_or("the relocations are truncated")?;
             for relocation in RelocSection::parse(list, 0, list.len(), true, CTX).map_err(damaged)?.iter() {
                 if relocation.r_type != R_X86_64_RELATIVE {
                     return Err(format!("relocation type {} is not supported", relocation.r_type));

@@ -68,9 +68,9 @@ pub struct Loaded {
 /// If the program cannot be run or traced.
 pub fn run(program: &OsString, arguments: &[OsString], area: &Area, map: Option<&Path>) -> Result<Outcome> {
     let map = map.map(|map| CString::new(map.as_os_str().as_bytes()));
-    let map = map.transpose().map_err(|error| {
-        Error::failure("the path of the memory map contains a NUL byte").because(error)
-    })?;
+    let map = map
+        .transpose()
+        .map_err(|error| Error::failure("the path of the memory map contains a NUL byte").because(error))?;
     let mut command = Command::new(program);
     command.args(arguments);
     // SAFETY: the closure runs after fork, where only async-signal-safe calls are permitted. It only makes the system
@@ -84,8 +84,7 @@ pub fn run(program: &OsString, arguments: &[OsString], area: &Area, map: Option<
             ptrace::traceme().map_err(std::io::Error::from)
         });
     }
-    let child =
-        command.spawn().map_err(|error| Error::io(Path::new(program), "cannot be run", error))?;
+    let child = command.spawn().map_err(|error| Error::io(Path::new(program), "cannot be run", error))?;
     let pid = Pid::from_raw(child.id() as i32);
     Tracee { pid, area, loaded: None }.follow().map_err(|errno| {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);

@@ -71,8 +71,9 @@ impl Plan {
 fn check_permission() -> Result<()> {
     let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     if lockdown.contains('[') && !lockdown.contains("[none]") {
-        return Err(Error::unusable(format!("the kernel is locked down ({})", lockdown.trim()))
-            .with_hint("Secure Boot enables lockdown. Only kexec_file_load is allowed, which takes no stage."));
+        return Err(Error::unusable(format!("the kernel is locked down ({})", lockdown.trim())).with_hint(
+            "Secure Boot enables lockdown. Only kexec_file_load is allowed, which takes no stage.",
+        ));
     }
     let disabled = std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled").unwrap_or_default();
     if disabled.trim() == "1" {

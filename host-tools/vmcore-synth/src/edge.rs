@@ -1,5 +1,5 @@
-//! Edge cases: pages that filters easily classify wrongly. A machine with edge cases has all that its generation allows,
-//! in regions next to the capture kernel's memory.
+//! Edge cases: pages that filters easily classify wrongly. A machine with edge cases has all that its generation
+//! allows, in regions next to the capture kernel's memory.
 
 use super::classes::{Class, class};
 use super::generation::{Compound, Keys, NO_TYPE};

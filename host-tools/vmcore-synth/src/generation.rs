@@ -1,5 +1,5 @@
-//! The kernel generations that a simulated machine can run, and how they differ. A generation is plain data, one entry of
-//! a table; the other modules never test for a release.
+//! The kernel generations that a simulated machine can run, and how they differ. A generation is plain data, one entry
+//! of a table; the other modules never test for a release.
 //!
 //! A generation is a span of kernel releases whose `struct page` and VMCOREINFO look the same to a dump filter.
 //! Offsets and numbers are those of x86_64 with 4 KiB pages and a distribution-like configuration; where the numbers

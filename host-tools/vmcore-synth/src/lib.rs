@@ -7,8 +7,8 @@
 //!                └──> VMCOREINFO, page tables             └──> struct pages, free lists ──> sparse ELF file
 //! ```
 //!
-//! The [`Spec`] (its seed included) determines every byte. Each region of 4 MiB is generated independently, so memory use
-//! does not grow with the machine. The file is sparse: bytes that no reader looks at are holes.
+//! The [`Spec`] (its seed included) determines every byte. Each region of 4 MiB is generated independently, so memory
+//! use does not grow with the machine. The file is sparse: bytes that no reader looks at are holes.
 
 mod classes;
 mod contents;

@@ -28,8 +28,8 @@ pub(super) const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 pub(super) const ROOT_PHYS: u64 = KERNEL_PHYS + 0x60_4000;
 /// Bytes reserved for page tables.
 const TABLES_SIZE: u64 = 4 * MIB;
-/// File offset of physical address 0. It is a multiple of 2 MiB, so that the page cache can hold and map a 2 MiB page of
-/// the machine as one large folio.
+/// File offset of physical address 0. It is a multiple of 2 MiB, so that the page cache can hold and map a 2 MiB page
+/// of the machine as one large folio.
 pub(super) const FILE_START: u64 = 2 * MIB;
 /// The memory below 640 KiB, as `(start, end)`. It ends within a page, as on real machines.
 const LOWEST: (u64, u64) = (0x1000, 0x9_fc00);
@@ -93,8 +93,8 @@ pub struct Spec {
     pub nodes: u32,
     /// Whether memory was added at run time: two sections after a hole, the second of them not online.
     pub hotplug: bool,
-    /// Whether VMCOREINFO has the values that users add by hand for kernels before 3.9. Without them a filter finds free
-    /// pages through the free lists.
+    /// Whether VMCOREINFO has the values that users add by hand for kernels before 3.9. Without them a filter finds
+    /// free pages through the free lists.
     pub hand_keys: bool,
     /// Whether the machine has the pages of [`EDGE_CASES`](super::EDGE_CASES).
     pub edge_cases: bool,

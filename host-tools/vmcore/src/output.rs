@@ -204,7 +204,7 @@ impl OutputFile {
         }
     }
 
-    /// The file, for operations that this type does not have, such as punching holes.
+    /// The file, for operations that this type does not have, such as writing a sparse file.
     pub fn file(&self) -> &File {
         match &self.kind {
             Kind::Temporary { file, .. } => file.as_file(),

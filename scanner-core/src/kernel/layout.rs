@@ -1,5 +1,6 @@
 //! The layout of a kernel's data structures, as far as the scanner uses them. It is resolved once, from VMCOREINFO.
 
+use super::architecture::Architecture;
 use crate::addr::VirtAddr;
 use crate::kernel::free_lists::FreeListLayout;
 use crate::kernel::nodes::NodeLayout;
@@ -193,6 +194,10 @@ impl UnavailableRule {
 pub struct KernelLayout {
     /// The kernel's version.
     pub release: Release,
+    /// The architecture.
+    pub architecture: Architecture,
+    /// Binary logarithm of the page size.
+    pub page_shift: u32,
     /// Fields of `struct page`.
     pub page: StructPage,
     /// Bits of `page.flags`.

@@ -5,6 +5,7 @@
 //!   VMCOREINFO.
 //! - [`nodes`], [`free_lists`]: the locations of NUMA nodes and of free lists.
 
+mod architecture;
 mod error;
 pub mod free_lists;
 pub mod layout;
@@ -12,6 +13,7 @@ pub mod nodes;
 mod resolve;
 pub mod vmcoreinfo;
 
+pub use architecture::Architecture;
 pub use error::LayoutError;
 pub use layout::KernelLayout;
 pub use vmcoreinfo::VmcoreInfo;

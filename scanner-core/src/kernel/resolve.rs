@@ -3,6 +3,7 @@
 //! If a kernel is older than a key, makedumpfile's default applies (`get_value_for_old_linux`, `initial`). All defaults
 //! are in this file.
 
+use super::architecture::Architecture;
 use super::error::{LayoutError, out_of_range};
 use super::free_lists::FreeListLayout;
 use super::layout::{
@@ -11,7 +12,7 @@ use super::layout::{
 };
 use super::nodes::NodeLayout;
 use super::vmcoreinfo::{Key, Release, VmcoreInfo, VmcoreInfoError};
-use crate::addr::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
+use crate::addr::VirtAddr;
 use crate::paging::AddressSpace;
 
 impl KernelLayout {
@@ -21,8 +22,9 @@ impl KernelLayout {
     /// # Errors
     /// Fails with the first key that is missing or whose value is out of range.
     pub fn resolve(info: &VmcoreInfo<'_>, phys_base: Option<u64>) -> Result<Self, LayoutError> {
+        let architecture = Architecture::X86_64;
         if let Some(size) = info.get(Key::PageSize)
-            && size != PAGE_SIZE as u64
+            && size != 1 << architecture.page_shift()
         {
             return Err(out_of_range(Key::PageSize, size, "4096; only x86_64 is supported"));
         }
@@ -36,6 +38,8 @@ impl KernelLayout {
         };
         Ok(Self {
             release: info.release(),
+            architecture,
+            page_shift: architecture.page_shift(),
             page,
             flags,
             types: PageTypes {
@@ -46,7 +50,7 @@ impl KernelLayout {
             free: free_pages(info, &page)?,
             compound: compound_pages(info, &page)?,
             free_area_length,
-            model: memory_model(info)?,
+            model: memory_model(info, architecture.page_shift())?,
             nodes: NodeLayout::resolve(info)?,
             free_lists: FreeListLayout::resolve(info)?,
             space: address_space(info, phys_base)?,
@@ -214,7 +218,7 @@ fn tail_field(
 }
 
 /// The memory model that the keys describe. The models are tried in makedumpfile's order.
-fn memory_model(info: &VmcoreInfo<'_>) -> Result<MemoryModelKeys, LayoutError> {
+fn memory_model(info: &VmcoreInfo<'_>, page_shift: u32) -> Result<MemoryModelKeys, LayoutError> {
     if let (
         Some(node_data),
         Some(nodes),
@@ -240,7 +244,7 @@ fn memory_model(info: &VmcoreInfo<'_>) -> Result<MemoryModelKeys, LayoutError> {
     if let (Some(mem_section), Some(entry_size), Some(map_offset)) =
         (info.get(Key::SymMemSection), info.get(Key::SizeMemSection), info.get(Key::OffSectionMemMap))
     {
-        return sparse_model(info, mem_section, entry_size, map_offset);
+        return sparse_model(info, page_shift, mem_section, entry_size, map_offset);
     }
     if let Some(mem_map) = info.get(Key::SymMemMap) {
         return Ok(MemoryModelKeys::Flat { mem_map: VirtAddr::new(mem_map) });
@@ -253,11 +257,13 @@ fn memory_model(info: &VmcoreInfo<'_>) -> Result<MemoryModelKeys, LayoutError> {
 
 fn sparse_model(
     info: &VmcoreInfo<'_>,
+    page_shift: u32,
     mem_section: u64,
     entry_size: u64,
     map_offset: u64,
 ) -> Result<MemoryModelKeys, LayoutError> {
-    if !(8..=PAGE_SIZE as u64).contains(&entry_size) {
+    let page_size = 1_u64 << page_shift;
+    if !(8..=page_size).contains(&entry_size) {
         return Err(out_of_range(Key::SizeMemSection, entry_size, "8..=4096"));
     }
     if map_offset.checked_add(8).is_none_or(|end| end > entry_size) {
@@ -282,7 +288,7 @@ fn sparse_model(
         ));
     }
     let sections = 1_u64 << physmem_bits.wrapping_sub(section_bits);
-    let per_root = (PAGE_SIZE as u64).checked_div(entry_size).unwrap_or(1);
+    let per_root = page_size.checked_div(entry_size).unwrap_or(1);
     // EXTREME: the array has one pointer per root. Otherwise: one entry per section.
     let extreme = info.get(Key::LenMemSection).is_none_or(|length| length == sections.div_ceil(per_root));
     Ok(MemoryModelKeys::Sparse {
@@ -290,7 +296,7 @@ fn sparse_model(
         extreme,
         entry_size,
         map_offset,
-        frames_shift: section_bits.wrapping_sub(u64::from(PAGE_SHIFT)) as u32,
+        frames_shift: section_bits.wrapping_sub(u64::from(page_shift)) as u32,
         sections: match info.get(Key::LenMemSection) {
             None => sections,
             Some(roots) if extreme => roots.saturating_mul(per_root),

@@ -3,7 +3,7 @@
 //! Sections are looked up one at a time and are not cached. A machine of any size therefore needs no memory for them,
 //! and sections that are hot-added after the setup are found.
 
-use crate::addr::{PAGE_SIZE, Pfn, PfnRange, VirtAddr};
+use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::kernel::layout::{KernelLayout, MemoryModelKeys};
 use crate::memory::{PhysicalMemory, ReadError};
 use crate::paging::AddressSpace;
@@ -102,7 +102,15 @@ pub struct MemorySections {
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per scan, and no allocator")]
 enum Model {
-    Sparse { roots: VirtAddr, extreme: bool, entry_size: u64, map_offset: u64, frames_shift: u32, flags: u64 },
+    Sparse {
+        roots: VirtAddr,
+        extreme: bool,
+        entry_size: u64,
+        per_root: NonZeroU64,
+        map_offset: u64,
+        frames_shift: u32,
+        flags: u64,
+    },
     Arrays(heapless::Vec<Section, MAX_DISCONTIG_NODES>),
 }
 
@@ -133,14 +141,26 @@ impl MemorySections {
                 let table = 1_u64.checked_shl(frames_shift).unwrap_or(0).saturating_mul(sections);
                 let frames = PfnRange::new(frames.start, frames.end.min(Pfn::new(table)));
                 let with = |model| Self { model, page_size, space, frames };
+                let per_root = 1_u64
+                    .checked_shl(layout.page_shift)
+                    .and_then(|page| page.checked_div(entry_size))
+                    .and_then(NonZeroU64::new)
+                    .unwrap_or(NonZeroU64::MIN);
                 let aligned = page_size & SECTION_FLAGS_PREINIT == 0;
                 let flags = if rule_set == RuleSet::Kernel && aligned {
                     SECTION_FLAGS_PREINIT
                 } else {
                     SECTION_FLAGS
                 };
-                let sparse =
-                    |roots| Model::Sparse { roots, extreme, entry_size, map_offset, frames_shift, flags };
+                let sparse = |roots| Model::Sparse {
+                    roots,
+                    extreme,
+                    entry_size,
+                    per_root,
+                    map_offset,
+                    frames_shift,
+                    flags,
+                };
                 // VMCOREINFO has the address of the array. Since 4.15, a text that is made from debug information may
                 // have the address of the pointer to the array.
                 let mut sections = with(sparse(mem_section));
@@ -269,7 +289,9 @@ impl MemorySections {
     }
 
     fn lookup_sparse<M: PhysicalMemory + ?Sized>(&self, memory: &M, pfn: Pfn) -> Lookup {
-        let Model::Sparse { roots, extreme, entry_size, map_offset, frames_shift, flags } = self.model else {
+        let Model::Sparse { roots, extreme, entry_size, per_root, map_offset, frames_shift, flags } =
+            self.model
+        else {
             return Lookup::Absent(PfnRange::new(pfn, self.frames.end));
         };
         let number = pfn.as_u64() >> frames_shift;
@@ -278,8 +300,6 @@ impl MemorySections {
             PfnRange::from_start(start, count << frames_shift).intersection(self.frames)
         };
         let frames = sections(number, 1);
-        let per_root =
-            (PAGE_SIZE as u64).checked_div(entry_size).and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN);
         let (root, index) = if extreme { (number / per_root, number % per_root) } else { (0, number) };
         let array = if extreme {
             let pointer = roots.checked_add(root.saturating_mul(8));

@@ -1,4 +1,4 @@
-//! A machine that is ready to crash, as often as needed.
+//! A machine that is ready to crash: each trial crashes a restored copy of its snapshot.
 
 use crate::console::Line;
 use crate::kit::{Contents, get_kernel, script, succeeded};
@@ -8,25 +8,25 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use vmcore::{Error, Result};
 
-/// What a bench is equipped with.
+/// The programs of a bench.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// The static `cdbitmap`.
     pub cdbitmap: PathBuf,
-    /// The reference.
+    /// The reference, makedumpfile.
     pub makedumpfile: PathBuf,
 }
 
-/// A machine with the module loaded and memory in use, saved at the point of crashing.
+/// A machine with the module loaded and memory in use, saved just before the crash.
 #[derive(Debug)]
 pub struct Bench {
-    /// What it is.
+    /// The machine's description.
     pub machine: Machine,
-    /// Where its files and those of its trials are.
+    /// Directory of its files and of its trials' files.
     pub directory: PathBuf,
-    /// The tool, as it is in the capture kernel.
+    /// The path of `cdbitmap`, the same file as in the capture kernel.
     pub cdbitmap: PathBuf,
-    /// Where the module has its info, in physical memory.
+    /// Physical address of the module's info.
     pub bitmap_address: String,
     kit: Kit,
     snapshot: PathBuf,
@@ -35,23 +35,23 @@ pub struct Bench {
 /// A machine that has crashed, in its capture kernel.
 #[derive(Debug)]
 pub struct Crashed {
-    /// It.
+    /// The running machine.
     pub guest: Guest,
-    /// What the console showed from the order to crash on.
+    /// The console's lines since the command that crashed the machine.
     pub lines: Vec<Line>,
     /// When the panic began.
     pub panic: Instant,
-    /// When the kernel had been left.
+    /// When the first kernel jumped to purgatory.
     pub jump: Instant,
-    /// When the capture kernel took commands.
+    /// When the capture kernel accepted commands.
     pub capture: Instant,
 }
 
 impl Bench {
-    /// Builds all that the machine needs, boots it once, and saves it.
+    /// Builds the machine's programs and modules, boots it once, and saves its state.
     ///
     /// # Errors
-    /// Something of that fails.
+    /// One of these steps fails.
     pub fn set_up(machine: Machine, tools: &Tools, directory: &Path) -> Result<Self> {
         let kbuild = get_kernel(&machine.series)?;
         let modules = directory.join("modules");
@@ -75,35 +75,35 @@ impl Bench {
         let prepared = guest.succeed("prepare", Duration::from_secs(180))?;
         let address = prepared.after("machine: bitmap at ");
         let bitmap_address =
-            address.ok_or_else(|| Error::failure("the module doesn't say where its info is"))?.into();
+            address.ok_or_else(|| Error::failure("the module does not print the address of its info"))?.into();
         guest.save(&snapshot)?;
         let (directory, cdbitmap) = (directory.to_owned(), tools.cdbitmap.clone());
         Ok(Self { machine, directory, cdbitmap, bitmap_address, kit, snapshot })
     }
 
-    /// Where a trial's files are.
+    /// The directory of a trial's files.
     pub fn directory_of(&self, trial: &str) -> PathBuf {
         self.directory.join(trial.replace([' ', '/'], "-"))
     }
 
-    /// Removes what is large and made anew for the next time. Consoles of trials stay.
+    /// Removes the large files, which the next run makes again. Keeps the console logs of the trials.
     pub fn remove_files(&self) {
         let _ = std::fs::remove_file(&self.snapshot);
         let _ = std::fs::remove_dir_all(self.directory.join("kit"));
     }
 
-    /// The machine, ready to crash.
+    /// Restores a copy of the machine, ready to crash.
     ///
     /// # Errors
-    /// It can't be continued.
+    /// The machine cannot be restored.
     pub fn restore(&self, trial: &str) -> Result<Guest> {
         Guest::restore(&self.machine, &self.kit, &self.directory_of(trial), &self.snapshot)
     }
 
-    /// Crashes the machine: after the commands `before`, in the way `kind`.
+    /// Runs the commands `before`, then crashes the machine in the way `kind`.
     ///
     /// # Errors
-    /// It doesn't come to its capture kernel.
+    /// The capture kernel does not accept commands.
     pub fn crash(&self, trial: &str, before: &[&str], kind: &str) -> Result<Crashed> {
         let mut guest = self.restore(trial)?;
         for command in before {
@@ -113,7 +113,7 @@ impl Bench {
         let lines = guest.wait_for_capture_kernel()?;
         let first = |text: &str| {
             let line = lines.iter().find(|line| line.text.contains(text)).map(|line| line.at);
-            line.ok_or_else(|| Error::failure(format!("the console shows no \"{text}\"")))
+            line.ok_or_else(|| Error::failure(format!("the console does not show \"{text}\"")))
         };
         let (panic, jump) = (first("Kernel panic - not syncing")?, first("I'm in purgatory")?);
         let capture = lines.last().map_or(jump, |line| line.at);
@@ -122,12 +122,12 @@ impl Bench {
 }
 
 impl Crashed {
-    /// What the module said about its scan, without its name and the time.
+    /// The module's messages, without its name and the time.
     pub fn module_says(&self) -> Vec<&str> {
         self.lines.iter().filter_map(|line| Some(line.text.split_once("crash_dump_bitmap: ")?.1)).collect()
     }
 
-    /// How long it took from the panic to the jump.
+    /// The time from the panic to the jump.
     pub fn panic_to_jump(&self) -> Duration {
         self.jump - self.panic
     }

@@ -1,4 +1,4 @@
-//! How two dumps of the same machine differ.
+//! Compares two dumps of the same machine.
 
 use scanner_core::{DumpLevel, Pfn, RuleSet};
 use std::path::Path;
@@ -7,34 +7,34 @@ use vmcore::{Error, Result};
 use vmcore_analysis::explain::Explanation;
 use vmcore_analysis::{ContentsReport, Subject, compare_contents};
 
-/// Pages that get an explanation, at most.
+/// Maximum number of explained pages.
 const EXPLAINED: usize = 8;
 
-/// Our dump beside the reference's.
+/// The differences between our dump and the reference's.
 #[derive(Debug)]
 pub struct Comparison {
-    /// Pages that both have.
+    /// Number of pages in both dumps.
     pub both: u64,
-    /// Pages that only the reference has.
+    /// Pages only in the reference's dump.
     pub lost: FrameRanges,
-    /// Pages that only ours has.
+    /// Pages only in our dump.
     pub added: FrameRanges,
-    /// Whether the dumps are of the same memory.
+    /// Whether both dumps describe the same memory.
     pub same_memory: bool,
-    /// The contents of the pages that both have.
+    /// Comparison of the contents of the common pages.
     pub contents: ContentsReport,
     explained: Vec<String>,
 }
 
 impl Comparison {
-    /// Compares two dumps; with `contents` also the pages.
+    /// Compares two dumps; with `contents` also the contents of the pages.
     ///
     /// # Errors
-    /// One can't be read.
+    /// A dump cannot be read.
     pub fn new(reference: &Path, ours: &Path, contents: bool) -> Result<Self> {
         let (reference, ours) = (Subject::open_filtered(reference)?, Subject::open_filtered(ours)?);
         let (Some(reference_image), Some(our_image)) = (reference.image(), ours.image()) else {
-            return Err(Error::unusable("two dumps are needed"));
+            return Err(Error::unusable("both files must be dumps"));
         };
         let frames = reference.end().max(ours.end());
         let kept = [reference.kept(frames)?, ours.kept(frames)?];
@@ -66,17 +66,17 @@ impl Comparison {
         self.is_superset() && self.added.count() == 0
     }
 
-    /// Whether ours has all that the reference has, with the same contents.
+    /// Whether our dump has all pages of the reference's, with the same contents.
     pub fn is_superset(&self) -> bool {
         self.same_memory && self.lost.count() == 0 && self.contents.same()
     }
 
-    /// The frame, if it is one that only the reference has.
+    /// The frame that only the reference's dump has, if that is the only difference.
     pub fn loses(&self, pfn: u64) -> bool {
         self.lost.contains(Pfn::new(pfn))
     }
 
-    /// In a few words.
+    /// A short description.
     pub fn summary(&self) -> String {
         if self.same() {
             return format!("same, {} pages", self.both);
@@ -84,11 +84,11 @@ impl Comparison {
         let mut text =
             format!("{} pages in both, {} lost, {} added", self.both, self.lost.count(), self.added.count());
         if !self.same_memory {
-            text += ", not of the same memory";
+            text += ", different memory";
         }
         if !self.contents.same() {
             text += &format!(
-                ", {} with other contents, {} unreadable",
+                ", {} with different contents, {} unreadable",
                 self.contents.different,
                 self.contents.unreadable_in_a + self.contents.unreadable_in_b
             );
@@ -96,7 +96,7 @@ impl Comparison {
         text
     }
 
-    /// What the first differing pages are.
+    /// Explanations of the first differing pages.
     pub fn explained(&self) -> &[String] {
         &self.explained
     }

@@ -1,4 +1,4 @@
-//! Crashes of each kind: what the capture kernel finds, and what it makes of it.
+//! Crashes of each kind: checks the bitmap and the dump in the capture kernel.
 
 use crate::bench::{Bench, Crashed};
 use crate::comparison::Comparison;
@@ -10,58 +10,58 @@ use std::time::Duration;
 use vmcore::frames::FrameRanges;
 use vmcore::{Error, Result};
 
-/// For a command of the capture kernel.
+/// Time limit of a command in the capture kernel.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The kinds of crashes of a machine with that many processors.
+/// The kinds of crashes of a machine with `cpus` processors.
 pub fn kinds(cpus: u32) -> Vec<String> {
     let mut kinds: Vec<String> = ["sysrq", "oops", "hung"].map(Into::into).into();
     kinds.extend((0..cpus).map(|cpu| format!("interrupt {cpu}")));
     kinds
 }
 
-/// Our dump and makedumpfile's of one crash, outside of the machine.
+/// The paths of our dump and of makedumpfile's dump of one crash, on the host.
 pub struct Dumps {
-    /// Ours.
+    /// Our dump.
     pub ours: PathBuf,
-    /// makedumpfile's.
+    /// makedumpfile's dump.
     pub theirs: PathBuf,
 }
 
 impl Dumps {
-    /// Where they go in the directory of a trial.
+    /// The paths in the directory of a trial.
     pub fn within(directory: &Path) -> Self {
         Self { ours: directory.join("ours"), theirs: directory.join("theirs") }
     }
 
-    /// Has makedumpfile write /theirs beside /ours, and brings both out.
+    /// Runs makedumpfile in the guest for /theirs, and copies /ours and /theirs to the host.
     fn fetch(crashed: &mut Crashed, directory: PathBuf) -> Result<Self> {
         crashed.guest.succeed("reference /theirs || { said; false; }", LIMIT)?;
         crashed.guest.fetch(&["ours", "theirs"], &directory)?;
         Ok(Self::within(&directory))
     }
 
-    /// How they differ.
+    /// Compares the dumps.
     ///
     /// # Errors
-    /// One can't be read.
+    /// A dump cannot be read.
     pub fn compare(&self) -> Result<Comparison> {
         Comparison::new(&self.theirs, &self.ours, true)
     }
 
-    /// Removes both.
+    /// Removes both dumps.
     ///
     /// # Errors
-    /// One isn't there.
+    /// A dump does not exist.
     pub fn remove(&self) -> Result<()> {
         remove_files(&[&self.ours, &self.theirs])
     }
 }
 
-/// One crash: the bitmap is there and complete, it holds against /proc/vmcore, and the dump from it is makedumpfile's.
+/// One crash: the bitmap must be complete and valid for /proc/vmcore, and the dump by it must equal makedumpfile's.
 ///
 /// # Errors
-/// Something of that isn't so.
+/// One of these conditions fails.
 pub fn trial(bench: &Bench, trial: &str, kind: &str) -> Outcome {
     let mut crashed = bench.crash(trial, &[], kind)?;
     let said = crashed.module_says().join("; ");
@@ -72,7 +72,7 @@ pub fn trial(bench: &Bench, trial: &str, kind: &str) -> Outcome {
     if !comparison.same() || verdict.status != 0 {
         let mut hint = comparison.explained().join("\n    ");
         if verdict.status != 0 {
-            hint += &format!("\n    verify ends with {}:\n{}", verdict.status, verdict.text());
+            hint += &format!("\n    verify failed with status {}:\n{}", verdict.status, verdict.text());
         }
         return Err(Error::failure(comparison.summary()).with_hint(hint));
     }
@@ -80,34 +80,34 @@ pub fn trial(bench: &Bench, trial: &str, kind: &str) -> Outcome {
     Ok(format!("{}; panic to jump {:.0?}; {said}", comparison.summary(), crashed.panic_to_jump()))
 }
 
-/// The checks themselves: a bitmap with one wrong bit, in the frame of the module's own info, has to fail them.
+/// Tests the checks themselves: they must detect a bitmap with one wrong bit, that of the frame of the module's info.
 ///
 /// # Errors
-/// It doesn't.
+/// A check does not detect it.
 pub fn sabotage(bench: &Bench, trial: &str) -> Outcome {
     let mut crashed = bench.crash(trial, &[], "sysrq")?;
     let address = u64::from_str_radix(bench.bitmap_address.trim_start_matches("0x"), 16);
-    let pfn = address.map_err(|e| Error::failure("the info's address is no number").because(e))? >> 12;
+    let pfn = address.map_err(|e| Error::failure("the info's address is not a number").because(e))? >> 12;
     crashed.guest.succeed(&format!("sabotage {pfn}"), LIMIT)?;
     let verdict = crashed.guest.run("cdbitmap verify /sabotaged -d 31 --image /proc/vmcore", LIMIT)?;
     crashed.guest.succeed("dump /ours --bitmap /sabotaged || { said; false; }", LIMIT)?;
     let dumps = Dumps::fetch(&mut crashed, bench.directory_of(trial))?;
     let comparison = dumps.compare()?;
     if verdict.status != 1 || !verdict.text().contains("LOSES 1 page") {
-        return Err(Error::failure("verify does not see a wrong bit").with_hint(verdict.text()));
+        return Err(Error::failure("verify does not detect a wrong bit").with_hint(verdict.text()));
     }
     if comparison.same() || comparison.is_superset() || comparison.lost.count() != 1 || !comparison.loses(pfn)
     {
-        return Err(Error::failure("the comparison does not see a wrong bit").with_hint(comparison.summary()));
+        return Err(Error::failure("the comparison does not detect a wrong bit").with_hint(comparison.summary()));
     }
     dumps.remove()?;
-    Ok(format!("verify and comparison see the wrong bit of frame {pfn:#x}"))
+    Ok(format!("verify and comparison detect the wrong bit of frame {pfn:#x}"))
 }
 
-/// What others allocate and free in the panic path, after the scan: exactly those pages differ.
+/// Another panic notifier allocates and frees pages after the scan: exactly these pages must differ.
 ///
 /// # Errors
-/// It isn't so.
+/// Other pages differ, or these do not.
 pub fn churn(bench: &Bench, trial: &str) -> Outcome {
     let order = "echo 1 > /sys/module/crasher/parameters/churn";
     let mut crashed = bench.crash(trial, &[order], "sysrq")?;
@@ -116,7 +116,7 @@ pub fn churn(bench: &Bench, trial: &str) -> Outcome {
         let pfn = line.and_then(|(_, rest)| {
             u64::from_str_radix(rest.strip_prefix(" from 0x")?.split(' ').next()?, 16).ok()
         });
-        pfn.ok_or_else(|| Error::failure(format!("the console doesn't say which frames were {what}")))
+        pfn.ok_or_else(|| Error::failure(format!("the console does not show \"{what}\"")))
     };
     let (allocated, freed) = (first_of("frames allocated")?, first_of("frames freed")?);
     crashed.guest.succeed("dump /ours --bitmap required || { said; false; }", LIMIT)?;
@@ -129,28 +129,28 @@ pub fn churn(bench: &Bench, trial: &str) -> Outcome {
     }
     dumps.remove()?;
     Ok(format!(
-        "the 32 frames allocated from {allocated:#x} on are left out, the 32 freed from {freed:#x} on are kept"
+        "the 32 frames allocated from {allocated:#x} on are excluded, the 32 freed from {freed:#x} on are kept"
     ))
 }
 
-/// Makes /ours from the bitmap in memory, which has to be there and complete.
+/// Makes /ours by the bitmap in memory, which must be complete.
 fn dump_from_bitmap(crashed: &mut Crashed) -> Result<()> {
     let reply = crashed.guest.succeed("dump /ours --bitmap required --json || { said; false; }", LIMIT)?;
     let text: String =
         reply.lines.iter().map(|line| line.text.as_str()).skip_while(|line| *line != "{").collect();
     let json: Value = serde_json::from_str(&text)
-        .map_err(|e| Error::failure("the report of the dump is no JSON").because(e))?;
+        .map_err(|e| Error::failure("the report of the dump is not valid JSON").because(e))?;
     let state = &json["bitmap"]["found"]["bitmap"]["scan"]["state"];
     match state.as_str() {
         Some("complete") => Ok(()),
-        _ => Err(Error::failure(format!("the bitmap is not complete, but {state}"))),
+        _ => Err(Error::failure(format!("the bitmap is not complete; its state is {state}"))),
     }
 }
 
-/// The same in a capture kernel that has only 64 MiB left: the dump is written, and equals makedumpfile's.
+/// A crash whose capture kernel has only 64 MiB available: the dump must equal makedumpfile's.
 ///
 /// # Errors
-/// It isn't so.
+/// The dump fails or differs.
 pub fn in_64_mib(bench: &Bench, trial: &str) -> Outcome {
     let mut crashed = bench.crash(trial, &[], "sysrq")?;
     let directory = bench.directory_of(trial);
@@ -160,7 +160,7 @@ pub fn in_64_mib(bench: &Bench, trial: &str) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap required", &dumps.ours, LIMIT)?;
     if reply.status != 0 {
         let said = crashed.guest.run("said", LIMIT)?.text();
-        return Err(Error::failure(format!("with {left} available, the dump ends with {}", reply.status))
+        return Err(Error::failure(format!("with {left} available, the dump failed with status {}", reply.status))
             .with_hint(said));
     }
     let scan = crashed.guest.stream("dump -", &scanned, LIMIT)?;

@@ -1,8 +1,8 @@
-//! Scans that don't come to their end, and machines whose memory is damaged when they die.
+//! Faults: scans that stop early, and machines whose memory is damaged before the crash.
 //!
-//! Whatever happens, the capture kernel is started, and finds a bitmap that leaves no page out that the rules keep, or
-//! one that is refused with a reason. Most trials are frozen when the first kernel is left: their memory is looked at
-//! from outside, which takes a second. The others go on into the capture kernel.
+//! In each trial the capture kernel must start, and the bitmap must keep all pages that the rules keep, or be rejected
+//! with a reason. Most trials stop the machine at the jump and examine its memory from outside, which takes a second. The
+//! others continue in the capture kernel.
 
 use crate::bench::Bench;
 use crate::crash::Dumps;
@@ -18,27 +18,27 @@ use vmcore_analysis::{Asked, Subject, VerifyOutcome, verify};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// A trial: its name, and the commands that order the fault.
+/// A trial: its name, and the commands that set up the fault.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// Its kind, and its number among those.
+    /// Its kind and number: `KIND-NUMBER`.
     pub name: String,
-    /// For the first kernel.
+    /// Commands for the first kernel.
     pub orders: Vec<String>,
-    /// What the console shows if the fault has come about; empty if that is not certain.
+    /// Text on the console if the fault occurred; empty if the console may lack it.
     shows: &'static str,
-    /// Whether memory is damaged that the rules look at.
+    /// Whether the fault damages memory that the rules read.
     damages_pages: bool,
 }
 
-/// What the faults are measured by: a machine without one.
+/// The crash without a fault that the trials are compared with.
 #[derive(Debug)]
 pub struct Sound {
-    /// How often the scan calls back.
+    /// Number of the scan's checkpoint calls.
     pub calls: u64,
 }
 
-/// The trials for a seed: `cuts` scans that are cut, and a tenth of that of each other kind.
+/// The trials for a seed: `cuts` stopped scans, and a tenth as many of each other kind.
 pub fn trials(cuts: u64, calls: u64, seed: u64) -> Vec<Trial> {
     let mut random = Random(seed);
     let few = cuts.div_ceil(10);
@@ -51,7 +51,7 @@ pub fn trials(cuts: u64, calls: u64, seed: u64) -> Vec<Trial> {
         })
         .into();
     for (kind, action, count, shows) in [
-        // At the last calls all is decided.
+        // At the last calls the scan has decided all pages.
         ("cut", "stop", cuts, ""),
         ("kill", "panic", few, "Kernel panic - not syncing: test: at call"),
         ("fault", "fault", few, "BUG: kernel NULL pointer dereference"),
@@ -68,7 +68,7 @@ pub fn trials(cuts: u64, calls: u64, seed: u64) -> Vec<Trial> {
             let count = [1, 1, 8, 64][usize::try_from(number % 4).unwrap_or(0)];
             let order = format!("echo -n {place}:{count}:{} > $module/test_flip", random.below(1 << 32));
             let damages_pages = place == "pages" || place == "tables";
-            // With damaged page tables the kernel may fault before it comes to say so.
+            // With damaged page tables the kernel may fault before it prints the message.
             let shows = if place == "tables" { "" } else { "test: flipped" };
             Trial { name: format!("{place}-{number}"), orders: vec![order], shows, damages_pages }
         }));
@@ -79,13 +79,13 @@ pub fn trials(cuts: u64, calls: u64, seed: u64) -> Vec<Trial> {
 /// Crashes the machine without a fault.
 ///
 /// # Errors
-/// Its bitmap isn't perfect.
+/// The bitmap has a defect.
 pub fn sound(bench: &Bench) -> Result<Sound> {
     let frozen = Frozen::new(bench, "sound", &[])?;
     let calls =
         frozen.said.iter().find_map(|said| said.strip_prefix("test: ")?.strip_suffix(" calls")?.parse().ok());
     let calls =
-        calls.ok_or_else(|| Error::failure("the module doesn't say how often the scan called back"))?;
+        calls.ok_or_else(|| Error::failure("the module does not print the number of checkpoint calls"))?;
     let bitmap = frozen.directory.join("bitmap");
     frozen.extract(bench, &bitmap)?.map_err(Error::failure)?;
     match frozen.verdict(&bitmap)? {
@@ -93,25 +93,25 @@ pub fn sound(bench: &Bench) -> Result<Sound> {
             frozen.remove(&[&bitmap])?;
             Ok(Sound { calls })
         }
-        (_, text) => Err(Error::failure(format!("without a fault, the bitmap does not hold: {text}"))),
+        (_, text) => Err(Error::failure(format!("without a fault, the bitmap is invalid: {text}"))),
     }
 }
 
-/// How a bitmap came out of a fault.
+/// The state of a bitmap after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
-    /// It is as without the fault.
+    /// It equals the bitmap without the fault.
     Holds,
-    /// It keeps more.
+    /// It keeps more pages.
     KeepsMore,
-    /// It is refused, with a reason.
+    /// It is rejected with a reason.
     Refused,
 }
 
-/// One trial, looked at from outside.
+/// Runs one trial and examines the stopped machine's memory from outside.
 ///
 /// # Errors
-/// The capture kernel is not started, or the bitmap lacks pages.
+/// The capture kernel does not start, or the bitmap lacks pages.
 pub fn frozen(bench: &Bench, trial: &Trial) -> Result<(Ending, String)> {
     let frozen = Frozen::new(bench, &trial.name, &trial.orders)?;
     let orders = trial.orders.join(" ").replace("echo ", "").replace("-n ", "").replace("$module/", "");
@@ -127,7 +127,7 @@ pub fn frozen(bench: &Bench, trial: &Trial) -> Result<(Ending, String)> {
     let ending = match verdict {
         VerifyOutcome::Holds => Ending::Holds,
         VerifyOutcome::KeepsMore => Ending::KeepsMore,
-        // No dump is made from it.
+        // `cdbitmap dump` must reject it, too.
         VerifyOutcome::Damaged => {
             let reason = frozen.refusal(bench)?;
             frozen.remove(&[&bitmap])?;
@@ -139,10 +139,10 @@ pub fn frozen(bench: &Bench, trial: &Trial) -> Result<(Ending, String)> {
     Ok((ending, format!("{orders}: {text}")))
 }
 
-/// One trial through the capture kernel: there is a dump, and it has all pages that makedumpfile's has.
+/// Runs one trial through the capture kernel: there must be a dump, and it must have all pages of makedumpfile's dump.
 ///
 /// # Errors
-/// It isn't so.
+/// There is no dump, or it lacks pages.
 pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let orders: Vec<&str> = trial.orders.iter().map(String::as_str).collect();
     let name = format!("{}-through", trial.name);
@@ -151,12 +151,12 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap auto", &dumps.ours, LIMIT)?;
     let said = crashed.guest.run("said", LIMIT)?;
     if reply.status != 0 {
-        return Err(Error::failure(format!("the dump ends with {}", reply.status)).with_hint(said.text()));
+        return Err(Error::failure(format!("the dump failed with status {}", reply.status)).with_hint(said.text()));
     }
     let said = said.after("said: cdbitmap: bitmap: ").unwrap_or_default().to_owned();
     let reference = crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
     if reference.status != 0 {
-        return Ok(format!("a dump; makedumpfile makes none; {said}"));
+        return Ok(format!("a dump; makedumpfile failed; {said}"));
     }
     let comparison = dumps.compare()?;
     let holds = comparison.is_superset() && (trial.damages_pages || comparison.same());
@@ -167,13 +167,13 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     Ok(format!("{}; {said}", comparison.summary()))
 }
 
-/// A machine that stands still between the first kernel and the capture kernel.
+/// A machine that is stopped between the first kernel and the capture kernel.
 struct Frozen {
     directory: PathBuf,
     memory: PathBuf,
-    /// All that the console showed.
+    /// The console's output.
     console: String,
-    /// What the module said of that.
+    /// The module's messages in it.
     said: Vec<String>,
 }
 
@@ -194,26 +194,26 @@ impl Frozen {
         Ok(Self { memory, console, said: said.collect(), directory })
     }
 
-    /// Brings the bitmap out of the memory, unless it is refused with a reason.
+    /// Extracts the bitmap from the memory, unless it is rejected with a reason. Returns the reason.
     fn extract(&self, bench: &Bench, bitmap: &Path) -> Result<Result<(), String>> {
         let (status, said) = self.cdbitmap(bench, "extract", bitmap, &[])?;
         match status {
             0 => Ok(Ok(())),
             _ if !said.is_empty() => Ok(Err(said)),
-            _ => Err(Error::failure(format!("cdbitmap extract ends with {status}, and says nothing"))),
+            _ => Err(Error::failure(format!("cdbitmap extract failed with status {status} and printed nothing"))),
         }
     }
 
-    /// Why no dump is made from the bitmap.
+    /// Why `cdbitmap dump` rejects the bitmap.
     fn refusal(&self, bench: &Bench) -> Result<String> {
         let dump = self.directory.join("dump");
         match self.cdbitmap(bench, "dump", &dump, &["--bitmap", "required"])? {
-            (0, _) => Err(Error::failure("a dump is made from a damaged bitmap")),
+            (0, _) => Err(Error::failure("cdbitmap dump accepts a damaged bitmap")),
             (_, said) => Ok(said),
         }
     }
 
-    /// Has the tool do something with the memory, and returns its status and what it says.
+    /// Runs a `cdbitmap` command on the memory. Returns its status and its messages.
     fn cdbitmap(&self, bench: &Bench, verb: &str, output: &Path, options: &[&str]) -> Result<(i32, String)> {
         let mut command = Command::new(&bench.cdbitmap);
         command.arg(verb).arg(&self.memory).args(options).args(["--bitmap-address", &bench.bitmap_address]);
@@ -221,13 +221,13 @@ impl Frozen {
             "extract" => command.args(["--force", "-o"]).arg(output),
             _ => command.arg("--force").arg(output),
         };
-        let output = command.output().map_err(|e| Error::io(&bench.cdbitmap, "it can't be started", e))?;
+        let output = command.output().map_err(|e| Error::io(&bench.cdbitmap, "cannot be run", e))?;
         let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
         let said = said.replace(&format!("{}: ", self.memory.display()), "").replace("cdbitmap: ", "");
         Ok((output.status.code().unwrap_or(-1), said))
     }
 
-    /// What `cdbitmap verify` says of it.
+    /// The result of `cdbitmap verify` for the bitmap.
     fn verdict(&self, bitmap: &Path) -> Result<(VerifyOutcome, String)> {
         let image = open(&self.memory, &OpenOptions::default())?;
         let (subject, asked) = (Subject::open_filtered(bitmap)?, Asked::default());
@@ -237,14 +237,14 @@ impl Frozen {
         Ok((report.verdict, if findings.is_empty() { "holds".to_owned() } else { findings.join(", ") }))
     }
 
-    /// Removes the memory, and what was made of it.
+    /// Removes the memory file and the files made from it.
     fn remove(&self, made: &[&Path]) -> Result<()> {
         remove_files(made)?;
         remove_files(&[&self.memory])
     }
 }
 
-/// Random numbers that are the same for the same seed: SplitMix64.
+/// A generator of reproducible pseudo-random numbers: SplitMix64.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! A machine that runs.
+//! A running machine.
 
 use crate::console::{Console, Line};
 use crate::kit::{remove_files, succeeded};
@@ -12,15 +12,15 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 use vmcore::{Error, Result};
 
-/// How large the disk is that a guest brings its files out by.
+/// Size in bytes of the disk that a guest exports files through.
 const DISK_BYTES: u64 = 4 << 30;
 
-/// What a command in the guest said.
+/// The result of a command in the guest.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Its exit status.
     pub status: i32,
-    /// What came over the console meanwhile.
+    /// The console's output during the command.
     pub lines: Vec<Line>,
 }
 
@@ -30,13 +30,13 @@ impl Reply {
         self.lines.iter().find_map(|line| line.text.strip_prefix(start)).map(str::trim)
     }
 
-    /// All lines.
+    /// All lines as one text.
     pub fn text(&self) -> String {
         self.lines.iter().map(|line| format!("{}\n", line.text)).collect()
     }
 }
 
-/// A machine that runs; it ends with the value.
+/// A running machine. Dropping the value ends QEMU.
 #[derive(Debug)]
 pub struct Guest {
     child: Child,
@@ -44,26 +44,26 @@ pub struct Guest {
     console: Console,
     qmp: Qmp,
     directory: PathBuf,
-    /// When QEMU was there.
+    /// When QEMU had started.
     pub started: Instant,
 }
 
 impl Guest {
-    /// Boots the machine until it takes commands. `directory` gets its console's log, `console.log`, and is where
-    /// its disk is as long as it runs.
+    /// Boots the machine until it accepts commands. `directory` contains the console's log, `console.log`, and the disk
+    /// while the machine runs.
     ///
     /// # Errors
-    /// It does not start, or does not get that far.
+    /// The machine does not start, or does not accept commands in time.
     pub fn boot(machine: &Machine, kit: &Kit, directory: &Path) -> Result<Self> {
         let mut guest = Self::start(machine, kit, directory, None)?;
         guest.wait_for("machine: serving", Duration::from_secs(180))?;
         Ok(guest)
     }
 
-    /// Continues a machine at the snapshot that [`Guest::save`] took of it.
+    /// Restores a machine from the snapshot of [`Guest::save`] and continues it.
     ///
     /// # Errors
-    /// It does not start.
+    /// The machine does not start.
     pub fn restore(machine: &Machine, kit: &Kit, directory: &Path, snapshot: &Path) -> Result<Self> {
         let mut guest = Self::start(machine, kit, directory, Some(snapshot))?;
         guest.qmp.resume()?;
@@ -72,10 +72,10 @@ impl Guest {
 
     fn start(machine: &Machine, kit: &Kit, directory: &Path, snapshot: Option<&Path>) -> Result<Self> {
         fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "no such directory can be made", e))?;
+            .map_err(|e| Error::io(directory, "cannot create the directory", e))?;
         let disk = directory.join("disk");
         let made = File::create(&disk).and_then(|file| file.set_len(DISK_BYTES));
-        made.map_err(|e| Error::io(&disk, "the disk can't be made", e))?;
+        made.map_err(|e| Error::io(&disk, "cannot create the disk", e))?;
         let socket = directory.join("qmp");
         let _ = fs::remove_file(&socket);
 
@@ -87,9 +87,9 @@ impl Guest {
             command.arg("-incoming").arg(format!("file:{}", snapshot.display()));
         }
         let errors = directory.join("qemu.log");
-        let errors = File::create(&errors).map_err(|e| Error::io(&errors, "the log can't be made", e))?;
+        let errors = File::create(&errors).map_err(|e| Error::io(&errors, "cannot create the log", e))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
-        let mut child = command.spawn().map_err(|e| Error::failure("QEMU can't be started").because(e))?;
+        let mut child = command.spawn().map_err(|e| Error::failure("cannot start QEMU").because(e))?;
         let (Some(orders), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::failure("QEMU has no console"));
         };
@@ -98,22 +98,22 @@ impl Guest {
             .map_err(|e| e.with_hint(format!("See {}.", directory.join("qemu.log").display())));
         let mut child = Some(child);
         let qmp = qmp.inspect_err(|_| child.iter_mut().for_each(end))?;
-        let child = child.take().ok_or_else(|| Error::failure("QEMU is gone"))?;
+        let child = child.take().ok_or_else(|| Error::failure("QEMU has ended"))?;
         Ok(Self { child, orders, console, qmp, directory: directory.to_owned(), started: Instant::now() })
     }
 
-    /// Writes the machine's state to a file, and ends it.
+    /// Writes the machine's state to a file, and ends the machine.
     ///
     /// # Errors
-    /// QEMU can't.
+    /// QEMU reports an error.
     pub fn save(mut self, snapshot: &Path) -> Result<()> {
         self.qmp.save(snapshot)
     }
 
-    /// Plugs memory into the machine; the guest's kernel learns of it.
+    /// Plugs a memory module into the machine. The guest's kernel is notified.
     ///
     /// # Errors
-    /// QEMU can't.
+    /// QEMU reports an error.
     pub fn plug(&mut self, mebibytes: u64) -> Result<()> {
         let memory = json!({ "qom-type": "memory-backend-ram", "id": "added", "size": mebibytes << 20 });
         self.qmp.execute("object-add", memory)?;
@@ -121,15 +121,15 @@ impl Guest {
         Ok(())
     }
 
-    /// Has a command executed by the guest's shell, and waits for its end.
+    /// Runs a command in the guest's shell, and waits for its end.
     ///
     /// # Errors
-    /// It does not end in time, or the machine ends meanwhile.
+    /// The command does not end in time, or the machine ends before.
     pub fn run(&mut self, command: &str, limit: Duration) -> Result<Reply> {
         self.order(command)?;
         let mut lines = self
             .wait_for("machine: status ", limit)
-            .map_err(|e| Error::failure(format!("the command \"{command}\" does not end")).because(e))?;
+            .map_err(|e| Error::failure(format!("the command \"{command}\" did not end")).because(e))?;
         let status = lines.pop().and_then(|line| {
             let (_, status) = line.text.rsplit_once("machine: status ")?;
             status.trim().parse().ok()
@@ -137,35 +137,35 @@ impl Guest {
         Ok(Reply { status: status.unwrap_or(-1), lines })
     }
 
-    /// Has a command executed that has to succeed.
+    /// Runs a command that must succeed.
     ///
     /// # Errors
-    /// As of [`Guest::run`], and if its status is not 0.
+    /// Those of [`Guest::run`], or the command's status is not 0.
     pub fn succeed(&mut self, command: &str, limit: Duration) -> Result<Reply> {
         let reply = self.run(command, limit)?;
         if reply.status != 0 {
             let last: Vec<_> =
                 reply.lines.iter().rev().take(12).rev().map(|line| line.text.as_str()).collect();
-            return Err(Error::failure(format!("\"{command}\" ends with {}", reply.status))
+            return Err(Error::failure(format!("\"{command}\" failed with status {}", reply.status))
                 .with_hint(last.join("\n  ")));
         }
         Ok(reply)
     }
 
-    /// Gives a command to the guest's shell, and doesn't wait.
+    /// Sends a command to the guest's shell without waiting for its end.
     ///
     /// # Errors
-    /// The machine is gone.
+    /// The machine has ended.
     pub fn order(&mut self, command: &str) -> Result<()> {
         writeln!(self.orders, "{command}")
             .and_then(|()| self.orders.flush())
-            .map_err(|e| Error::failure("the machine is gone").because(e))
+            .map_err(|e| Error::failure("the machine has ended").because(e))
     }
 
-    /// Waits for a line that has `text` in it; returns all lines up to that one.
+    /// Waits for a console line that contains `text`. Returns all lines up to that one.
     ///
     /// # Errors
-    /// None comes in time, or the machine ends.
+    /// No such line appears in time, or the machine ends.
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<Vec<Line>> {
         let until = Instant::now() + limit;
         let mut lines: Vec<Line> = Vec::new();
@@ -182,20 +182,20 @@ impl Guest {
         }
     }
 
-    /// Waits until the capture kernel takes commands; returns all lines from now up to there.
+    /// Waits until the capture kernel accepts commands. Returns the console lines until then.
     ///
     /// # Errors
-    /// It doesn't come so far.
+    /// It does not accept commands in time.
     pub fn wait_for_capture_kernel(&mut self) -> Result<Vec<Line>> {
         self.wait_for("machine: serving", Duration::from_secs(180))
     }
 
-    /// Brings what a command writes to its standard output out of the guest, as `file`.
+    /// Stores the standard output of a command in the guest as `file` on the host.
     ///
     /// # Errors
     /// The command fails, or does not end in time.
     pub fn stream(&mut self, command: &str, file: &Path, limit: Duration) -> Result<Reply> {
-        // How far the disk is written says how much it was: nothing else has to look at each byte.
+        // The file position on the disk is the size of the output, so nothing else has to read each byte.
         let command_to_disk = format!(
             "exec 3> /dev/vda; {{ {command}; }} >&3; status=$?; sync; \
              sed -n 's/^pos:[^0-9]*/machine: written /p' /proc/self/fdinfo/3; exec 3>&-; (exit $status)"
@@ -206,32 +206,32 @@ impl Guest {
         let disk = self.directory.join("disk");
         let copied =
             File::open(&disk).and_then(|disk| std::io::copy(&mut disk.take(bytes), &mut File::create(file)?));
-        copied.map_err(|e| Error::io(file, "it can't be copied from the guest's disk", e))?;
+        copied.map_err(|e| Error::io(file, "cannot copy it from the guest's disk", e))?;
         Ok(reply)
     }
 
-    /// Brings files of the guest out of it, into `directory`, with their names in the guest's root directory.
+    /// Copies files of the guest to `directory`. Names are relative to the guest's root directory.
     ///
     /// # Errors
-    /// One of them isn't there, or doesn't come.
+    /// A file does not exist or cannot be copied.
     pub fn fetch(&mut self, files: &[&str], directory: &Path) -> Result<()> {
         let archive = self.directory.join("files.tar");
         let command = format!("tar -c -f - -C / {}", files.join(" "));
         let reply = self.stream(&command, &archive, Duration::from_secs(180))?;
         if reply.status != 0 {
-            return Err(Error::failure(format!("\"{command}\" ends with {}", reply.status)));
+            return Err(Error::failure(format!("\"{command}\" failed with status {}", reply.status)));
         }
         fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "no such directory can be made", e))?;
+            .map_err(|e| Error::io(directory, "cannot create the directory", e))?;
         let tar = Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory).status();
         succeeded("tar", tar)?;
         remove_files(&[archive])
     }
 
-    /// Stands still from now on, and writes all of its memory to an ELF file.
+    /// Stops the machine and writes its memory to an ELF file.
     ///
     /// # Errors
-    /// QEMU can't.
+    /// QEMU reports an error.
     pub fn dump_memory(&mut self, file: &Path) -> Result<()> {
         self.qmp.execute("stop", json!({}))?;
         let protocol = format!("file:{}", file.display());
@@ -247,7 +247,7 @@ impl Drop for Guest {
     }
 }
 
-/// Ends a QEMU, and waits for that.
+/// Kills QEMU and waits for its end.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

@@ -1,10 +1,9 @@
-//! Whole machines under QEMU: real kernels that boot, are brought to the point of crashing once, and then crash from
-//! there as often as needed, each time in another way.
+//! Whole machines under QEMU: a real kernel boots once, a snapshot is taken before the crash, and each trial crashes a
+//! restored copy in another way.
 //!
-//! A [`Machine`] says what the hardware and the kernel are, a [`Kit`] holds what it boots, a [`Guest`] is one that
-//! runs. Both kernels of a guest end in `guest/serve`, a shell that takes its commands from the console: a test runs
-//! commands in the first kernel, takes a snapshot, and from each restored copy goes on, through the crash, in the
-//! capture kernel.
+//! A [`Machine`] describes the hardware and the kernel, a [`Kit`] contains the files that it boots, a [`Guest`] is
+//! a running machine. Both kernels of a guest run `guest/serve`, a shell that reads commands from the console. A test runs
+//! commands in the first kernel, takes a snapshot, crashes restored copies, and runs commands in their capture kernels.
 
 pub mod bench;
 pub mod comparison;
@@ -23,7 +22,7 @@ pub use guest::{Guest, Reply};
 pub use kit::Kit;
 pub use machine::Machine;
 
-/// Says on standard error why `program` cannot go on.
+/// Prints `error` to standard error, prefixed with the program's name. Returns its exit code.
 pub fn failed(program: &str, error: &vmcore::Error) -> std::process::ExitCode {
     eprintln!("{program}: {}", error.report());
     std::process::ExitCode::FAILURE

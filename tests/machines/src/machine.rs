@@ -1,34 +1,34 @@
-//! What a machine is: its kernel, its processors, its memory.
+//! The description of a machine: kernel, processors, memory.
 
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-/// A machine to boot.
+/// The description of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The kernel's series, as `get-kernel` knows it.
+    /// Series of the kernel, as in `get-kernel`.
     pub series: String,
-    /// Whether the processor can do 5-level paging; the kernel uses it if it can.
+    /// Whether the processor supports 5-level paging. The kernel uses it if it can.
     pub la57: bool,
-    /// Processors.
+    /// Number of processors.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u32,
-    /// Whether more memory can be plugged in while it runs.
+    /// Whether memory can be plugged in at run time.
     pub plug: bool,
-    /// What of the memory is the capture kernel's, in MiB.
+    /// Memory reserved for the capture kernel, in MiB.
     pub reserved: u32,
-    /// More words for the first kernel's command line.
+    /// Additional words of the first kernel's command line.
     pub append: String,
 }
 
 impl Machine {
-    /// The memory of a small machine, in MiB: with less, a kernel that came to lie in its middle leaves no piece that is
-    /// large enough for a capture kernel.
+    /// The memory of a small machine, in MiB. With less, KASLR can place the kernel so that no range is large enough for
+    /// the capture kernel.
     pub const SMALL: u32 = 640;
 
-    /// A small machine of that kernel.
+    /// A small machine with the kernel `series`.
     pub fn new(series: &str, la57: bool, cpus: u32) -> Self {
         Self {
             series: series.into(),
@@ -41,7 +41,7 @@ impl Machine {
         }
     }
 
-    /// Whether that version of makedumpfile knows the kernel.
+    /// Whether the makedumpfile release `version` supports the kernel.
     pub fn is_known_to(&self, makedumpfile: &str) -> bool {
         let least = match self.series.as_str() {
             "5.10" | "6.1" => [1, 7, 2],
@@ -54,7 +54,7 @@ impl Machine {
         version >= least
     }
 
-    /// The words for the first kernel's command line.
+    /// The first kernel's command line.
     fn command_line(&self) -> String {
         format!(
             "console=ttyS0 crashkernel={}M panic=-1 crash_kexec_post_notifiers {}",
@@ -62,8 +62,8 @@ impl Machine {
         )
     }
 
-    /// The QEMU that is this machine, booting `kernel`; with one disk to write to and one to read. QEMU is the program
-    /// that the environment's QEMU names, which can be several words.
+    /// The QEMU command of this machine. It boots `kernel`, and has one writable and one read-only disk. The environment
+    /// variable `QEMU` can replace the program; it can have several words.
     pub(crate) fn qemu(&self, kernel: &Path, initramfs: &Path, disk: &Path, files: &Path) -> Command {
         let qemu = std::env::var("QEMU").unwrap_or_else(|_| "qemu-system-x86_64".into());
         let mut words = qemu.split_whitespace();
@@ -74,7 +74,7 @@ impl Machine {
             .args(["-cpu", if self.la57 { "max" } else { "max,la57=off" }])
             .args(["-smp", &self.cpus.to_string()])
             .args(["-m", &format!("{}M{}", self.memory, if self.plug { ",slots=1,maxmem=16G" } else { "" })])
-            // Where QEMU learns from the kernel what its own dump of the memory needs.
+            // The kernel passes its VMCOREINFO to QEMU through this device, for dump-guest-memory.
             .args(["-device", "vmcoreinfo"])
             .arg("-kernel")
             .arg(kernel)
@@ -90,7 +90,7 @@ impl Machine {
 }
 
 impl fmt::Display for Machine {
-    /// As the options that ask for it.
+    /// Prints the command line options that select this machine.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let la57 = if self.la57 { "on" } else { "off" };
         write!(f, "--kernel {} --la57 {la57} --cpus {}", self.series, self.cpus)

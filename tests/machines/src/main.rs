@@ -11,24 +11,24 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use vmcore::{Error, Result};
 
-/// The scan in the panic path, on whole machines: boots real kernels under QEMU, crashes them in many ways, and compares
-/// what their capture kernels make of the bitmap with what makedumpfile makes of the same memory
+/// Tests the scan in the panic path on whole machines: boots real kernels under QEMU, crashes them in many ways, and
+/// compares the dumps by the bitmap with makedumpfile's dumps of the same memory
 ///
-/// Environment: MAKEDUMPFILE, the reference (default: the installed one; from 1.7.8 on for 6.12); QEMU, the program;
-/// XDG_CACHE_HOME, where kernels are kept.
+/// Environment: MAKEDUMPFILE, the reference (default: the installed one; 6.12 needs 1.7.8 or later); QEMU, the command;
+/// XDG_CACHE_HOME, the cache of kernels.
 #[derive(Parser)]
 #[command(name = "panic-path")]
 struct CommandLine {
-    /// What to test
+    /// Test to run
     #[arg(value_enum, default_value = "all")]
     tests: Vec<Test>,
-    /// Kernels, as get-kernel knows them
+    /// Series of the kernel, as in get-kernel; may be given more than once
     #[arg(long = "kernel", value_name = "SERIES", default_value = "6.1")]
     kernels: Vec<String>,
-    /// Whether the processor can do 5-level paging; may be given twice
+    /// Whether the processor supports 5-level paging; may be given twice
     #[arg(long, value_enum, value_name = "on|off", default_value = "on")]
     la57: Vec<Switch>,
-    /// Processors; may be given more than once
+    /// Number of processors; may be given more than once
     #[arg(long, value_name = "COUNT", default_value = "1")]
     cpus: Vec<u32>,
     /// Memory in MiB
@@ -37,31 +37,31 @@ struct CommandLine {
     /// Trials of each kind of fault
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     trials: u64,
-    /// Of these, each so-many-th goes on into the capture kernel, too
+    /// Boot the capture kernel in every COUNTth of these trials
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     through: usize,
     /// Scans of the running system
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     scans: u64,
-    /// Times that the module is loaded and unloaded
+    /// Number of times that the module is loaded and unloaded
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     reloads: u64,
-    /// Crashes that are measured
+    /// Number of measured crashes
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     rounds: u64,
-    /// What the random faults are made from
+    /// Seed of the random faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Do this trial only
+    /// Run only this trial
     #[arg(long, value_name = "TRIAL")]
     only: Option<String>,
-    /// Machines that run at the same time [default: as many as there are processors]
+    /// Number of machines that run at the same time [default: number of processors]
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
-    /// Keep everything there
+    /// Keep all files in DIR
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// The static cdbitmap for the capture kernel
+    /// Static cdbitmap for the capture kernel
     #[arg(long, value_name = "FILE", hide = true)]
     cdbitmap: PathBuf,
 }
@@ -74,17 +74,17 @@ enum Switch {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Test {
-    /// Crashes of each kind: the bitmap is complete, holds, and makes makedumpfile's dump
+    /// Crashes of each kind: the bitmap is complete and valid, and the dump equals makedumpfile's
     Crash,
     /// Scans of the running system under load
     PageStatus,
-    /// Budgets, cut scans, and damaged memory: always a dump, never one that lacks a page
+    /// Time budgets, stopped scans and damaged memory: there is always a dump, and it never lacks a page
     Faults,
-    /// Panic to jump, capture kernel to finished dump
+    /// Times from the panic to the jump, and from the capture kernel's start to the finished dump
     Times,
-    /// The module is loaded and unloaded: nothing is left behind
+    /// Loading and unloading the module: nothing remains
     Reload,
-    /// All of these
+    /// All tests
     All,
 }
 
@@ -106,7 +106,7 @@ fn run(asked: &CommandLine) -> Result<()> {
     let version = version_of(&tools.makedumpfile)?;
     let scratch = tempfile::Builder::new().prefix("panic-path.").tempdir();
     let scratch =
-        scratch.map_err(|e| Error::io(&std::env::temp_dir(), "no directory can be made there", e))?;
+        scratch.map_err(|e| Error::io(&std::env::temp_dir(), "cannot create a directory", e))?;
     let root = asked.keep.clone().unwrap_or_else(|| scratch.path().to_owned());
     let report = Report::default();
     for series in &asked.kernels {
@@ -115,8 +115,8 @@ fn run(asked: &CommandLine) -> Result<()> {
                 let mut machine = Machine::new(series, *la57 == Switch::On, *cpus);
                 machine.memory = asked.memory;
                 if !machine.is_known_to(&version) {
-                    let what = format!("makedumpfile {version} is no reference for {series}");
-                    return Err(Error::unusable(what).with_hint("Name a newer one by MAKEDUMPFILE."));
+                    let what = format!("makedumpfile {version} does not support Linux {series}");
+                    return Err(Error::unusable(what).with_hint("Set MAKEDUMPFILE to a newer one."));
                 }
                 println!("{machine}, {} MiB, makedumpfile {version}", machine.memory);
                 let directory =
@@ -131,13 +131,13 @@ fn run(asked: &CommandLine) -> Result<()> {
     }
     let end = report.end();
     if end.is_err() {
-        // Consoles of trials that failed stay.
+        // Keeps the console logs of failed trials.
         println!("panic-path: kept {}", scratch.keep().display());
     }
     end
 }
 
-/// All tests that were asked for, on one machine.
+/// Runs the requested tests on one machine.
 fn test(asked: &CommandLine, bench: &Bench, report: &Report) -> Result<()> {
     let wanted = |test| asked.tests.contains(&test) || asked.tests.contains(&Test::All);
     let jobs = asked.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -179,7 +179,7 @@ fn test(asked: &CommandLine, bench: &Bench, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Faults of all kinds.
+/// Runs the trials with faults.
 fn faults(asked: &CommandLine, bench: &Bench, report: &Report, jobs: usize) -> Result<()> {
     let sound = faults::sound(bench)?;
     let mut trials = faults::trials(asked.trials, sound.calls, asked.seed);
@@ -204,14 +204,14 @@ fn faults(asked: &CommandLine, bench: &Bench, report: &Report, jobs: usize) -> R
             tell(&format!("{}-through", trial.name), faults::through(bench, &trial));
         }
     });
-    println!("  how the bitmaps came out:");
+    println!("  outcomes of the bitmaps:");
     for ((kind, ending), count) in endings.into_inner().unwrap_or_default() {
         println!("    {kind:<14}{count:5}  {ending:?}");
     }
     Ok(())
 }
 
-/// The reference.
+/// The path of the reference: `$MAKEDUMPFILE`, or `makedumpfile` in `$PATH` or `/usr/sbin`.
 fn makedumpfile() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("MAKEDUMPFILE") {
         return Ok(path.into());
@@ -220,16 +220,16 @@ fn makedumpfile() -> Result<PathBuf> {
     let places = std::env::split_paths(&places).chain([PathBuf::from("/usr/sbin")]);
     let found = places.map(|place| place.join("makedumpfile")).find(|file| file.exists());
     found.ok_or_else(|| {
-        Error::unusable("no makedumpfile").with_hint("Install it, or name one by MAKEDUMPFILE.")
+        Error::unusable("makedumpfile is not installed").with_hint("Install it, or set MAKEDUMPFILE to its path.")
     })
 }
 
-/// What it calls its version.
+/// The version that `makedumpfile -v` prints.
 fn version_of(makedumpfile: &Path) -> Result<String> {
     let output = std::process::Command::new(makedumpfile).arg("-v").output();
-    let output = output.map_err(|e| Error::io(makedumpfile, "it can't be started", e))?;
+    let output = output.map_err(|e| Error::io(makedumpfile, "cannot be run", e))?;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let version =
         text.lines().find_map(|line| line.strip_prefix("makedumpfile: version ")?.split(' ').next());
-    version.map(Into::into).ok_or_else(|| Error::unusable("it doesn't say its version").at(makedumpfile))
+    version.map(Into::into).ok_or_else(|| Error::unusable("prints no version").at(makedumpfile))
 }

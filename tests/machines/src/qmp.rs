@@ -1,4 +1,4 @@
-//! QEMU's machine protocol, as far as it is needed here.
+//! The part of the QEMU Machine Protocol (QMP) that the tests need.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -16,10 +16,10 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to the socket that a starting QEMU makes, as soon as it is there.
+    /// Connects to the socket of a starting QEMU, as soon as it exists.
     ///
     /// # Errors
-    /// It doesn't come, or nobody answers there.
+    /// QEMU does not create the socket, or does not answer.
     pub fn connect(socket: &Path, mut is_alive: impl FnMut() -> bool) -> Result<Self> {
         let stream = loop {
             match UnixStream::connect(socket) {
@@ -28,24 +28,24 @@ impl Qmp {
                 Err(_) => sleep(Duration::from_millis(20)),
             }
         };
-        let writer = stream.try_clone().map_err(|e| Error::io(socket, "no second handle", e))?;
+        let writer = stream.try_clone().map_err(|e| Error::io(socket, "cannot duplicate the socket", e))?;
         let mut qmp = Self { reader: BufReader::new(stream), writer };
         qmp.message()?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }
 
-    /// Has a command executed, and returns its result.
+    /// Executes a command and returns its result.
     ///
     /// # Errors
-    /// QEMU refuses it, or is gone.
+    /// QEMU rejects the command, or has ended.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
-        writeln!(self.writer, "{request}").map_err(|e| Error::failure("QEMU is gone").because(e))?;
+        writeln!(self.writer, "{request}").map_err(|e| Error::failure("QEMU has ended").because(e))?;
         loop {
             let mut message = self.message()?;
             if let Some(error) = message.get("error") {
-                return Err(Error::failure(format!("QEMU refuses {command}: {error}")));
+                return Err(Error::failure(format!("QEMU rejects {command}: {error}")));
             }
             if let Some(result) = message.get_mut("return") {
                 return Ok(result.take());
@@ -53,10 +53,10 @@ impl Qmp {
         }
     }
 
-    /// Writes the state of the machine, which stands still from now on, to a file.
+    /// Stops the machine and writes its state to a file.
     ///
     /// # Errors
-    /// QEMU can't.
+    /// QEMU reports an error, or does not finish in time.
     pub fn save(&mut self, file: &Path) -> Result<()> {
         self.execute("stop", json!({}))?;
         self.execute("migrate-set-parameters", json!({ "max-bandwidth": 1_u64 << 40 }))?;
@@ -70,17 +70,17 @@ impl Qmp {
                     return Err(Error::failure(format!("the snapshot failed: {answer}")).at(file));
                 }
                 _ if started.elapsed() > Duration::from_secs(120) => {
-                    return Err(Error::failure("the snapshot does not end").at(file));
+                    return Err(Error::failure("the snapshot did not finish in time").at(file));
                 }
                 _ => sleep(Duration::from_millis(50)),
             }
         }
     }
 
-    /// Lets the machine, which starts from a saved state, go on as soon as that is loaded.
+    /// Waits until the saved state is loaded, then continues the machine.
     ///
     /// # Errors
-    /// The state can't be loaded.
+    /// The state cannot be loaded.
     pub fn resume(&mut self) -> Result<()> {
         while self.execute("query-status", json!({}))?["status"] == "inmigrate" {
             sleep(Duration::from_millis(10));
@@ -91,11 +91,11 @@ impl Qmp {
     fn message(&mut self) -> Result<Value> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
-            Ok(0) => Err(Error::failure("QEMU is gone")),
+            Ok(0) => Err(Error::failure("QEMU has ended")),
             Ok(_) => {
-                serde_json::from_str(&line).map_err(|e| Error::failure("QEMU's answer is no JSON").because(e))
+                serde_json::from_str(&line).map_err(|e| Error::failure("QEMU's answer is not valid JSON").because(e))
             }
-            Err(error) => Err(Error::failure("QEMU is gone").because(error)),
+            Err(error) => Err(Error::failure("QEMU has ended").because(error)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What came out: a line for each trial, and how to repeat those that failed.
+//! The test report: a line for each trial, and the command that repeats a failed one.
 
 use crate::Machine;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vmcore::{Error, Result};
 
-/// What a trial showed: a line, and more for who wants to know; or why it failed.
+/// The result of a trial: a line of text, or the error.
 pub type Outcome = Result<String>;
 
-/// Counts, and prints.
+/// Prints the results and counts them.
 #[derive(Debug, Default)]
 pub struct Report {
     passed: AtomicU64,
@@ -17,7 +17,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints what a trial showed. Files of one that failed are left where they are.
+    /// Prints the result of a trial. The files of a failed trial are kept.
     pub fn trial(
         &self,
         machine: &Machine,
@@ -45,7 +45,7 @@ impl Report {
         }
     }
 
-    /// The last line; an error if a trial failed.
+    /// Prints the last line, the counts.
     ///
     /// # Errors
     /// A trial failed.
@@ -59,7 +59,7 @@ impl Report {
     }
 }
 
-/// Does `job` for each item, `jobs` at a time.
+/// Runs `job` for each item, on `jobs` threads.
 pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T>, jobs: usize, job: impl Fn(T) + Sync) {
     let queue = Mutex::new(items.into_iter().collect::<std::collections::VecDeque<_>>());
     let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
@@ -74,7 +74,7 @@ pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T>, jobs: usize, jo
     });
 }
 
-/// The value in the middle.
+/// The median.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {

@@ -1,5 +1,5 @@
-//! Times: from the panic to the jump, with and without the module, and from the capture kernel's start to the finished
-//! dump, made in three ways. All on the same machine, in the same crashes.
+//! Measures the time from the panic to the jump, with and without the module, and from the capture kernel's start to the
+//! finished dump, made in three ways. All measurements are from the same crashes of the same machine.
 
 use crate::bench::Bench;
 use crate::report::median;
@@ -15,7 +15,7 @@ const WAYS: [(&str, &str); 3] = [
     ("makedumpfile", "rm -f /dump; reference /dump"),
 ];
 
-/// Measures so many crashes, and prints a table of the medians.
+/// Measures `rounds` crashes, and prints a table of medians.
 ///
 /// # Errors
 /// A crash or a dump fails.
@@ -32,7 +32,7 @@ pub fn table(bench: &Bench, rounds: u64) -> Result<()> {
             if without == 1 {
                 continue;
             }
-            // Each way is the first one as often as the others.
+            // The order rotates, so that each way is first equally often.
             for turn in 0..WAYS.len() {
                 let index = (turn + usize::try_from(round).unwrap_or(0)) % WAYS.len();
                 let (way, command) = WAYS[index];

@@ -1,8 +1,10 @@
-//! `bench-array VMCORE [--rounds N]`: how fast one core reads a vmcore's array of `struct page`, if it touches one word of
-//! each cache line and does nothing else. That is what a scan that jumps over nothing can't be faster than, and shows how
-//! much of its growth with the machine is the memory's own.
+//! `bench-array VMCORE [--rounds N]`: measures how fast one core reads the `struct page` array of a vmcore.
 //!
-//! Prints two medians in seconds: through a mapping made for it, as a scan has one, and through the same once more.
+//! It reads one word of each cache line. This time is the lower bound for a scan that skips nothing, and it shows how
+//! much of a scan's growth with the machine's size comes from memory alone.
+//!
+//! Prints two medians in seconds: the first read through a new mapping, as in a scan, and a second read through the same
+//! mapping.
 
 use clap::Parser;
 use cross_tests::measure::{median, touch};
@@ -15,12 +17,12 @@ use std::time::Instant;
 use vmcore::image::{MemoryImage, OpenOptions, open};
 use vmcore::{Error, Result};
 
-/// Measures how fast a vmcore's array of struct page can be read.
+/// Measures how fast one core reads the struct page array of a vmcore.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// An ELF vmcore, best in the page cache
+    /// An ELF vmcore, preferably in the page cache
     vmcore: PathBuf,
-    /// How often it is read
+    /// Number of measurements
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
@@ -44,7 +46,7 @@ fn run(asked: &Arguments) -> Result<(f64, f64)> {
             let start = Instant::now();
             for (phys, len) in &array {
                 let bytes = view(&*image, *phys, *len)
-                    .ok_or_else(|| Error::unusable("the file can't be mapped").at(&asked.vmcore))?;
+                    .ok_or_else(|| Error::unusable("the file cannot be mapped").at(&asked.vmcore))?;
                 black_box(touch(bytes));
             }
             times.push(start.elapsed().as_secs_f64());

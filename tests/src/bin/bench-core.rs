@@ -1,6 +1,7 @@
-//! `bench-core [--memory SIZE] [--profile NAME ...] [--rounds N] [--loops]`: how fast the scanner's core is on a machine
-//! whose array of `struct page` is in memory, beside the speed at which one core can read that memory; and with `--loops`
-//! how fast the loops are that go over pages and bitmaps, beside reading the same bytes.
+//! `bench-core [--memory SIZE] [--profile NAME ...] [--rounds N] [--loops]`: measures the scanner's core.
+//!
+//! It scans a machine whose `struct page` array is in RAM, and compares the time with that of one core that only reads
+//! the array. With `--loops` it measures the loops over pages and bitmaps instead, relative to reading the same bytes.
 
 use clap::Parser;
 use cross_tests::measure::{first_word, median, touch};
@@ -16,25 +17,25 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::MemoryImage;
 use vmcore_synth::{KernelGeneration, Profile, Spec};
 
-/// Bytes that the loops go over: more than any cache has.
+/// Bytes that the loops process; larger than any cache.
 const LOOP_BYTES: usize = 1 << 30;
 
 /// Measures the scanner's core.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Memory of the machine in GiB; its array of struct page takes a 64th of it
+    /// Memory of the simulated machine in GiB; its struct page array takes 1/64 of that
     #[arg(long, default_value_t = 64)]
     memory: u64,
-    /// What the machines do
+    /// Workloads of the simulated machines
     #[arg(long, value_enum, default_values = ["crowded", "busy", "mixed", "idle", "booted"])]
     profile: Vec<Profile>,
-    /// The kernel's generation
+    /// Kernel generation
     #[arg(long, default_value = "6.12")]
     kernel: String,
-    /// How often each is measured; the median counts
+    /// Number of measurements; the table has medians
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Measures the loops over pages and bitmaps instead
+    /// Measure the loops over pages and bitmaps instead of scans
     #[arg(long)]
     loops: bool,
 }
@@ -70,7 +71,7 @@ fn main() {
 }
 
 fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
-    let machine = Machine::new(memory, RuleSet::Makedumpfile).expect("the machine is understood");
+    let machine = Machine::new(memory, RuleSet::Makedumpfile).expect("the simulated kernel is known");
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
     let rules = Rules::new(&machine.layout, DumpLevel::all(), machine.rule_set);
     let mut words = vec![u64::MAX; machine.frames.div_ceil(64) as usize];
@@ -119,7 +120,7 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
         );
     };
     line(name, frames, whole, 1.0 - free as f64 / frames as f64);
-    // The machine's free memory alone: what the scan leaves out in blocks of the largest order.
+    // Only the memory in free blocks of the largest order.
     let mut sink = FreeBlocks(&mut blocks);
     let mut scratch = vec![0; SCRATCH_BYTES];
     Scan::new(rules, &machine.sections, ranges).run(
@@ -133,19 +134,19 @@ fn measure(memory: &MachineInMemory<'_>, name: &str, rounds: usize) {
     if frames > machine.frames / 2 {
         let (mut alone, mut strides) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            // So that what was just read is not in the caches.
+            // Evicts the `struct page`s that were just read from the caches.
             black_box(read_lines(memory.array()));
             alone.push(scan(&blocks).0);
             black_box(read_lines(memory.array()));
             strides.push(read_first_lines(memory.array()));
         }
         line("  free", frames, median(alone), 0.0);
-        // Per page of all memory, since all of it is read: one word of each line that a scan of free memory needs.
+        // Relative to all pages, since the strides cover the whole array.
         line("  stride", memory.array().len() as u64 / 64, median(strides), 0.0);
     }
 }
 
-/// Seconds that one core takes to touch one word for each block of the largest order, and nothing else.
+/// Time in seconds in which one core reads one word for each block of the largest order.
 fn read_first_lines(array: &[u8]) -> f64 {
     seconds(|| {
         let blocks = array.chunks_exact(1024 * 64);
@@ -153,7 +154,7 @@ fn read_first_lines(array: &[u8]) -> f64 {
     })
 }
 
-/// Takes note of free memory, as far as it comes in blocks of the largest order.
+/// An observer that collects free memory in blocks of the largest order.
 struct FreeBlocks<'r>(&'r mut Vec<PfnRange>);
 
 impl Observer for FreeBlocks<'_> {
@@ -168,7 +169,8 @@ impl Observer for FreeBlocks<'_> {
     }
 }
 
-/// Seconds that one core takes to touch one word of each cache line: by one sum or by eight, whichever is faster.
+/// Time in seconds in which one core reads one word of each cache line. Measured with one sum and with eight independent
+/// sums; the smaller time counts.
 fn read_lines(bytes: &[u8]) -> f64 {
     let one = seconds(|| {
         black_box(touch(bytes));
@@ -186,10 +188,10 @@ fn read_lines(bytes: &[u8]) -> f64 {
     one.min(eight)
 }
 
-/// The loops over pages and bitmaps, beside touching one word of each cache line of as many bytes.
+/// Measures the loops over pages and bitmaps, and reading one word of each cache line of the same number of bytes.
 fn loops(rounds: usize) {
     let mut bytes = vec![0_u8; LOOP_BYTES];
-    // Written once, so that each page is one of its own.
+    // Writing allocates a physical page for each page; otherwise all would map the shared zero page.
     bytes.iter_mut().step_by(64).for_each(|byte| *black_box(byte) = 0);
     let mut one = FrameBitmap::ones(LOOP_BYTES as u64 * 4);
     let other = FrameBitmap::ones(LOOP_BYTES as u64 * 4);
@@ -216,7 +218,8 @@ fn loops(rounds: usize) {
     }
 }
 
-/// Reads one word of each line of both, and writes one: what memory allows a loop that puts one into the other.
+/// Reads one word of each cache line of both bitmaps and writes one: the memory traffic of a loop that combines two
+/// bitmaps, and so its lower bound.
 fn read_two_write_one(one: &mut [u64], other: &[u64]) {
     for (one, other) in one.as_chunks_mut::<8>().0.iter_mut().zip(other.as_chunks::<8>().0) {
         one[0] &= other[0];

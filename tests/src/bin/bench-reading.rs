@@ -1,9 +1,8 @@
-//! `bench-reading [FILE] [--mib N] [--rounds N]`: how fast a vmcore's memory can be read, by `read` and by `mmap` in blocks
-//! of several sizes, and by `cdbitmap`'s own reader. FILE is `/proc/vmcore`, or a copy.
+//! `bench-reading [FILE] [--mib N] [--rounds N]`: measures how fast the memory of a vmcore can be read: with `read` and
+//! `mmap` in blocks of several sizes, and with `cdbitmap`'s reader. FILE is `/proc/vmcore` or a copy.
 //!
-//! All rows read the same memory: the first part of the largest piece of the vmcore that is in one piece. All of them look
-//! at one word of each cache line of it, wherever it is then: in a buffer, or in a mapping. They take turns, and each is
-//! the first one in one of the rounds; medians count.
+//! All rows read the same memory: the start of the vmcore's largest segment. Each row reads one word of each cache line,
+//! from a buffer or from a mapping. The rows run in turns, and the order rotates each round. The table has medians.
 
 use clap::Parser;
 use cross_tests::measure::{median, touch};
@@ -18,36 +17,36 @@ use std::time::Instant;
 use vmcore::image::{MemoryImage, OpenOptions, Segment, file::Access, open};
 use vmcore::{Error, Result};
 
-/// Measures how fast a vmcore can be read.
+/// Measures how fast the memory of a vmcore can be read.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// An ELF vmcore
     #[arg(default_value = "/proc/vmcore")]
     file: PathBuf,
-    /// How much of it each row reads, in MiB
+    /// Memory that each row reads, in MiB
     #[arg(long, default_value_t = 128)]
     mib: u64,
-    /// How often each row does
+    /// Number of measurements of each row
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
 const KIB: usize = 1 << 10;
-/// The blocks that are read or mapped at once, in bytes.
+/// Block sizes of a read or a mapping, in bytes.
 const BLOCKS: [usize; 6] = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, 1024 * KIB, 4096 * KIB];
-/// Pages that follow one another are dumped in runs of so many bytes.
+/// Bytes that a dump reads at once from a run of contiguous pages.
 const RUN: usize = 256 * KIB;
 
-/// A way to read.
+/// A way to read memory; the number is the block size in bytes.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// `pread` into a buffer.
+    /// Call `pread` with a buffer.
     Read(usize),
-    /// Map a block, look at it, unmap it.
+    /// Map a block, read it, unmap it.
     Map(usize),
-    /// What a dump does: the reader borrows, and copies only what it can't lend.
+    /// Borrow bytes from the reader; copy those that it cannot lend. A dump reads this way.
     Borrowed(usize),
-    /// The reader copies.
+    /// Copy bytes with the reader.
     Copied(usize),
 }
 
@@ -72,11 +71,11 @@ impl Way {
     }
 }
 
-/// The memory that is read.
+/// The memory to read.
 struct Subject<'a> {
     file: File,
     image: &'a dyn MemoryImage,
-    /// The piece it is in.
+    /// The segment that contains it.
     segment: Segment,
     bytes: u64,
 }
@@ -95,13 +94,13 @@ fn run(asked: &Arguments) -> Result<()> {
     let largest = *BLOCKS.iter().max().unwrap_or(&RUN) as u64;
     let bytes = |segment: &Segment| segment.file_size.min(asked.mib << 20) / largest * largest;
     let segment = segment.filter(|segment| bytes(segment) > 0);
-    let segment = *segment.ok_or_else(|| Error::unusable("no piece of it has 4 MiB").at(path))?;
-    let file = File::open(path).map_err(|e| Error::io(path, "it can't be opened", e))?;
+    let segment = *segment.ok_or_else(|| Error::unusable("has no segment of 4 MiB or more").at(path))?;
+    let file = File::open(path).map_err(|e| Error::io(path, "cannot be opened", e))?;
     let subject = Subject { file, image: &*image, segment, bytes: bytes(&segment) };
 
     let ways = Way::all();
     let mut seconds = vec![Vec::new(); ways.len()];
-    let failed = |e| Error::io(path, "it can't be read", e);
+    let failed = |e| Error::io(path, "cannot be read", e);
     for round in 0..asked.rounds.max(1) {
         for turn in 0..ways.len() {
             let index = (turn + round) % ways.len();
@@ -122,7 +121,7 @@ fn run(asked: &Arguments) -> Result<()> {
 }
 
 impl Subject<'_> {
-    /// Reads all of it, and looks at each line.
+    /// Reads all of the memory, and one word of each cache line. Returns the sum of these words.
     fn read(&self, way: Way) -> std::io::Result<u64> {
         let (start, end) = (self.segment.offset, self.segment.offset + self.bytes);
         let (Way::Read(block) | Way::Map(block) | Way::Borrowed(block) | Way::Copied(block)) = way;
@@ -136,7 +135,9 @@ impl Subject<'_> {
                     touch(&buffer)
                 }
                 Way::Map(_) => {
-                    // SAFETY: The mapping is read-only and ends here; of a vmcore that nobody writes to.
+                    // SAFETY: The mapping is private to this block and read-only. `&[u8]` requires that the file does
+                    // not change or shrink meanwhile, which nothing enforces: this benchmark relies on a vmcore that
+                    // no other process writes to.
                     let map = unsafe { MmapOptions::new().offset(offset).len(block).map(&self.file) }?;
                     touch(&map)
                 }
@@ -148,7 +149,7 @@ impl Subject<'_> {
         Ok(sum)
     }
 
-    /// As a dump does: as far as the reader borrows it.
+    /// Reads borrowed bytes where the reader lends them, and copies the others.
     fn borrowed(&self, addr: PhysAddr, buffer: &mut [u8]) -> std::io::Result<u64> {
         let (mut sum, mut done) = (0_u64, 0);
         while done < buffer.len() {

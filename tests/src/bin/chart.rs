@@ -1,7 +1,7 @@
-//! `chart < TABLE > CHART.svg`: what the table that `tests/benchmarks/all` prints has reached of what was asked for, as bars.
+//! `chart < TABLE > CHART.svg`: draws the ratios in the table of `tests/benchmarks/all` as bars.
 //!
-//! A bar's length is its row's ratio over the one asked for, so that one line across the chart says for all of them which
-//! ones reach it. Rows of which nothing was asked, or not to be more than something, have no bar.
+//! A bar's length is the measured ratio divided by the required ratio. One vertical line marks the required ratio for all
+//! bars. Rows without a required minimum have no bar.
 
 use clap::Parser;
 use std::fmt::{self, Write};
@@ -27,28 +27,28 @@ fn main() -> ExitCode {
 fn run() -> Result<String> {
     let mut table = String::new();
     let read = std::io::stdin().lock().read_to_string(&mut table);
-    read.map_err(|e| Error::unusable("the table can't be read").because(e))?;
+    read.map_err(|e| Error::unusable("cannot read the table from standard input").because(e))?;
     let rows = Row::all(&table);
     let groups: Vec<Group<'_>> = GROUPS.iter().map(|kind| Group::of(kind, &rows)).collect();
     let groups: Vec<Group<'_>> = groups.into_iter().filter(|group| !group.bars.is_empty()).collect();
     if groups.is_empty() {
-        return Err(Error::unusable("the table has no rows with a ratio and one that was asked for")
-            .with_hint("Give the output of tests/benchmarks/all on standard input."));
+        return Err(Error::unusable("the table has no row with a measured and a required ratio")
+            .with_hint("Pass the output of tests/benchmarks/all on standard input."));
     }
     let mut svg = String::new();
-    // Writing to a string doesn't fail.
+    // Writing to a String cannot fail.
     let _ = draw(&groups, &mut svg);
     Ok(svg)
 }
 
-/// Rows of the table that are compared in the same way.
+/// A kind of rows: all are compared in the same way.
 struct Kind {
     title: &'static str,
-    /// What the ratio is.
+    /// The meaning of the ratio.
     ratio: &'static str,
-    /// What rows start with, up to the first comma.
+    /// The start of a row's name, up to the first comma.
     of: &'static str,
-    /// What indented rows below them start with, if it is those.
+    /// If the kind consists of indented rows below such rows: the start of their names.
     below: Option<&'static str>,
 }
 
@@ -92,19 +92,20 @@ const GROUPS: [Kind; 7] = [
     },
 ];
 
-/// A row of which a ratio was asked.
+/// A row with a required ratio.
 #[derive(Clone, Debug, PartialEq)]
 struct Row<'t> {
-    /// What it starts with, up to the first comma, and the rest, without remarks; of an indented one those of the row
-    /// that it is below.
+    /// The start of the name, up to the first comma. An indented row has that of its parent row.
     of: &'t str,
+    /// The rest of the name, without remarks. An indented row has that of its parent row.
     label: &'t str,
+    /// The name of an indented row.
     below: Option<&'t str>,
     ratio: f64,
-    /// As it stands in the table.
+    /// The ratio as printed in the table.
     shown: &'t str,
-    /// The least that was asked for.
-    asked: f64,
+    /// The required minimum of the ratio.
+    required: f64,
 }
 
 impl<'t> Row<'t> {
@@ -112,17 +113,17 @@ impl<'t> Row<'t> {
         let mut parent = None;
         let row = |line: &'t str| {
             let mut cells = line.strip_prefix("| ")?.split('|');
-            let (what, ratio, asked) = (cells.next()?, cells.nth(2)?, cells.next()?);
+            let (what, ratio, required) = (cells.next()?, cells.nth(2)?, cells.next()?);
             let below = what.strip_prefix("  ").map(str::trim);
             if below.is_none() {
                 parent = what.split_once(", ");
             }
             let (of, label) = parent?;
             let label = label.split(" (").next().unwrap_or(label).trim().trim_end_matches(", one thread");
-            let asked = asked.trim().strip_prefix(">= ")?.parse().ok().filter(|asked| *asked > 0.0)?;
+            let required = required.trim().strip_prefix(">= ")?.parse().ok().filter(|least| *least > 0.0)?;
             let shown = ratio.trim();
             let ratio = shown.parse().ok().filter(|ratio| *ratio > 0.0)?;
-            Some(Row { of, label, below, ratio, shown, asked })
+            Some(Row { of, label, below, ratio, shown, required })
         };
         table.lines().filter_map(row).collect()
     }
@@ -149,7 +150,7 @@ impl<'t> Group<'t> {
 
 const WIDTH: f64 = 860.0;
 const MARGIN: f64 = 24.0;
-/// Where bars can be, from the left, and what the axis ends at: what was asked for is in the middle.
+/// Left and right end of the axis, in pixels. The required ratio is in the middle, at 1; the axis ends at `AXIS_END`.
 const BARS: (f64, f64) = (230.0, 730.0);
 const AXIS_END: f64 = 2.0;
 const TITLE_HEIGHT: f64 = 78.0;
@@ -158,8 +159,8 @@ const ROW_HEIGHT: f64 = 20.0;
 const BAR_HEIGHT: f64 = 14.0;
 const BOTTOM: f64 = 18.0;
 
-/// Where a share of what was asked for is on the axis.
-fn place(share: f64) -> f64 {
+/// Horizontal position of a share of the required ratio.
+fn position(share: f64) -> f64 {
     BARS.0 + share.min(AXIS_END) / AXIS_END * (BARS.1 - BARS.0)
 }
 
@@ -170,18 +171,18 @@ fn draw(groups: &[Group<'_>], svg: &mut String) -> fmt::Result {
     writeln!(
         svg,
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="system-ui, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif" font-size="13">
-<title>What was reached of what was asked for</title>
+<title>Measured ratios, relative to the required ratios</title>
 <style>
 .paper {{ fill: #ffffff }} .ink {{ fill: #1f2328 }} .faint {{ fill: #59636e }} .bar {{ fill: #2f6f9f }} .short {{ fill: #b35900 }}
-.asked {{ stroke: #1f2328; stroke-width: 2 }} .value {{ stroke: #ffffff; stroke-width: 4; paint-order: stroke }}
+.required {{ stroke: #1f2328; stroke-width: 2 }} .value {{ stroke: #ffffff; stroke-width: 4; paint-order: stroke }}
 @media (prefers-color-scheme: dark) {{
 .paper {{ fill: #0d1117 }} .ink {{ fill: #f0f6fc }} .faint {{ fill: #9198a1 }} .bar {{ fill: #58a6d6 }} .short {{ fill: #e69138 }}
-.asked {{ stroke: #f0f6fc }} .value {{ stroke: #0d1117 }}
+.required {{ stroke: #f0f6fc }} .value {{ stroke: #0d1117 }}
 }}
 </style>
 <rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>
-<text class="ink" x="{MARGIN}" y="30" font-size="17" font-weight="bold">What was reached of what was asked for</text>
-<text class="faint" x="{MARGIN}" y="50">Bars are ratios, drawn as shares of the ratio asked for; more than twice that is cut off.</text>"##
+<text class="ink" x="{MARGIN}" y="30" font-size="17" font-weight="bold">Measured ratios, relative to the required ratios</text>
+<text class="faint" x="{MARGIN}" y="50">The length of a bar is measured ratio / required ratio, cut off at 2.</text>"##
     )?;
     let mut y = TITLE_HEIGHT;
     for group in groups {
@@ -197,18 +198,18 @@ fn draw(groups: &[Group<'_>], svg: &mut String) -> fmt::Result {
             y += ROW_HEIGHT;
         }
     }
-    let x = place(1.0);
+    let x = position(1.0);
     writeln!(
         svg,
-        r#"<text class="ink" x="{x:.1}" y="{:.1}" text-anchor="middle" font-weight="bold">asked for</text>"#,
+        r#"<text class="ink" x="{x:.1}" y="{:.1}" text-anchor="middle" font-weight="bold">required</text>"#,
         TITLE_HEIGHT - 8.0
     )?;
     y = TITLE_HEIGHT;
-    // Over the bars, and not through the heads.
+    // The line crosses the bars, but not the headings.
     for group in groups {
         y += HEAD_HEIGHT;
         let end = y + ROW_HEIGHT * group.bars.len() as f64 - (ROW_HEIGHT - BAR_HEIGHT) + 3.0;
-        writeln!(svg, r#"<line class="asked" x1="{x:.1}" y1="{:.1}" x2="{x:.1}" y2="{end:.1}"/>"#, y - 3.0)?;
+        writeln!(svg, r#"<line class="required" x1="{x:.1}" y1="{:.1}" x2="{x:.1}" y2="{end:.1}"/>"#, y - 3.0)?;
         y += ROW_HEIGHT * group.bars.len() as f64;
     }
     writeln!(svg, "</svg>")
@@ -216,8 +217,8 @@ fn draw(groups: &[Group<'_>], svg: &mut String) -> fmt::Result {
 
 impl Row<'_> {
     fn draw(&self, y: f64, svg: &mut String) -> fmt::Result {
-        let share = self.ratio / self.asked;
-        let (tip, class) = (place(share), if share < 1.0 { "short" } else { "bar" });
+        let share = self.ratio / self.required;
+        let (tip, class) = (position(share), if share < 1.0 { "short" } else { "bar" });
         let baseline = y + BAR_HEIGHT - 3.0;
         writeln!(svg, r#"<text class="ink" x="{MARGIN}" y="{baseline:.1}">{}</text>"#, escaped(self.label))?;
         writeln!(
@@ -230,9 +231,9 @@ impl Row<'_> {
         writeln!(
             svg,
             r#"<text class="value" x="{:.1}" y="{baseline:.1}"><tspan class="ink" font-weight="bold">{cut}{}</tspan><tspan class="faint" dx="4">of {}</tspan></text>"#,
-            tip.max(place(1.0)) + 7.0,
+            tip.max(position(1.0)) + 7.0,
             self.shown,
-            self.asked
+            self.required
         )
     }
 }
@@ -248,7 +249,7 @@ mod tests {
     const TABLE: &str = "\
 cdbitmap 0.1.0, 2 CPUs
 
-| what                          | ours     | against | ratio | asked  | limit |
+| what                          | ours     | against | ratio | required | limit |
 | ---                           | ---      | ---     | ---   | ---    | --- |
 | core scan, a < b (4 ns a page) | 1.0 s    | 0.8 s   | 0.80  | >= 0.9 | memory |
 |   its free memory alone       | 0.1 s    | 0.8 s   | 8.00  | -      | memory |
@@ -263,11 +264,11 @@ cdbitmap 0.1.0, 2 CPUs
 
     fn bars<'t>(group: usize, rows: &[Row<'t>]) -> Vec<(&'t str, f64, f64)> {
         let kind: &'static Kind = &GROUPS[group];
-        Group::of(kind, rows).bars.iter().map(|row| (row.label, row.ratio, row.asked)).collect()
+        Group::of(kind, rows).bars.iter().map(|row| (row.label, row.ratio, row.required)).collect()
     }
 
     #[test]
-    fn takes_the_rows_of_which_something_was_asked() {
+    fn reads_only_rows_with_a_required_ratio() {
         let rows = Row::all(TABLE);
         assert_eq!(bars(0, &rows), [("64 GiB, busy", 40.0, 10.0)]);
         assert_eq!(bars(1, &rows), [("64 GiB, busy", 2.0, 1.8)]);
@@ -281,10 +282,10 @@ cdbitmap 0.1.0, 2 CPUs
     fn bars_end_where_their_share_is() {
         let rows = Row::all(TABLE);
         let groups = [Group::of(&GROUPS[0], &rows), Group::of(&GROUPS[4], &rows)];
-        assert_eq!((place(0.0), place(AXIS_END), place(9.0)), (BARS.0, BARS.1, BARS.1));
+        assert_eq!((position(0.0), position(AXIS_END), position(9.0)), (BARS.0, BARS.1, BARS.1));
         let mut svg = String::new();
         draw(&groups, &mut svg).unwrap();
-        let width = |share: f64| format!(r#"width="{:.1}""#, place(share) - BARS.0);
+        let width = |share: f64| format!(r#"width="{:.1}""#, position(share) - BARS.0);
         let has = |class: &str, width: &str| {
             svg.lines().any(|line| line.contains(&format!(r#"class="{class}""#)) && line.contains(width))
         };

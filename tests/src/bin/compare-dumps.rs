@@ -1,11 +1,10 @@
 //! Compares two kdump-compressed dumps: `compare-dumps [--pages | --count] REFERENCE OTHER`.
 //!
-//! Both bitmaps have to be the same, and with `--pages` the content of each page that is in the files. Says how many
-//! pages those are; otherwise names the first frames that differ, and exits with 1.
+//! Compares both bitmaps; with `--pages` also the contents of all pages. Prints the number of pages if the dumps are
+//! equal. Otherwise prints the first frames that differ, and exits with 1.
 //!
-//! With `--count` only the 2nd bitmaps are compared, and a difference is no failure. Prints how many pages the reference
-//! has and the other dump lacks, how many the other dump has and the reference lacks, and the first page frame of the
-//! former (or `-`).
+//! With `--count` it compares only the 2nd bitmaps, and a difference is not a failure. It prints three fields: the number
+//! of pages only in REFERENCE, the number of pages only in OTHER, and the first page frame only in REFERENCE (or `-`).
 
 use scanner_core::{PAGE_SIZE, Pfn};
 use std::path::Path;
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How many pages both dumps have, or how many only one of them has.
+/// The line to print: the number of common pages, or the counts of `--count`.
 fn compare() -> Result<String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (option, files) = match &arguments[..] {
@@ -52,17 +51,17 @@ fn compare() -> Result<String> {
     Ok(format!("same, {} pages", kept.count()))
 }
 
-/// The pages that only one of two dumps has.
+/// The counts of pages that are in only one of the dumps.
 fn count(reference: &FrameRanges, other: &FrameRanges) -> String {
     let (lost, added) = (reference.minus(other), other.minus(reference));
     let first = lost.as_slice().first().map_or("-".to_owned(), |range| range.start.to_string());
     format!("{} {} {first}", lost.count(), added.count())
 }
 
-/// The pages that are in a dump.
+/// The pages of a filtered dump.
 fn pages_of(dump: &dyn MemoryImage) -> Result<FrameRanges> {
     let filtered = dump.facts().filtered.as_ref();
-    Ok(filtered.ok_or_else(|| Error::unusable("this is no filtered dump"))?.kept.to_ranges())
+    Ok(filtered.ok_or_else(|| Error::unusable("not a kdump-compressed dump"))?.kept.to_ranges())
 }
 
 fn same_frames(what: &str, reference: &FrameRanges, other: &FrameRanges) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Writes the man pages of section 1 into `Documentation/man`: `cargo run -p cross-tests --bin man`.
+//! Writes the man pages of section 1 to `Documentation/man`: `cargo run -p cross-tests --bin man`.
 
 use cross_tests::man;
 

@@ -1,7 +1,7 @@
 //! Makes a fixture: `trim-vmcore VMCORE NAME MAKEDUMPFILE`.
 //!
-//! Trims the ELF vmcore VMCORE, checks that a scan finds the same pages in what is left, has the program MAKEDUMPFILE
-//! make bitmaps for it, and puts both into `tests/fixtures` under NAME.
+//! Trims the ELF vmcore VMCORE, checks that scans of the original and of the trimmed vmcore give the same bitmaps, runs
+//! the program MAKEDUMPFILE for its bitmaps, and stores both as the fixture NAME in `tests/fixtures`.
 
 use cross_tests::fixture::{Bitmaps, LEVELS, compress, path};
 use cross_tests::trim::Trimmed;
@@ -30,19 +30,19 @@ fn make_fixture() -> Result<()> {
     };
     let vmcore = Path::new(vmcore);
     let original = open(vmcore, &OpenOptions::default())?;
-    let target = tempfile::NamedTempFile::new().map_err(|e| Error::failure("temporary file").because(e))?;
+    let target = tempfile::NamedTempFile::new().map_err(|e| Error::failure("cannot create a temporary file").because(e))?;
     Trimmed::of(&*original)?.write(vmcore, &*original, target.as_file())?;
     let trimmed = open(target.path(), &OpenOptions::default())?;
     check_same(&*original, &*trimmed)?;
 
     let bitmaps = reference(&*trimmed, target.path(), Path::new(makedumpfile))?;
     let (vmcore, levels) = (path(name, "vmcore.zst"), path(name, "bitmaps.zst"));
-    let source = File::open(target.path()).map_err(|e| Error::io(target.path(), "can't be read", e))?;
-    compress(&bitmaps.to_bytes()[..], &levels).map_err(|e| Error::io(&levels, "can't be written", e))?;
-    compress(source, &vmcore).map_err(|e| Error::io(&vmcore, "can't be written", e))
+    let source = File::open(target.path()).map_err(|e| Error::io(target.path(), "cannot be read", e))?;
+    compress(&bitmaps.to_bytes()[..], &levels).map_err(|e| Error::io(&levels, "cannot be written", e))?;
+    compress(source, &vmcore).map_err(|e| Error::io(&vmcore, "cannot be written", e))
 }
 
-/// Checks that scans of both images find the same pages at every level, by both rule sets.
+/// Checks that scans of both images give the same bitmap at every level, with both rule sets.
 fn check_same(original: &dyn MemoryImage, trimmed: &dyn MemoryImage) -> Result<()> {
     for rules in [RuleSet::Makedumpfile, RuleSet::Kernel] {
         let (original, trimmed) = (Machine::new(original, rules)?, Machine::new(trimmed, rules)?);
@@ -52,7 +52,7 @@ fn check_same(original: &dyn MemoryImage, trimmed: &dyn MemoryImage) -> Result<(
             if bitmap(&original) != bitmap(&trimmed) {
                 let rules = rules.name();
                 let what =
-                    format!("a scan at level {number} by the {rules} rules finds other pages once trimmed");
+                    format!("the trimmed vmcore's bitmap differs at level {number} with the {rules} rules");
                 return Err(Error::failure(what));
             }
         }
@@ -60,10 +60,10 @@ fn check_same(original: &dyn MemoryImage, trimmed: &dyn MemoryImage) -> Result<(
     Ok(())
 }
 
-/// The 2nd bitmaps that makedumpfile makes for `vmcore`, which is `image`.
+/// makedumpfile's 2nd bitmaps for `vmcore`, which is open as `image`.
 fn reference(image: &dyn MemoryImage, vmcore: &Path, makedumpfile: &Path) -> Result<Bitmaps> {
-    let failed = |e| Error::io(makedumpfile, "can't be run", e);
-    let directory = tempfile::tempdir().map_err(|e| Error::failure("temporary directory").because(e))?;
+    let failed = |e| Error::io(makedumpfile, "cannot be run", e);
+    let directory = tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
     let dump = directory.path().join("dump");
     let mut bitmaps = Bitmaps {
         kernel: kernel(image),
@@ -88,7 +88,7 @@ fn reference(image: &dyn MemoryImage, vmcore: &Path, makedumpfile: &Path) -> Res
         bitmaps.levels.push(filtered.kept.clone());
     }
     if bitmaps.levels.iter().map(FrameBitmap::frames).any(|frames| frames != bitmaps.max_mapnr) {
-        return Err(Error::failure("makedumpfile's bitmaps are not of one size"));
+        return Err(Error::failure("makedumpfile's bitmaps have different sizes"));
     }
     let version = Command::new(makedumpfile).arg("-v").output().map_err(failed)?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();

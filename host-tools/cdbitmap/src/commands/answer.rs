@@ -1,10 +1,10 @@
-//! What a command answers by its exit code.
+//! The result that a command reports by its exit code.
 
-/// What a command has to say by its exit code, when nothing went wrong.
+/// The result of a command that did not fail, as its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Done; all holds; no difference (0).
+    /// Success: the work is done, all checks hold, or there is no difference (exit code 0).
     Yes,
-    /// A check does not hold; they differ (1).
+    /// A check does not hold, or there are differences (exit code 1).
     No,
 }

@@ -1,4 +1,4 @@
-//! Arguments that several commands have.
+//! Arguments that several commands share.
 
 use super::print::warn;
 use clap::Args;
@@ -10,23 +10,23 @@ use vmcore::Result;
 use vmcore::image::file::Access;
 use vmcore::image::{MemoryImage, OpenOptions, open};
 
-/// An image and what helps to understand it.
+/// An image and the options to read it.
 #[derive(Args, Clone, Debug)]
 pub struct ImageArgs {
     /// An ELF vmcore, a kdump-compressed file (also flattened), or raw memory
     pub image: PathBuf,
-    /// What helps to understand it.
+    /// The options to read it.
     #[command(flatten)]
     pub options: ImageOptions,
 }
 
-/// What helps to understand an image.
+/// The options to read an image.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ImageOptions {
     /// Use this VMCOREINFO text instead of the image's own
     #[arg(long, value_name = "FILE", requires = "image")]
     pub vmcoreinfo: Option<PathBuf>,
-    /// The map of a raw image: lines of START-END and maybe OFFSET, or /proc/iomem
+    /// The memory map of a raw image: lines of START-END and optionally OFFSET, or /proc/iomem
     #[arg(long, value_name = "FILE", requires = "image")]
     pub map: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ impl ImageArgs {
         self.options.open(&self.image)
     }
 
-    /// The same, looked at as `access` says.
+    /// Opens the image with `access`, and prints its warnings.
     ///
     /// # Errors
     /// See [`open()`].
@@ -68,10 +68,10 @@ impl ImageOptions {
     }
 }
 
-/// The machine of `image`, which is in `path`, if there is one.
+/// Returns the machine in `image`, which is in the file `path`. `None` without an image.
 ///
 /// # Errors
-/// If the image can't be understood.
+/// Fails if the kernel in the image is not understood.
 pub fn machine_of<'i>(
     image: Option<&'i dyn MemoryImage>,
     path: Option<&Path>,
@@ -84,7 +84,7 @@ pub fn machine_of<'i>(
 /// Parses a dump level.
 ///
 /// # Errors
-/// A sentence for the command line.
+/// The error is a message for the command line.
 pub fn parse_level(text: &str) -> Result<DumpLevel, String> {
     text.parse().ok().and_then(DumpLevel::from_number).ok_or_else(|| {
         "a dump level is a number from 0 to 31: the sum of 1 (zero pages), 2 (cache), 4 (private cache), \
@@ -96,7 +96,7 @@ pub fn parse_level(text: &str) -> Result<DumpLevel, String> {
 /// Parses the name of a rule set.
 ///
 /// # Errors
-/// A sentence for the command line.
+/// The error is a message for the command line.
 pub fn parse_rules(text: &str) -> Result<RuleSet, String> {
     [RuleSet::Makedumpfile, RuleSet::Kernel]
         .into_iter()
@@ -107,10 +107,9 @@ pub fn parse_rules(text: &str) -> Result<RuleSet, String> {
 /// Parses a physical address.
 ///
 /// # Errors
-/// A sentence for the command line.
+/// The error is a message for the command line.
 pub fn parse_physical(text: &str) -> Result<PhysAddr, String> {
-    parse_address(text)
-        .filter(|address| *address < Pfn::END.addr().as_u64())
-        .map(PhysAddr::new)
-        .ok_or_else(|| "a physical address is a number below 2^52, hexadecimal with 0x before it".to_owned())
+    parse_address(text).filter(|address| *address < Pfn::END.addr().as_u64()).map(PhysAddr::new).ok_or_else(
+        || "a physical address is a number below 2^52: decimal, or hexadecimal with 0x".to_owned(),
+    )
 }

@@ -1,4 +1,4 @@
-//! `cdbitmap convert`: a bitmap file in the other version of the format.
+//! `cdbitmap convert`: converts a bitmap file to another version of the format.
 
 use super::format::Format;
 use clap::Args;
@@ -27,11 +27,11 @@ pub struct Convert {
 }
 
 impl Convert {
-    /// Converts the file, and says on standard error what the new version can't hold or doesn't know.
+    /// Converts the file, and prints on standard error what is lost and what the old version does not record.
     ///
     /// # Errors
-    /// If the input is not a valid bitmap file, or can't be represented in the new version, or the output can't be
-    /// written.
+    /// Fails if the input is not a valid bitmap file, if the new version cannot represent it, or if the output cannot
+    /// be written.
     pub fn run(&self) -> Result<()> {
         let conversion = BitmapFile::read(&self.input)?
             .convert(self.format.into())
@@ -43,7 +43,7 @@ impl Convert {
                 let _ = writeln!(note, "{what}: {phrase}");
             }
         }
-        let told = std::io::stderr().write_all(note.as_bytes());
-        told.map_err(|error| Error::failure("standard error can't be written").because(error))
+        let printed = std::io::stderr().write_all(note.as_bytes());
+        printed.map_err(|error| Error::failure("standard error cannot be written").because(error))
     }
 }

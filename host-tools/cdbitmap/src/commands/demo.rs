@@ -1,4 +1,4 @@
-//! `cdbitmap demo`: the whole job on a small real vmcore that is inside the binary.
+//! `cdbitmap demo`: runs all steps on a small real vmcore that is built into the binary.
 
 use super::answer::Answer;
 use super::print::print;
@@ -15,16 +15,16 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::{OpenOptions, open};
 use vmcore::{Error, Result};
 
-/// A machine of 768 MiB with two nodes that ran Debian's 6.1 kernel, crashed on purpose; trimmed to what says which
-/// pages to dump.
+/// The vmcore of a machine of 768 MiB with two NUMA nodes and Debian's 6.1 kernel, crashed on purpose. It is trimmed to
+/// the memory that decides which pages to dump.
 const VMCORE: &[u8] = include_bytes!("../../demo/6.1-numa.vmcore.zst");
-/// What makedumpfile makes of it, at all levels.
+/// makedumpfile's 2nd bitmaps of this vmcore, at all dump levels.
 const BITMAPS: &[u8] = include_bytes!("../../demo/6.1-numa.bitmaps.zst");
 
-/// The other commands in the order in which a person would use them. The page is one of anonymous memory.
+/// Title and command line of each step, in order of use. `@PAGE@` stands for a page of anonymous memory.
 const STEPS: [(&str, &str); 7] = [
     ("Scan the vmcore, and write the bitmap of the pages worth dumping", "scan vmcore -d 31 -o bitmap"),
-    ("Verify the bitmap: a second scan, by code of its own", "verify bitmap --image vmcore"),
+    ("Verify the bitmap: a second scan, by independent code", "verify bitmap --image vmcore"),
     ("Explain a page", "explain vmcore @PAGE@"),
     ("Picture the memory", "map vmcore"),
     ("The same picture as a file", "map vmcore -o map.png"),
@@ -32,7 +32,7 @@ const STEPS: [(&str, &str); 7] = [
     ("Compare the dump with the vmcore, page by page", "diff vmcore dump --contents"),
 ];
 
-/// Runs the whole job.
+/// Runs all steps on the vmcore in this program.
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Leave the files in this directory, which must not exist
@@ -41,20 +41,20 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Runs the command; `run` runs the others by their command lines.
+    /// Runs the command. `run` runs another command by its command line.
     ///
     /// # Errors
-    /// If there is no room for the files, or a step fails.
+    /// Fails if the files cannot be written, or if a step fails.
     pub fn run(&self, run: &dyn Fn(&str) -> Result<Answer>) -> Result<Answer> {
         let (directory, _temporary) = self.directory()?;
         let vmcore = directory.join("vmcore");
         unpack(&vmcore)?;
-        let start =
-            std::env::current_dir().map_err(|error| Error::io(Path::new("."), "can't be found", error))?;
+        let start = std::env::current_dir()
+            .map_err(|error| Error::io(Path::new("."), "cannot be resolved", error))?;
         std::env::set_current_dir(&directory)
-            .map_err(|error| Error::io(&directory, "can't be entered", error))?;
+            .map_err(|error| Error::io(&directory, "cannot be entered", error))?;
         let answer = run_steps(run);
-        // The temporary directory can't be removed from within.
+        // Leave the temporary directory before its removal.
         let _ = std::env::set_current_dir(start);
         let answer = answer?;
         if self.keep.is_some() {
@@ -68,13 +68,13 @@ impl Demo {
             std::fs::create_dir(keep).map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => Error::unusable("exists already")
                     .at(keep)
-                    .with_hint("Name a directory that does not; it is made."),
-                _ => Error::io(keep, "can't be made", error),
+                    .with_hint("Name a directory that does not exist; it is created."),
+                _ => Error::io(keep, "cannot be created", error),
             })?;
             return Ok((keep.clone(), None));
         }
         let temporary = tempfile::TempDir::new()
-            .map_err(|error| Error::failure("no directory for the files can be made").because(error))?;
+            .map_err(|error| Error::failure("cannot create a temporary directory").because(error))?;
         Ok((temporary.path().to_owned(), Some(temporary)))
     }
 }
@@ -101,7 +101,7 @@ fn run_steps(run: &dyn Fn(&str) -> Result<Answer>) -> Result<Answer> {
     Ok(if differing == 0 { answer } else { Answer::No })
 }
 
-/// A page of user memory from the middle of the machine: it goes at level 8, and stays below.
+/// Finds a page of user memory near the middle of the machine: level 8 excludes it, lower levels keep it.
 fn anonymous_page(machine: &Machine<'_>) -> u64 {
     let scanned = scan(machine, DumpLevel::USER, &mut RunToCompletion);
     let kept = scanned.bitmap.words();
@@ -110,11 +110,12 @@ fn anonymous_page(machine: &Machine<'_>) -> u64 {
     word as u64 * 64
 }
 
-/// How many bits of our 2nd bitmaps are not makedumpfile's, over all levels.
+/// Counts the bits that differ between our 2nd bitmaps and makedumpfile's, over all dump levels.
 fn differing_bits(machine: &Machine<'_>) -> Result<u64> {
-    let broken = |what: &str| Error::failure(format!("the bitmaps inside this program {what}"));
-    let bytes = zstd::decode_all(BITMAPS).map_err(|error| broken("can't be unpacked").because(error))?;
-    let theirs = Bitmaps::parse(&bytes).ok_or_else(|| broken("are damaged"))?;
+    let damaged = |what: &str| Error::failure(format!("the bitmaps in this program {what}"));
+    let bytes =
+        zstd::decode_all(BITMAPS).map_err(|error| damaged("cannot be decompressed").because(error))?;
+    let theirs = Bitmaps::parse(&bytes).ok_or_else(|| damaged("are damaged"))?;
     print(format_args!("makedumpfile {}:\n", theirs.makedumpfile))?;
     let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
     let mut differing = 0;
@@ -130,7 +131,7 @@ fn differing_bits(machine: &Machine<'_>) -> Result<u64> {
 }
 
 fn unpack(vmcore: &Path) -> Result<()> {
-    let failed = |error| Error::io(vmcore, "can't be written", error);
+    let failed = |error| Error::io(vmcore, "cannot be written", error);
     let mut file = File::create(vmcore).map_err(failed)?;
     copy_sparse(zstd::Decoder::new(VMCORE).map_err(failed)?, &mut file).map_err(failed)
 }

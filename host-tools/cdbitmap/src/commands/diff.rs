@@ -1,4 +1,4 @@
-//! `cdbitmap diff`: how two bitmaps, or two dumps, differ.
+//! `cdbitmap diff`: compares two bitmaps, or two dumps.
 
 use super::answer::Answer;
 use super::arguments::{ImageOptions, machine_of, parse_level, parse_rules};
@@ -14,20 +14,20 @@ use vmcore_analysis::{Subject, diff};
 pub struct Diff {
     /// A bitmap file or a kdump-compressed dump; with --contents also a vmcore
     a: PathBuf,
-    /// Another one
+    /// The file to compare it with
     b: PathBuf,
-    /// Say of differing pages what the rules say of them in this image of the same crash
+    /// Show the decision of the rules for differing pages, from this image of the same crash
     #[arg(long, value_name = "IMAGE")]
     image: Option<PathBuf>,
     #[command(flatten)]
     options: ImageOptions,
-    /// The dump level for that
+    /// The dump level for --image
     #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, default_value = "31", value_parser = parse_level)]
     level: DumpLevel,
-    /// The rule set for that
+    /// The rule set for --image
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
     rules: RuleSet,
-    /// Compare the contents of the pages that both have, too
+    /// Also compare the contents of the pages that both have
     #[arg(long)]
     contents: bool,
     /// Print the report as JSON
@@ -39,7 +39,7 @@ impl Diff {
     /// Runs the command.
     ///
     /// # Errors
-    /// If a file can't be used.
+    /// Fails if a file cannot be used.
     pub fn run(&self) -> Result<Answer> {
         let open = |path: &Path| {
             if self.contents { Subject::open(path) } else { Subject::open_filtered(path) }

@@ -1,4 +1,4 @@
-//! `cdbitmap dump`: the filtered dump.
+//! `cdbitmap dump`: writes the filtered dump.
 
 use super::arguments::{ImageArgs, parse_level, parse_physical, parse_rules};
 use super::print::warn;
@@ -31,10 +31,10 @@ pub struct Dump {
         value_parser = parse_level)]
     level: DumpLevel,
     /// Take the pages from a bitmap instead of scanning: auto (the one that the first kernel left in memory, or a scan
-    /// if it can't be used), required (that one, or no dump), or a bitmap file
+    /// if it cannot be used), required (that one, or no dump), or a bitmap file
     #[arg(long, value_name = "auto|required|FILE", value_parser = parse_source)]
     bitmap: Option<Source>,
-    /// Where in physical memory that bitmap is, if nothing else says so
+    /// The physical address of that bitmap, if neither the image nor the kernel command line gives it
     #[arg(long, value_name = "ADDRESS", requires = "bitmap", value_parser = parse_physical)]
     bitmap_address: Option<PhysAddr>,
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
@@ -45,10 +45,10 @@ pub struct Dump {
     /// Compress with this many threads
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     num_threads: u16,
-    /// Decide about this many KiB of bitmap at a time; the dump is the same
+    /// Process this many KiB of bitmap at a time; the dump does not depend on it
     #[arg(long, value_name = "KIB", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..))]
     cyclic_buffer: u32,
-    /// See the image through a few windows, as /proc/vmcore always is: what a dump of that takes
+    /// Map only small windows of the image, as always for /proc/vmcore: to measure a dump of /proc/vmcore on a file
     #[arg(long)]
     windows: bool,
     /// Write a flattened stream, which needs no seeking
@@ -70,7 +70,7 @@ fn parse_source(text: &str) -> Result<Source, Infallible> {
     })
 }
 
-/// How pages are compressed, in makedumpfile's letters; not at all by default.
+/// The compression of pages, with makedumpfile's option letters. The default is none.
 #[derive(Args, Clone, Copy, Debug)]
 #[group(multiple = false)]
 struct CodecArgs {
@@ -100,7 +100,7 @@ impl CodecArgs {
     }
 }
 
-/// What a dump has to tell, as JSON.
+/// The report on a dump, as JSON.
 #[derive(Serialize)]
 struct Report {
     output: PathBuf,
@@ -113,30 +113,45 @@ struct Report {
     compressed: u64,
     unreadable: u64,
     bytes: u64,
-    /// If one in memory was asked for.
+    /// Present if the command line requests a bitmap in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     bitmap: Option<InMemory>,
 }
 
-/// What became of the search for a bitmap in memory, as JSON.
+/// The result of the search for a bitmap in memory, as JSON.
 #[derive(Serialize)]
 struct InMemory {
     used: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<MemoryBitmapReport>,
-    /// Why none is used.
+    /// The reason why no bitmap is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+/// Prints the result of the search for a bitmap in memory on standard error.
+fn report_search(search: Search) -> InMemory {
+    match search {
+        Search::Used(report) => {
+            warn(format_args!("bitmap: {report}"));
+            InMemory { used: true, found: Some(report), reason: None }
+        }
+        Search::NotUsed { reason, scanned } => {
+            let instead = if scanned { "memory is scanned" } else { "every page is kept" };
+            warn(format_args!("bitmap: not used, {instead} instead: {reason}"));
+            InMemory { used: false, found: None, reason: Some(reason) }
+        }
+    }
 }
 
 impl Dump {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the image can't be scanned, the bitmap not be used, or the dump not be written.
+    /// Fails if the image cannot be scanned, the bitmap cannot be used, or the dump cannot be written.
     pub fn run(&self) -> Result<()> {
         let image = self.image.open_by(if self.windows { Access::Windows } else { Access::Pieces })?;
-        let here = |error: Error| error.at(&self.image.image);
+        let at_image = |error: Error| error.at(&self.image.image);
         let to_stdout = is_stdout(&self.output);
         let mut options = DumpOptions {
             level: u32::from(self.level.bits()),
@@ -148,19 +163,19 @@ impl Dump {
         };
         let machine = match Machine::new(&*image, self.rules) {
             Ok(machine) => Some(machine),
-            // At levels 0 and 1 nothing needs to be known of the kernel.
+            // Levels 0 and 1 do not need the kernel's layout.
             Err(error) if !needs_kernel(self.level) => {
-                warn(format_args!("{}\n  Every page is kept.", here(error).report()));
+                warn(format_args!("{}\n  Every page is kept.", at_image(error).report()));
                 None
             }
-            Err(error) => return Err(here(error)),
+            Err(error) => return Err(at_image(error)),
         };
         if let Some(machine) = &machine {
             options.max_mapnr = Some(machine.frames);
             options.exists = Some(machine.exists());
         }
         let Choice { mut decider, search } = self.choose(machine.as_ref())?;
-        let in_memory = search.map(|search| self.tell_search(search));
+        let in_memory = search.map(report_search);
         let mut inputs = vec![self.image.image.as_path()];
         if let Some(Source::File(path)) = &self.bitmap {
             inputs.push(path);
@@ -170,10 +185,10 @@ impl Dump {
         if let (Some(findings), Some(machine)) = (decider.findings(), &machine) {
             self.warn_about_kept(findings, machine);
         }
-        self.tell(&report, options.codec, in_memory, to_stdout)
+        self.print_report(&report, options.codec, in_memory, to_stdout)
     }
 
-    /// What decides about the pages.
+    /// Chooses what decides about the pages.
     fn choose<'m>(&self, machine: Option<&'m Machine<'m>>) -> Result<Choice<'m>> {
         let source = self.bitmap.as_ref().unwrap_or(&Source::Scan);
         let request = Request { level: self.level, rules: self.rules };
@@ -186,36 +201,22 @@ impl Dump {
         )
     }
 
-    /// Says what became of the search for a bitmap in memory.
-    fn tell_search(&self, search: Search) -> InMemory {
-        match search {
-            Search::Used(report) => {
-                warn(format_args!("bitmap: {report}"));
-                InMemory { used: true, found: Some(report), reason: None }
-            }
-            Search::NotUsed { reason, scanned } => {
-                let instead = if scanned { "memory is scanned" } else { "every page is kept" };
-                warn(format_args!("bitmap: not used, {instead} instead: {reason}"));
-                InMemory { used: false, found: None, reason: Some(reason) }
-            }
-        }
-    }
-
-    /// Says why the dump may be larger than expected.
+    /// Warns about rules that do not work and unreadable `struct page`s, which make the dump larger than expected.
     fn warn_about_kept(&self, findings: &ScanFindings, machine: &Machine<'_>) {
         for rule in machine.unavailable_rules(self.level) {
             warn(format_args!("{}: {}", self.image.image.display(), rule.reason()));
         }
         if let Some((frames, error)) = findings.unreadable.first() {
             warn(format_args!(
-                "{}: {} pages are kept because their struct pages can't be read, the first are frames {frames}: {error}",
+                "{}: {} pages are kept because their struct pages cannot be read, the first are frames {frames}: \
+                 {error}",
                 self.image.image.display(),
                 findings.unreadable_frames
             ));
         }
     }
 
-    fn tell(
+    fn print_report(
         &self,
         report: &DumpReport,
         codec: Codec,
@@ -225,7 +226,7 @@ impl Dump {
         if report.unreadable > 0 {
             let first = report.first_unreadable.map(|pfn| pfn.to_string()).unwrap_or_default();
             warn(format_args!(
-                "{}: {} pages can't be read, the first is frame {first}; the dump has zeros in their place",
+                "{}: {} pages cannot be read, the first is frame {first}; the dump has zeros in their place",
                 self.image.image.display(),
                 report.unreadable
             ));
@@ -261,7 +262,7 @@ impl Dump {
         if to_stdout {
             warn(text);
         } else if let Err(error) = super::print::print(text + "\n") {
-            // The dump is whole, and that is what counts.
+            // The dump is complete, so a failure to print the report is only a warning.
             warn(error.report());
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `cdbitmap explain`: everything about one page.
+//! `cdbitmap explain`: explains the decisions about single pages.
 
 use super::arguments::{ImageArgs, parse_level, parse_rules};
 use super::print::{print, print_json};
@@ -16,10 +16,10 @@ pub struct Explain {
     /// Page frame numbers (1234, pfn:0x4d2) or physical addresses (0x4d2000)
     #[arg(required = true, value_name = "PAGE", value_parser = parse_frame)]
     pages: Vec<Pfn>,
-    /// The dump level of the verdict; all levels are listed anyway
+    /// The dump level of the decision; the decisions of all levels are listed, too
     #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, default_value = "31", value_parser = parse_level)]
     level: DumpLevel,
-    /// The rule set of the verdict; the other one's is told too
+    /// The rule set of the decision; the decision of the other rule set is printed, too
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
     rules: RuleSet,
     /// Print the report as JSON
@@ -27,7 +27,7 @@ pub struct Explain {
     json: bool,
 }
 
-/// What is printed as JSON.
+/// The report as JSON.
 #[derive(Serialize)]
 struct Report {
     pages: Vec<Explanation>,
@@ -37,7 +37,7 @@ impl Explain {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the image can't be understood.
+    /// Fails if the kernel in the image is not understood.
     pub fn run(&self) -> Result<()> {
         let image = self.image.open()?;
         let explain = |pfn: &Pfn| {

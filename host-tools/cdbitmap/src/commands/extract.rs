@@ -1,4 +1,4 @@
-//! `cdbitmap extract`: the bitmap in a crashed machine's memory, as a file.
+//! `cdbitmap extract`: copies the bitmap in a crashed machine's memory into a file.
 
 use super::arguments::{ImageArgs, parse_physical};
 use super::print::{json, print_about};
@@ -19,7 +19,7 @@ pub struct Extract {
     /// The bitmap file to write; - is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Where in physical memory the bitmap is, if nothing else says so
+    /// The physical address of the bitmap, if neither the image nor the kernel command line gives it
     #[arg(long, value_name = "ADDRESS", value_parser = parse_physical)]
     bitmap_address: Option<PhysAddr>,
     /// Replace the output file if it exists
@@ -34,11 +34,11 @@ impl Extract {
     /// Runs the command.
     ///
     /// # Errors
-    /// If there is no valid bitmap, or it can't be written.
+    /// Fails if there is no valid bitmap, or if the output cannot be written.
     pub fn run(&self) -> Result<()> {
         let path = &self.image.image;
         let image = self.image.open_by(Access::Pieces)?;
-        // Only a virtual address needs to know the kernel.
+        // Only a virtual address needs the kernel's page tables, so an unknown kernel is not an error.
         let machine = Machine::new(&*image, RuleSet::Makedumpfile).ok();
         let space = machine.as_ref().map(|machine| &machine.layout.space);
         let hints = SearchHints::for_image(path, self.bitmap_address);

@@ -9,7 +9,7 @@ pub enum Format {
     /// The structure of the 2013 proposal
     #[value(name = "1")]
     V1,
-    /// With producer, state, checksums, chunks
+    /// With producer, state, checksums and chunks
     #[value(name = "2")]
     V2,
 }

@@ -1,4 +1,4 @@
-//! `cdbitmap inspect`: everything that a file says about itself.
+//! `cdbitmap inspect`: prints what a file contains.
 
 use super::arguments::ImageArgs;
 use super::print::{print, print_by, print_json};
@@ -25,10 +25,10 @@ impl Inspect {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the file is none of these, or damaged.
+    /// Fails if the file is none of these, or is damaged.
     pub fn run(&self) -> Result<()> {
         let path = &self.file.image;
-        // Raw memory may start with anything: whoever gives a map says what the file is.
+        // Raw memory may start with any bytes, also those of a bitmap file. --map means that the file is raw memory.
         if self.file.options.map.is_none() && bitmap_file::is_bitmap_file(path)? {
             if self.vmcoreinfo_text {
                 return Err(Error::unusable("is a bitmap file, which has no VMCOREINFO")

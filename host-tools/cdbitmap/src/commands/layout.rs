@@ -1,4 +1,4 @@
-//! `cdbitmap layout`: the structures of the format, field by field.
+//! `cdbitmap layout`: prints the structures of the format, field by field.
 
 use super::format::Format;
 use clap::{Args, ValueEnum};
@@ -17,7 +17,7 @@ pub struct Layout {
     pub kind: Kind,
 }
 
-/// What is printed.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Markdown tables
@@ -32,7 +32,7 @@ impl Layout {
     /// Prints the layout on standard output.
     ///
     /// # Errors
-    /// If standard output can't be written.
+    /// Fails if standard output cannot be written.
     pub fn run(&self) -> Result<()> {
         let versions = match self.format {
             Some(format) => vec![Version::from(format)],

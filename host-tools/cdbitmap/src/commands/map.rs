@@ -1,4 +1,4 @@
-//! `cdbitmap map`: a picture of memory by class.
+//! `cdbitmap map`: draws a map of the memory by page class.
 
 use super::arguments::{ImageArgs, parse_level, parse_rules};
 use super::print::print;
@@ -17,14 +17,14 @@ use vmcore_analysis::map::{COLUMNS, ClassRuns, Look, MAX_LINES, MemoryMap, RunsR
 pub struct Map {
     #[command(flatten)]
     image: ImageArgs,
-    /// The classes of pages to tell apart: the sum of 2 cache, 4 private cache, 8 user, 16 free; 1 says nothing here
+    /// The classes of pages to distinguish: the sum of 2 cache, 4 private cache, 8 user, 16 free; 1 has no effect here
     #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", allow_hyphen_values = true,
         value_parser = parse_level)]
     level: DumpLevel,
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
     rules: RuleSet,
-    /// Write the picture to this file, by its ending as PNG or SVG; without it a small one goes to the terminal
+    /// Write the picture to this file, as PNG or SVG by its extension; the default is a small one on the terminal
     #[arg(short, long, value_name = "FILE.png|FILE.svg", conflicts_with = "json")]
     output: Option<PathBuf>,
     /// Replace the output file if it exists
@@ -35,7 +35,7 @@ pub struct Map {
     json: bool,
 }
 
-/// The kinds of files.
+/// The formats of picture files.
 #[derive(Clone, Copy)]
 enum Kind {
     Png,
@@ -46,7 +46,7 @@ impl Map {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the image can't be scanned, or the picture not written.
+    /// Fails if the image cannot be scanned, or the picture cannot be written.
     pub fn run(&self) -> Result<()> {
         let output = match &self.output {
             Some(path) => Some((path, kind_of(path)?)),
@@ -61,17 +61,18 @@ impl Map {
             None => None,
         };
         let progress = progress::for_stderr();
-        let mut pace = ProgressCheckpoint::start(&*progress, "Excluding unnecessary pages", machine.frames);
+        let mut checkpoint =
+            ProgressCheckpoint::start(&*progress, "Excluding unnecessary pages", machine.frames);
         if self.json {
             let report =
-                RunsReport::new(&machine, self.level, ClassRuns::new(&machine, self.level, &mut pace));
+                RunsReport::new(&machine, self.level, ClassRuns::new(&machine, self.level, &mut checkpoint));
             report.write(&mut std::io::stdout().lock())?;
-            pace.finish();
+            checkpoint.finish();
             return Ok(());
         }
         let shape = if output.is_some() { (COLUMNS, MAX_LINES) } else { MemoryMap::terminal_shape() };
-        let map = MemoryMap::of(&machine, self.level, shape, &mut pace);
-        pace.finish();
+        let map = MemoryMap::of(&machine, self.level, shape, &mut checkpoint);
+        checkpoint.finish();
         let Some((mut file, kind)) = output else { return print(map.to_terminal(Look::for_stdout())) };
         let drawing = map.draw();
         let bytes = match kind {
@@ -86,10 +87,10 @@ impl Map {
 }
 
 fn kind_of(path: &Path) -> Result<Kind> {
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some(ending) if ending.eq_ignore_ascii_case("png") => Ok(Kind::Png),
-        Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(Kind::Svg),
-        _ => Err(Error::unusable("the kind of picture is not known")
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some(extension) if extension.eq_ignore_ascii_case("png") => Ok(Kind::Png),
+        Some(extension) if extension.eq_ignore_ascii_case("svg") => Ok(Kind::Svg),
+        _ => Err(Error::unusable("the picture format is unknown")
             .at(path)
             .with_hint("Name it FILE.png or FILE.svg.")),
     }

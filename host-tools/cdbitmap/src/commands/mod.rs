@@ -1,4 +1,4 @@
-//! The command line: one file per verb. They hold no logic that a user of the library would want.
+//! The command line, with one file per command. The logic is in the library crates.
 
 pub mod answer;
 pub mod arguments;
@@ -29,43 +29,43 @@ use vmcore::{Error, ErrorKind, Result};
 #[derive(Debug, Parser)]
 #[command(name = "cdbitmap", version, propagate_version = true)]
 pub struct CommandLine {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Scan an image: counts per class, times, sizes of dumps; write the bitmap
     Scan(scan::Scan),
     /// Write the filtered dump, kdump-compressed
     Dump(dump::Dump),
-    /// Say everything about a bitmap file, a vmcore or a dump
+    /// Print what a bitmap file, a vmcore or a dump contains
     Inspect(inspect::Inspect),
     /// Check a bitmap file or a dump, by itself and against an image
     Verify(verify::Verify),
     /// Compare two bitmaps, or two dumps
     Diff(diff::Diff),
-    /// Say everything about one page, and which rule decides about it
+    /// Explain single pages: their struct page, and the rule that decides about them
     Explain(explain::Explain),
     /// Copy the bitmap in a crashed machine's memory into a bitmap file
     Extract(extract::Extract),
-    /// Convert a bitmap file to another version of the format, and say what is lost
+    /// Convert a bitmap file to another version of the format, and list what is lost
     Convert(convert::Convert),
     /// Print the structures of the bitmap format, field by field
     Layout(layout::Layout),
-    /// Draw a machine's memory by class: a picture, or one for the terminal
+    /// Draw a map of the memory by page class, as a picture file or on the terminal
     Map(map::Map),
-    /// Load the purgatory stage along with a capture kernel, and say what is loaded
+    /// Load the purgatory stage with a capture kernel, or print what is loaded
     Stage(stage::Stage),
     /// Write a simulated machine as an ELF vmcore
     Synth(synth::Synth),
-    /// The whole job on a small real vmcore that is inside this program
+    /// Run all steps on a small real vmcore that is built into this program
     Demo(demo::Demo),
 }
 
-/// The exit code that an error leads to; documented in the man page.
+/// The exit code for a kind of error. The man page documents the exit codes.
 pub fn exit_code(kind: ErrorKind) -> ExitCode {
     match kind {
         ErrorKind::Unusable => ExitCode::from(2),
@@ -73,10 +73,10 @@ pub fn exit_code(kind: ErrorKind) -> ExitCode {
     }
 }
 
-/// Runs a line of words, as a shell would.
+/// Runs a command line whose words are separated by single spaces.
 fn run_line(line: &str) -> Result<Answer> {
     CommandLine::try_parse_from(line.split(' '))
-        .map_err(|error| Error::failure(format!("{line:?} is not a command")).because(error))?
+        .map_err(|error| Error::failure(format!("{line:?} is not a valid command line")).because(error))?
         .run()
 }
 
@@ -84,7 +84,7 @@ impl CommandLine {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever goes wrong, with the exit code it leads to.
+    /// Returns the error of the command. [`exit_code`] gives the exit code.
     pub fn run(&self) -> Result<Answer> {
         let done = |()| Answer::Yes;
         match &self.command {

@@ -1,4 +1,4 @@
-//! What commands print, and where.
+//! Output of commands on standard output and standard error.
 
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
@@ -9,34 +9,34 @@ use vmcore::{Error, Result};
 /// Prints a report as JSON on standard output.
 ///
 /// # Errors
-/// If it can't be written.
+/// Fails if standard output cannot be written.
 pub fn print_json(report: &impl serde::Serialize) -> Result<()> {
     print(json(report)?)
 }
 
-/// A report as JSON.
+/// Returns a report as JSON.
 ///
 /// # Errors
-/// If it can't be written so.
+/// Fails if the report has no representation in JSON.
 pub fn json(report: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(report)
         .map(|text| text + "\n")
-        .map_err(|error| Error::failure("the report can't be written as JSON").because(error))
+        .map_err(|error| Error::failure("the report cannot be written as JSON").because(error))
 }
 
-/// Prints a report about `output`: on standard output, or on standard error if the output itself has gone there.
+/// Prints a report about `output` on standard output, or on standard error if `output` is standard output.
 ///
 /// # Errors
-/// If it can't be written.
+/// Fails if the report cannot be written.
 pub fn print_about(output: Option<&Path>, report: impl Display) -> Result<()> {
     if output.is_some_and(is_stdout) {
         return write!(std::io::stderr(), "{report}")
-            .map_err(|error| Error::failure("standard error can't be written").because(error));
+            .map_err(|error| Error::failure("standard error cannot be written").because(error));
     }
     print(report)
 }
 
-/// Says `text` on standard error. If that can't be written, the job goes on all the same.
+/// Prints `text` on standard error. A failure to write it is ignored.
 pub fn warn(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "cdbitmap: {text}");
 }
@@ -44,12 +44,12 @@ pub fn warn(text: impl Display) {
 /// Prints `text` on standard output.
 ///
 /// # Errors
-/// If it can't be written: a full disk, a pipe that nobody reads.
+/// Fails if standard output cannot be written, for example a full disk or a closed pipe.
 pub fn print(text: impl Display) -> Result<()> {
     print_by(|out| write!(out, "{text}"))
 }
 
-/// Prints what `write` writes on standard output.
+/// Calls `write` with standard output, and flushes it.
 ///
 /// # Errors
 /// See [`print()`].
@@ -57,5 +57,5 @@ pub fn print_by(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> Re
     let mut out = io::stdout().lock();
     write(&mut out)
         .and_then(|()| out.flush())
-        .map_err(|error| Error::failure("standard output can't be written").because(error))
+        .map_err(|error| Error::failure("standard output cannot be written").because(error))
 }

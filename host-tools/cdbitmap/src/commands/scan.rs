@@ -1,4 +1,4 @@
-//! `cdbitmap scan`: counts per class, times, sizes of dumps; the bitmap.
+//! `cdbitmap scan`: scans an image, prints the counts, times and sizes of dumps, and writes the bitmap.
 
 use super::arguments::{ImageArgs, parse_level, parse_rules};
 use super::format::Format;
@@ -41,7 +41,7 @@ pub struct Scan {
     /// Replace the output file if it exists
     #[arg(short, long)]
     force: bool,
-    /// Look into the kept pages too, and count those of all zero bytes
+    /// Also read the kept pages, and count those that contain only zeros
     #[arg(long)]
     zero: bool,
     /// Print the report as JSON
@@ -53,7 +53,7 @@ impl Scan {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the image can't be scanned, or the bitmap not written.
+    /// Fails if the image cannot be scanned, or the bitmap cannot be written.
     pub fn run(&self) -> Result<()> {
         let mut steps = Vec::new();
         let mut timed = |step, since: Instant| steps.push(Step::new(step, since.elapsed()));
@@ -66,16 +66,17 @@ impl Scan {
         let setup = start.elapsed();
         timed("Finding layout and sections", start);
 
-        // An output that can't be written is better known before the scan than after it.
+        // Create the output first, so that an error appears before the scan, not after it.
         let create = |path| OutputFile::create_beside(path, self.force, &[&self.image.image]);
         let out = self.output.as_deref().map(create).transpose()?;
-        // That of the scan, a copy for the file, and one for the report.
+        // Three bitmaps: that of the scan, a copy for the file, and one for the report.
         FrameBitmap::require_room(machine.frames, 3)?;
         let progress = progress::for_stderr();
         let start = Instant::now();
-        let mut pace = ProgressCheckpoint::start(&*progress, "Excluding unnecessary pages", machine.frames);
-        let scanned = scan_in_threads(&machine, self.level, usize::from(self.num_threads), &mut pace);
-        pace.finish();
+        let mut checkpoint =
+            ProgressCheckpoint::start(&*progress, "Excluding unnecessary pages", machine.frames);
+        let scanned = scan_in_threads(&machine, self.level, usize::from(self.num_threads), &mut checkpoint);
+        checkpoint.finish();
         timed("Excluding unnecessary pages", start);
 
         if let Some(out) = out {
@@ -86,9 +87,10 @@ impl Scan {
         let mut report = ScanReport::new(&machine, self.level, &scanned, steps);
         if self.zero {
             let start = Instant::now();
-            let mut pace = ProgressCheckpoint::start(&*progress, "Looking for zero pages", machine.frames);
-            report.count_zero_pages(&machine, &scanned, &mut pace);
-            pace.finish();
+            let mut checkpoint =
+                ProgressCheckpoint::start(&*progress, "Looking for zero pages", machine.frames);
+            report.count_zero_pages(&machine, &scanned, &mut checkpoint);
+            checkpoint.finish();
             report.steps.push(Step::new("Looking for zero pages", start.elapsed()));
         }
         let output = self.output.as_deref();

@@ -1,4 +1,4 @@
-//! `cdbitmap stage`: loads the purgatory stage beside a capture kernel, and says what is loaded.
+//! `cdbitmap stage`: loads the purgatory stage with a capture kernel, or prints what is loaded.
 
 use super::answer::Answer;
 use super::arguments::{parse_level, parse_rules};
@@ -21,7 +21,7 @@ use std::process::Command;
 use vmcore::units::human_bytes;
 use vmcore::{Error, Result};
 
-/// Loads the purgatory stage, or says what is loaded.
+/// Loads the purgatory stage, or prints what is loaded.
 #[derive(Args, Debug)]
 pub struct Stage {
     #[command(subcommand)]
@@ -30,32 +30,32 @@ pub struct Stage {
 
 #[derive(Debug, Subcommand)]
 enum StageCommand {
-    /// Run kexec, and load the stage along with the capture kernel
+    /// Run kexec, and load the stage with the capture kernel
     Exec(Exec),
-    /// Say what is loaded; ends with 1 if a crash would not run the stage
+    /// Print what is loaded; the exit code is 1 if a crash would not run the stage
     Status(StatusArgs),
 }
 
-/// Runs kexec, and loads the stage along with the capture kernel.
+/// Runs kexec, and loads the stage with the capture kernel.
 #[derive(Args, Debug)]
 struct Exec {
     /// The stage's image
     #[arg(long, value_name = "FILE", default_value = DEFAULT_IMAGE)]
     image: PathBuf,
-    /// The classes of pages to leave out: the sum of 2 cache, 4 private cache, 8 user, 16 free (1 is for dumping)
+    /// The classes of pages to leave out: the sum of 2 cache, 4 private cache, 8 user, 16 free (zero pages, 1, are excluded when the dump is written)
     #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", default_value = "31", allow_hyphen_values = true,
         value_parser = parse_level)]
     level: DumpLevel,
     /// Which rules decide: makedumpfile (its own, bit for bit) or kernel (the kernel's predicates)
     #[arg(long, value_name = "RULES", default_value = "makedumpfile", value_parser = parse_rules)]
     rules: RuleSet,
-    /// The most time that the scan may take
+    /// Time limit of the scan
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32))]
     budget: u32,
-    /// Say how the scan ended on the serial console at this I/O port, as 0x3f8
+    /// Print the result of the scan on the serial port at this I/O port, for example 0x3f8
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     serial: Option<u16>,
-    /// Let the scan go wrong: invalid-opcode, page-fault, general-protection, stack-overflow or machine-check
+    /// Inject a fault into the scan: invalid-opcode, page-fault, general-protection, stack-overflow or machine-check
     #[arg(long = "inject-fault", alias = "drill", value_name = "FAULT", value_parser = parse_fault)]
     injected_fault: Option<FaultInjection>,
     /// kexec and its arguments
@@ -67,7 +67,7 @@ impl Stage {
     /// Runs the command.
     ///
     /// # Errors
-    /// If kexec can't be run.
+    /// Fails if kexec cannot be run, or the status cannot be read.
     pub fn run(&self) -> Result<Answer> {
         match &self.command {
             StageCommand::Exec(args) => args.run(),
@@ -76,7 +76,7 @@ impl Stage {
     }
 }
 
-/// Says what is loaded.
+/// Prints what is loaded.
 #[derive(Args, Debug)]
 struct StatusArgs {
     /// Print the report as JSON
@@ -99,28 +99,29 @@ impl StatusArgs {
 impl Exec {
     fn run(&self) -> Result<Answer> {
         let [kexec, arguments @ ..] = self.kexec.as_slice() else {
-            return Err(Error::unusable("no command is given"));
+            return Err(Error::unusable("no kexec command is given"));
         };
         let code = match self.load(kexec, arguments) {
             Ok(code) => code,
             Err(error) => {
                 warn(error.report());
                 warn(format_args!("the purgatory stage is not loaded; running kexec without it"));
-                run_as_it_is(kexec, arguments)?
+                run_unchanged(kexec, arguments)?
             }
         };
         std::process::exit(code)
     }
 
-    /// Runs kexec with the stage; its exit code.
+    /// Runs kexec with the stage. Returns its exit code.
     fn load(&self, kexec: &OsString, arguments: &[OsString]) -> Result<i32> {
         match kexec_command::task(arguments) {
             Task::LoadCapture => {}
             Task::LoadCaptureByFile => {
-                return Err(Error::unusable("kexec_file_load takes no segments")
-                    .with_hint("Leave -s out, or say -c."));
+                return Err(
+                    Error::unusable("kexec_file_load takes no segments").with_hint("Remove -s, or use -c.")
+                );
             }
-            Task::Other => return run_as_it_is(kexec, arguments),
+            Task::Other => return run_unchanged(kexec, arguments),
         }
         let request = StageRequest {
             level: self.level,
@@ -132,13 +133,13 @@ impl Exec {
         let plan = Plan::for_this_machine(&self.image, &request)?;
         let mut map = temporary_file()?;
         map.write_all(plan.map.as_bytes())
-            .map_err(|error| Error::io(map.path(), "the memory map can't be written", error))?;
-        let with_word = kexec_command::with_word(arguments, &plan.word);
-        match intercept::run(kexec, &with_word, &plan.area, Some(map.path()))? {
+            .map_err(|error| Error::io(map.path(), "the memory map cannot be written", error))?;
+        let stage_arguments = kexec_command::with_word(arguments, &plan.word);
+        match intercept::run(kexec, &stage_arguments, &plan.area, Some(map.path()))? {
             Outcome::Refused(reason) => Err(Error::failure(reason)),
             Outcome::Ended { code, loaded: None } => {
                 if code == 0 {
-                    warn("kexec has loaded nothing, and so the purgatory stage is not loaded");
+                    warn("kexec loaded nothing, so the purgatory stage is not loaded");
                 }
                 Ok(code)
             }
@@ -159,18 +160,18 @@ impl Exec {
     }
 }
 
-/// Runs kexec without the stage; its exit code.
-fn run_as_it_is(kexec: &OsString, arguments: &[OsString]) -> Result<i32> {
+/// Runs kexec without the stage. Returns its exit code.
+fn run_unchanged(kexec: &OsString, arguments: &[OsString]) -> Result<i32> {
     let status = Command::new(kexec).args(arguments).status();
-    let status = status.map_err(|error| Error::io(Path::new(kexec), "kexec can't be run", error))?;
+    let status = status.map_err(|error| Error::io(Path::new(kexec), "kexec cannot be run", error))?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
-/// A file that kexec is shown; in memory, where there is such a place.
+/// Creates a temporary file for kexec, in /run (in memory) if possible.
 fn temporary_file() -> Result<tempfile::NamedTempFile> {
     tempfile::NamedTempFile::new_in("/run")
         .or_else(|_| tempfile::NamedTempFile::new())
-        .map_err(|error| Error::failure("no temporary file can be made").because(error))
+        .map_err(|error| Error::failure("cannot create a temporary file").because(error))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

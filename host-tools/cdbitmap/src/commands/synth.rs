@@ -1,4 +1,4 @@
-//! `cdbitmap synth`: write a simulated machine as an ELF vmcore.
+//! `cdbitmap synth`: writes a simulated machine as an ELF vmcore.
 
 use clap::Args;
 use std::fmt;
@@ -22,42 +22,42 @@ pub struct Synth {
     /// Memory of the machine, with a suffix: 512M, 64G, 4T.
     #[arg(short, long, value_name = "SIZE", value_parser = size, default_value = "512M")]
     pub memory: u64,
-    /// What the machine does.
+    /// The workload of the machine.
     #[arg(short, long, value_enum, default_value = "mixed")]
     pub profile: Profile,
     /// The kernel's generation, such as 6.12; --list names all.
     #[arg(short, long, value_name = "GENERATION", value_parser = generation, default_value = "6.12")]
     pub kernel: &'static KernelGeneration,
-    /// Decides everything that is left to chance: the same command and seed write the same file.
+    /// The seed of all random choices: the same command and seed write the same file.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Another memory model than the usual one of the generation.
+    /// The memory model; the default is the usual one of the generation.
     #[arg(long, value_enum)]
     pub memory_model: Option<MemoryModel>,
-    /// Five levels of page tables.
+    /// Use five levels of page tables.
     #[arg(long)]
     pub five_level: bool,
-    /// NUMA nodes.
+    /// The number of NUMA nodes.
     #[arg(long, default_value_t = 1)]
     pub nodes: u32,
-    /// Add two sections behind a hole, the second of them not online.
+    /// Add two memory sections after a hole; the second one is not online.
     #[arg(long)]
     pub hotplug: bool,
-    /// Leave out the values that users add by hand to the VMCOREINFO of kernels before 3.9; free pages are then found
+    /// Omit the values that users add by hand to the VMCOREINFO of kernels before 3.9; a filter then finds free pages
     /// by the free lists.
     #[arg(long)]
     pub no_hand_keys: bool,
-    /// Pages that a filter easily gets wrong; the mixed profile always has them.
+    /// Add pages that a filter easily gets wrong; the mixed profile always has them.
     #[arg(long)]
     pub edge_cases: bool,
     /// Leave all pages without contents.
     #[arg(long)]
     pub no_contents: bool,
-    /// Write all of the array of struct page, as a copied vmcore has it, instead of leaving holes where it is zeros: 16
-    /// GiB for each TiB of the machine.
+    /// Write all of the struct page array, as in a copied vmcore, instead of holes where it is zero: 16 GiB for each
+    /// TiB of the machine.
     #[arg(long)]
     pub dense: bool,
-    /// Make the machine defective; may be given several times.
+    /// Inject a fault into the machine; may be given several times.
     #[arg(long, value_enum, value_name = "FAULT")]
     pub fault: Vec<Fault>,
     /// List the generations and the edge cases instead of writing a file.
@@ -69,7 +69,7 @@ impl Synth {
     /// Runs the command.
     ///
     /// # Errors
-    /// A machine that can't exist, or a file that can't be written.
+    /// Fails if the machine is not possible, or if the file cannot be written.
     pub fn run(&self) -> Result<()> {
         let Some(path) = self.output.as_ref().filter(|_| !self.list) else {
             return super::print::print(List);
@@ -91,9 +91,11 @@ impl Synth {
         };
         let out = OutputFile::create(path, self.force)?;
         if !out.can_seek() {
-            return Err(Error::unusable("a machine is written to a file with holes, not to a pipe")
-                .at(path)
-                .with_hint("Give the name of a file."));
+            return Err(Error::unusable(
+                "a simulated machine cannot be written to a pipe, because the file has holes",
+            )
+            .at(path)
+            .with_hint("Give the name of a file."));
         }
         let summary = write(&spec, out.file()).map_err(|error| error.at(path))?;
         out.finish()?;
@@ -101,7 +103,7 @@ impl Synth {
     }
 }
 
-/// What was written, for people.
+/// The summary of the written machine, as text.
 struct Done<'a> {
     path: &'a Path,
     kernel: &'a KernelGeneration,
@@ -128,7 +130,7 @@ impl fmt::Display for Done<'_> {
     }
 }
 
-/// What `--list` prints.
+/// The output of `--list`.
 struct List;
 
 impl fmt::Display for List {
@@ -143,11 +145,11 @@ impl fmt::Display for List {
 fn generation(name: &str) -> Result<&'static KernelGeneration, String> {
     KernelGeneration::named(name).ok_or_else(|| {
         let names: Vec<&str> = GENERATIONS.iter().map(|generation| generation.name).collect();
-        format!("no such generation; there are {}", names.join(", "))
+        format!("unknown generation; the generations are {}", names.join(", "))
     })
 }
 
-/// Bytes from a number with a binary suffix.
+/// Parses a size with an optional binary suffix, in bytes.
 fn size(text: &str) -> Result<u64, String> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),

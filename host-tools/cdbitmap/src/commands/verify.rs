@@ -1,4 +1,4 @@
-//! `cdbitmap verify`: does a bitmap hold.
+//! `cdbitmap verify`: checks a bitmap file or a dump.
 
 use super::answer::Answer;
 use super::arguments::{ImageOptions, machine_of, parse_level, parse_rules};
@@ -14,16 +14,16 @@ use vmcore_analysis::{Asked, Subject, VerifyOutcome, verify};
 pub struct Verify {
     /// A bitmap file, or a kdump-compressed dump (also flattened)
     bitmap: PathBuf,
-    /// Compare every bit with what the rules say of this image of the same crash
+    /// Compare every bit with the decision of the rules on this image of the same crash
     #[arg(long, value_name = "IMAGE")]
     image: Option<PathBuf>,
     #[command(flatten)]
     options: ImageOptions,
-    /// The dump level, if the bitmap doesn't say (version 1), or another one
+    /// The dump level, if the bitmap does not record one (version 1) or to use another one
     #[arg(short = 'd', long = "dump-level", value_name = "LEVEL", allow_hyphen_values = true, requires = "image",
         value_parser = parse_level)]
     level: Option<DumpLevel>,
-    /// The rule set, if the bitmap doesn't say, or another one
+    /// The rule set, if the bitmap does not record one or to use another one
     #[arg(long, value_name = "RULES", requires = "image", value_parser = parse_rules)]
     rules: Option<RuleSet>,
     /// Print the report as JSON
@@ -35,7 +35,7 @@ impl Verify {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the bitmap or the image can't be used.
+    /// Fails if the bitmap or the image cannot be used.
     pub fn run(&self) -> Result<Answer> {
         let subject = Subject::open_filtered(&self.bitmap)?;
         let image = self.image.as_ref().map(|path| self.options.open(path)).transpose()?;

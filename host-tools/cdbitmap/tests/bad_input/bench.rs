@@ -1,4 +1,4 @@
-//! Runs the real binary on bad input and writes down what it says.
+//! Runs the real binary on bad input, and records its messages in a transcript.
 
 use page_filter::bitmap_file::{BitmapFile, Info};
 use rustix::fs::SeekFrom::Data;
@@ -11,20 +11,20 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// What holds for every run: no more address space (in KiB) and CPU time (in seconds) than this. A header that
-/// promises petabytes must not be believed, and nothing may loop.
+/// Limits of every run: address space (in KiB) and CPU time (in seconds). They detect allocations for sizes in damaged
+/// headers, and endless loops.
 const LIMITS: &str = "ulimit -v 2097152; ulimit -t 30";
 
-/// A directory in which `cdbitmap` is run, so that all paths in messages are relative, and the transcript.
+/// The working directory of `cdbitmap`, so that all paths in messages are relative, and the transcript.
 pub struct Bench {
     directory: TempDir,
     transcript: String,
-    /// Whether something must not be as it is.
+    /// Whether a check failed.
     wrong: bool,
 }
 
 impl Bench {
-    /// An empty directory.
+    /// Creates an empty directory.
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), transcript: String::new(), wrong: false }
     }
@@ -34,18 +34,18 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    /// Puts a file there.
+    /// Writes a file in the directory.
     pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// Has `cdbitmap` refuse `arguments`, separated by spaces: it must end with exit code 1 or 2, say why, print
-    /// nothing on standard output, and leave no file behind.
+    /// Runs `cdbitmap` with `arguments`, separated by spaces, which it must refuse: exit code 1 or 2, a message, nothing
+    /// on standard output, and no changed files.
     pub fn refused(&mut self, arguments: &str) {
         self.refused_within("", arguments);
     }
 
-    /// The same under a further limit of the shell, such as `ulimit -f 8`.
+    /// Does what [`refused`](Self::refused) does, with an additional limit of the shell, for example `ulimit -f 8`.
     pub fn refused_within(&mut self, limit: &str, arguments: &str) {
         let before = self.files();
         let output = self.run(limit, arguments);
@@ -56,8 +56,8 @@ impl Bench {
         self.must(self.files() == before, "changes files");
     }
 
-    /// Has `cdbitmap` do what it can with `arguments`: it may get through or refuse, but in bounds, and in words.
-    /// The answer is what it prints.
+    /// Runs `cdbitmap` with `arguments`, which may succeed or be refused, but must not crash or exceed the limits.
+    /// Returns the standard output.
     pub fn survived(&mut self, arguments: &str) -> String {
         let output = self.run("", arguments);
         self.note("", arguments, &output);
@@ -65,12 +65,12 @@ impl Bench {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Has `cdbitmap` get through with `arguments`. The answer is what it prints.
+    /// Runs `cdbitmap` with `arguments`, which must succeed. Returns the standard output.
     pub fn done(&mut self, arguments: &str) -> String {
         self.done_within("", arguments)
     }
 
-    /// The same under a further limit of the shell.
+    /// Does what [`done`](Self::done) does, with an additional limit of the shell.
     pub fn done_within(&mut self, limit: &str, arguments: &str) -> String {
         let output = self.run(limit, arguments);
         self.note(limit, arguments, &output);
@@ -78,14 +78,14 @@ impl Bench {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Puts a remark into the transcript.
+    /// Adds a comment to the transcript.
     pub fn say(&mut self, remark: &str) {
         for line in remark.lines() {
             self.transcript += &format!("# {line}\n");
         }
     }
 
-    /// What was said, for the snapshot.
+    /// Returns the transcript for the snapshot. Panics if a check failed.
     pub fn transcript(self) -> String {
         assert!(!self.wrong, "what is marked with !!! must not be:\n\n{}", self.transcript);
         self.transcript
@@ -119,18 +119,18 @@ impl Bench {
             .unwrap()
     }
 
-    /// Names and sizes of the files that are there.
+    /// Names and sizes of the files in the directory.
     fn files(&self) -> BTreeSet<(PathBuf, u64)> {
         let entries = self.directory.path().read_dir().unwrap().map(|entry| entry.unwrap());
         entries.map(|entry| (entry.path(), entry.metadata().unwrap().len())).collect()
     }
 }
 
-/// A file that is mostly holes.
+/// A file with many holes, in memory.
 #[derive(Clone, Default)]
 pub struct SparseFile {
     pages: BTreeMap<u64, Vec<u8>>,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     size: u64,
 }
 
@@ -141,7 +141,7 @@ impl SparseFile {
         let file = File::open(path).unwrap();
         let mut sparse = Self { pages: BTreeMap::new(), size: file.metadata().unwrap().len() };
         let mut at = 0;
-        // Holes are passed over; behind the last data there is nothing to be found.
+        // SEEK_DATA skips holes, and fails after the last data.
         while let Ok(data) = seek(&file, Data(at)) {
             at = data / PAGE as u64 * PAGE as u64;
             let mut page = vec![0; PAGE.min((sparse.size - at) as usize)];
@@ -154,7 +154,7 @@ impl SparseFile {
         sparse
     }
 
-    /// Overwrites what is at `offset`.
+    /// Overwrites the bytes at `offset`.
     pub fn put(&mut self, offset: u64, bytes: &[u8]) {
         for (at, byte) in (offset..).zip(bytes) {
             let page = self.pages.entry(at / PAGE as u64 * PAGE as u64).or_insert_with(|| vec![0; PAGE]);
@@ -162,17 +162,17 @@ impl SparseFile {
         }
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The same, cut off behind `size` bytes.
+    /// Returns the file, truncated to `size` bytes.
     pub fn cut(&self, size: u64) -> Self {
         Self { size, ..self.clone() }
     }
 
-    /// The file's first `size` bytes.
+    /// Returns the first `size` bytes.
     pub fn first(&self, size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
         for (&at, page) in self.pages.range(..size as u64) {
@@ -182,7 +182,7 @@ impl SparseFile {
         bytes
     }
 
-    /// Writes it to `path`.
+    /// Writes the file to `path`.
     pub fn write(&self, path: &Path) {
         let file = File::create(path).unwrap();
         file.set_len(self.size).unwrap();
@@ -193,13 +193,13 @@ impl SparseFile {
     }
 }
 
-/// A simulated machine, small and healthy, and what `cdbitmap` makes of it.
+/// A small simulated machine without faults, and the files that `cdbitmap` makes from it.
 pub struct Healthy {
     /// The ELF vmcore.
     pub core: SparseFile,
     /// Its filtered dump, kdump-compressed.
     pub kdump: Vec<u8>,
-    /// The same as a flattened stream.
+    /// Its filtered dump as a flattened stream.
     pub flattened: Vec<u8>,
     /// Its bitmap file, version 2.
     pub bitmap: Vec<u8>,
@@ -213,7 +213,7 @@ pub struct Healthy {
 pub static HEALTHY: LazyLock<Healthy> = LazyLock::new(|| {
     let mut bench = Bench::new();
     bench.done("synth -o core -m 128M --profile idle");
-    // Uncompressed: the sizes in the messages then are no encoder's.
+    // Uncompressed, so that the sizes in the messages do not depend on an encoder.
     bench.done("dump core kdump");
     bench.done("dump core flattened -F");
     bench.done("scan core -o bitmap");
@@ -233,7 +233,7 @@ pub static HEALTHY: LazyLock<Healthy> = LazyLock::new(|| {
     }
 });
 
-/// The bitmap file `bytes` without what is different each time: how long the scan took.
+/// The bitmap file `bytes` without the times of the scan, which differ in each run.
 fn timeless(bytes: &[u8]) -> Vec<u8> {
     let mut file = BitmapFile::from_bytes(bytes).unwrap();
     let Info::V2(header) = &mut file.info else { panic!("version 2 is the default") };
@@ -241,7 +241,7 @@ fn timeless(bytes: &[u8]) -> Vec<u8> {
     file.to_bytes().unwrap()
 }
 
-/// `bytes` with `new` at `offset`.
+/// Returns `bytes` with `new` at `offset`.
 pub fn with(bytes: &[u8], offset: usize, new: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[offset..offset + new.len()].copy_from_slice(new);

@@ -1,4 +1,4 @@
-//! Bitmap files that are damaged, of another machine, or of a version still to come.
+//! Bitmap files that are damaged, of another machine, or of a future version.
 
 use crate::bench::{Bench, HEALTHY, with};
 use core::mem::offset_of;
@@ -79,14 +79,14 @@ fn of_another_machine() {
     }
     bench.done("synth -o other -m 16G --force");
     bench.refused("dump other out --bitmap bitmap_v1");
-    // What is wrong with the image is said of the image.
+    // The message about a damaged image names the image, not the bitmap.
     HEALTHY.core.cut(1 << 20).write(&bench.path("cut"));
     bench.refused("verify bitmap_v1 --image cut -d 31");
     bench.refused("diff bitmap_v1 bitmap_v1 --image cut");
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// A dump records its level: the bitmap must be of that one, or the dump says what isn't so.
+/// A dump records its level, so a bitmap of another level must be refused.
 #[test]
 fn of_another_level() {
     let mut bench = Bench::new();
@@ -96,7 +96,7 @@ fn of_another_level() {
     bench.refused("dump core out --bitmap bitmap -d 1");
     bench.refused("dump core out --bitmap bitmap_v1 -d 1");
     bench.refused("dump core out --bitmap bitmap --rules kernel");
-    // Pages of zeros are found while the dump is written.
+    // The zero-page bit may differ: zero pages are detected when the dump is written.
     bench.done("dump core out --bitmap bitmap -d 30");
     insta::assert_snapshot!(bench.transcript());
 }

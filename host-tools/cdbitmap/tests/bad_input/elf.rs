@@ -2,19 +2,19 @@
 
 use crate::bench::{Bench, HEALTHY, with};
 
-/// Where `e_phoff`, `e_phentsize` and `e_phnum` are in the ELF header.
+/// Offsets of `e_phoff`, `e_phentsize` and `e_phnum` in the ELF header.
 const PHOFF: usize = 32;
 const PHENTSIZE: usize = 54;
 const PHNUM: usize = 56;
-/// Where the program headers start, and their size: the first is the `PT_NOTE`, then come the `PT_LOAD`s.
+/// Offset and size of the program headers: the first is the `PT_NOTE`, the `PT_LOAD`s follow.
 const HEADERS: usize = 64;
 const HEADER: usize = 56;
-/// Fields of a program header.
+/// Offsets of fields in a program header.
 const P_OFFSET: usize = 8;
 const P_PADDR: usize = 24;
 const P_FILESZ: usize = 32;
 const P_MEMSZ: usize = 40;
-/// Where the notes start in the file.
+/// File offset of the notes.
 const NOTES: usize = 4096;
 
 #[test]
@@ -29,11 +29,11 @@ fn cut_off_anywhere() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// Half of the memory is better than none: what is there is scanned, with a warning.
+/// A truncated image is scanned as far as possible, with a warning.
 #[test]
 fn cut_off_in_memory() {
     let mut bench = Bench::new();
-    // The memory map is at the end of memory: what can't be decided without it is kept.
+    // The struct page array is at the end of memory. Pages without a struct page in the image are kept.
     for (name, size) in
         [("no_memory", 8192), ("half", 64 << 20), ("nearly_all", HEALTHY.core.size() - (1 << 20))]
     {

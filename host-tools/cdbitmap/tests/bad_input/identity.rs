@@ -1,4 +1,4 @@
-//! Files that are something else than a vmcore.
+//! Files that are not a vmcore.
 
 use crate::bench::{Bench, HEALTHY, with};
 
@@ -42,7 +42,7 @@ fn what_is_no_vmcore_is_named() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// Every verb that takes an image gives the same answer as `scan`.
+/// Every command that takes an image prints the same message as `scan`.
 #[test]
 fn every_verb_says_the_same() {
     let mut bench = Bench::new();

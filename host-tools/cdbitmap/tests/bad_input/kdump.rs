@@ -2,19 +2,19 @@
 
 use crate::bench::{Bench, HEALTHY, with};
 
-/// Fields of the header.
+/// Offsets of fields in the header.
 const VERSION: usize = 8;
 const BLOCK_SIZE: usize = 428;
 const SUB_HDR_SIZE: usize = 432;
 const BITMAP_BLOCKS: usize = 436;
 const MAX_MAPNR: usize = 440;
-/// Fields of the sub header, from the file's start.
+/// File offsets of fields in the sub header.
 const OFFSET_VMCOREINFO: usize = 4096 + 32;
 const OFFSET_NOTE: usize = 4096 + 48;
 const SIZE_NOTE: usize = 4096 + 56;
 const SIZE_ERASEINFO: usize = 4096 + 72;
 const MAX_MAPNR_64: usize = 4096 + 96;
-/// Bytes in front of a flattened file's first record, and in front of its data.
+/// Sizes of the header of a flattened file, and of the header of a record.
 const FLATTENED_HEADER: usize = 4096;
 const RECORD: usize = 16;
 

@@ -1,5 +1,5 @@
-//! Bad input, one file per kind. Each case is run with the real binary, whose answer goes into a snapshot: read it
-//! as somebody who was called at night reads it. It names what is wrong, where, and what to do.
+//! Tests with bad input, one file per kind. Each test runs the real binary and compares its messages with a snapshot. A
+//! message must name what failed, where, and what to do.
 
 mod bench;
 mod bitmap;

@@ -1,8 +1,8 @@
-//! Memory that is not as the kernel left it: every fault that a simulated machine can have.
+//! Damaged memory: every fault that a simulated machine can have.
 
 use crate::bench::Bench;
 
-/// Where a bad machine can be scanned it is, and more pages are kept; it never hangs and never fails without a word.
+/// A scan of damaged memory keeps more pages, or fails with a message. It never hangs.
 #[test]
 fn every_fault_is_survived_or_named() {
     let mut bench = Bench::new();
@@ -24,7 +24,8 @@ fn every_fault_is_survived_or_named() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// Kernels before 3.9, without what users add to their VMCOREINFO: free pages are found by following lists.
+/// Kernels before 3.9, without the values that users add to their VMCOREINFO: the scan finds free pages by the free
+/// lists.
 #[test]
 fn free_lists_that_lead_nowhere() {
     let mut bench = Bench::new();

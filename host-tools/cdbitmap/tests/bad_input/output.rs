@@ -1,9 +1,9 @@
-//! Outputs that can't be written: full disks, files that exist, directories that don't.
+//! Outputs that cannot be written: full disks, existing files, missing directories.
 
 use crate::bench::{Bench, HEALTHY};
 use page_filter::bitmap_file::BitmapFile;
 
-/// A limit on the size of files, in blocks of 512 bytes, stands for a disk that fills up.
+/// Simulates a full disk by a limit on the size of files, in blocks of 512 bytes.
 const FULL: &str = "trap '' XFSZ; ulimit -f 8;";
 
 #[test]
@@ -57,7 +57,7 @@ fn a_place_that_can_not_be_written() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// A dump that is whole counts, whether its report can be written or not.
+/// A complete dump is a success, even if its report cannot be written.
 #[test]
 fn a_dump_that_nobody_is_told_of() {
     let mut bench = Bench::new();
@@ -69,7 +69,7 @@ fn a_dump_that_nobody_is_told_of() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// What is written to standard output has nothing else in it.
+/// A bitmap on standard output is not mixed with the report.
 #[test]
 fn standard_output() {
     let mut bench = Bench::new();
@@ -84,7 +84,7 @@ fn standard_output() {
     bench.refused_within("exec >nothing;", "synth -o -");
 }
 
-/// The image itself is not to be lost by a slip of the pen.
+/// The image must not be overwritten by a mistake on the command line.
 #[test]
 fn the_image_as_output() {
     let mut bench = Bench::new();

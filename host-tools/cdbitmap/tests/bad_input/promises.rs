@@ -1,4 +1,4 @@
-//! Headers that promise petabytes. Every run has 2 GiB of address space: believing one of them would show.
+//! Headers with sizes of petabytes. Every run has 2 GiB of address space, so an allocation for such a size fails.
 
 use crate::bench::{Bench, HEALTHY, with};
 use std::fs::File;
@@ -20,13 +20,13 @@ fn memory_of_petabytes() {
         let mut core = HEALTHY.core.clone();
         core.put(0, &with(&head, field, &value.to_le_bytes())[..4096]);
         core.write(&bench.path(name));
-        // Sections end where the kernel's own table of them ends, whatever the headers say.
+        // The kernel's table of memory sections limits the scan, not the headers.
         bench.survived(&format!("scan {name}"));
     }
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// A file with holes can have any size, and then keeps what its header promises.
+/// Files with holes can really have the sizes in their headers.
 #[test]
 fn bitmaps_of_gigabytes() {
     let mut bench = Bench::new();

@@ -1,10 +1,10 @@
-//! VMCOREINFO that is missing, cut off, contradictory, or says what can't be.
+//! VMCOREINFO that is missing, truncated, contradictory, or has impossible values.
 
 use crate::bench::{Bench, HEALTHY, with};
 use std::fs::File;
 use std::io::Read;
 
-/// The text without the line of `key`, and with `line` instead if it is not empty.
+/// Returns the text without the lines that start with `key`, and with `line` at the end unless it is empty.
 fn replaced(key: &str, line: &str) -> String {
     let text = &HEALTHY.vmcoreinfo;
     assert!(text.lines().any(|l| l.starts_with(key)), "no {key} in\n{text}");
@@ -131,7 +131,7 @@ fn lines_that_contradict_each_other() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// The text of another machine would throw away the wrong pages, so nothing is written.
+/// The VMCOREINFO of another machine would exclude the wrong pages, so nothing is written.
 #[test]
 fn the_text_of_another_machine() {
     let mut bench = Bench::new();
@@ -143,7 +143,7 @@ fn the_text_of_another_machine() {
     insta::assert_snapshot!(bench.transcript());
 }
 
-/// The VMCOREINFO of a real machine.
+/// Returns the VMCOREINFO of a fixture, a real machine.
 fn fixture_vmcoreinfo(name: &str) -> Vec<u8> {
     let directory = if name == "6.1-numa" { "demo" } else { "../../tests/fixtures" };
     let path = format!("{}/{directory}/{name}.vmcore.zst", env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! The literals of a block: in a Huffman code of their own, or as they are.
+//! Writes the literals section of a block: raw, one repeated byte, or with a Huffman code.
 
 use crate::bits::BitWriter;
 use crate::fse::{self, Table};
@@ -6,16 +6,17 @@ use crate::huffman;
 use crate::page::{PAGE_SIZE, ROOM};
 use crate::repeats::{PIECE, PaddedPage};
 
+/// The page of the Zstandard encoder.
 pub type Page = PaddedPage<16>;
 
-/// Fewer literals are written as they are.
-const FEWEST_CODED: usize = 32;
-/// Longest code for literals.
+/// Smallest number of literals that is worth a Huffman code. Fewer are written raw.
+const MIN_CODED: usize = 32;
+/// Longest Huffman code for a literal, in bits.
 const CODE_LIMIT: usize = 11;
-/// Most weights that can be written as they are.
-const MOST_DIRECT: usize = 128;
-/// Most literals that can be in one stream.
-const ONE_STREAM: usize = 1023;
+/// Largest number of weights that the format can write directly, in 4 bits each.
+const MAX_DIRECT: usize = 128;
+/// Largest number of literals in one stream. More are written in four streams.
+const MAX_ONE_STREAM: usize = 1023;
 
 /// The literals of a page.
 pub struct Literals {
@@ -25,20 +26,20 @@ pub struct Literals {
 }
 
 impl Literals {
-    /// None yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self { bytes: Box::new([0; PAGE_SIZE + PIECE]), len: 0, code: LiteralCode::new() }
     }
 
-    /// Forgets all.
+    /// Removes all literals.
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// Adds the bytes of `page` from `start` to `end`.
+    /// Adds the bytes `start..end` of `page`.
     #[inline(always)]
     pub fn add(&mut self, page: &Page, start: usize, end: usize) {
-        // Whether there are any can't be foretold: a first piece is copied in any case.
+        // Whether there are literals is unpredictable: always copy the first piece, to avoid a branch.
         let mut at = start;
         loop {
             let to = self.len + (at - start);
@@ -51,17 +52,17 @@ impl Literals {
         self.len += end - start;
     }
 
-    /// Writes the literals to `out[at..]`. Returns where they end.
+    /// Writes the literals section to `out[at..]`. Returns its end.
     #[inline(always)]
     pub fn write(&mut self, out: &mut [u8; ROOM], at: usize) -> usize {
         let literals = &self.bytes[..self.len.min(PAGE_SIZE)];
         let size = literals.len();
-        if size >= FEWEST_CODED
+        if size >= MIN_CODED
             && let Some(end) = write_coded(literals, &mut self.code, out, at)
         {
             return end;
         }
-        // As they are.
+        // Raw_Literals_Block.
         let header = if size < 32 { (size << 3, 1) } else { (1 << 2 | size << 4, 2) };
         out[at..at + 2].copy_from_slice(&(header.0 as u16).to_le_bytes());
         let start = at + header.1;
@@ -70,15 +71,16 @@ impl Literals {
     }
 }
 
-/// Writes `literals` in a code of their own to `out[at..]`. Returns where they end; `None` if they don't get smaller.
+/// Writes `literals` with a Huffman code, or as one repeated byte, to `out[at..]`. Returns the end; `None` if the
+/// result is not smaller than raw literals.
 #[inline(always)]
 fn write_coded(literals: &[u8], code: &mut LiteralCode, out: &mut [u8; ROOM], at: usize) -> Option<usize> {
     let frequencies = frequencies(literals);
     let size = literals.len();
-    // Numbers with a sign, since any processor has the largest of eight of those.
+    // Signed numbers: SSE2 has a vector maximum for signed 16-bit numbers only.
     let most = frequencies.iter().fold(0, |most: i16, count| most.max(*count as i16)) as u16;
     if usize::from(most) == size {
-        // One byte over and over.
+        // RLE_Literals_Block.
         let header = if size < 32 { (1 | size << 3, 1) } else { (1 | 1 << 2 | size << 4, 2) };
         out[at..at + 2].copy_from_slice(&(header.0 as u16).to_le_bytes());
         out[at + header.1] = literals[0];
@@ -88,7 +90,7 @@ fn write_coded(literals: &[u8], code: &mut LiteralCode, out: &mut [u8; ROOM], at
         return None;
     }
     code.set(&frequencies);
-    let one_stream = size <= ONE_STREAM;
+    let one_stream = size <= MAX_ONE_STREAM;
     let header_len = if one_stream { 3 } else { 4 };
     let code_end = code.write(out, at + header_len)?;
     let end = if one_stream {
@@ -114,9 +116,9 @@ fn write_coded(literals: &[u8], code: &mut LiteralCode, out: &mut [u8; ROOM], at
     Some(end)
 }
 
-/// How often each byte occurs in `bytes`.
+/// Number of occurrences of each byte in `bytes`.
 fn frequencies(bytes: &[u8]) -> [u16; 256] {
-    // Four counts, since one that was just written is not yet there to be read.
+    // Four tables: equal adjacent bytes would otherwise wait for the store of the same counter.
     let mut counts = [[0u16; 256]; 4];
     let (fours, rest) = bytes.as_chunks::<4>();
     for four in fours {
@@ -130,11 +132,12 @@ fn frequencies(bytes: &[u8]) -> [u16; 256] {
 
 /// A Huffman code for bytes. The longest codes have the lowest numbers.
 struct LiteralCode {
-    /// Of each byte the code, and its length.
+    /// The code of each byte, and its length in bits.
     codes: [(u16, u8); 256],
-    /// Of each byte up to the last one that has a code, how short the code is, and how many bytes have that weight: the
-    /// shortest codes have the largest weights, and weight 0 is that there is none.
+    /// The weight of each byte, as the format describes the code. The shortest codes have the largest weight. A byte
+    /// without a code has weight 0.
     weights: [u8; 256],
+    /// Number of bytes before the last byte that have each weight.
     counts: [u16; CODE_LIMIT + 2],
     /// The last byte that has a code.
     last: usize,
@@ -142,7 +145,7 @@ struct LiteralCode {
 }
 
 impl LiteralCode {
-    /// A code that is to be [`set`](Self::set).
+    /// Creates a code without bytes. Call [`set`](Self::set) before any other method.
     fn new() -> Self {
         Self {
             codes: [(0, 0); 256],
@@ -153,7 +156,7 @@ impl LiteralCode {
         }
     }
 
-    /// Makes it the best one for bytes, two different ones at least, that occur so often.
+    /// Makes this the best code for these frequencies. At least two must be nonzero.
     fn set(&mut self, frequencies: &[u16; 256]) {
         let occurring = huffman::Occurring::of(frequencies);
         let (lengths, counts) = huffman::lengths(&occurring, CODE_LIMIT);
@@ -178,27 +181,28 @@ impl LiteralCode {
         self.counts[0] = without;
         let by_weight = counts[1..=longest].iter().rev();
         self.counts[1..].iter_mut().zip(by_weight).for_each(|(count, codes)| *count = *codes);
-        // The last one follows from the others.
+        // The format does not store the weight of the last byte, which follows from the others.
         self.counts[usize::from(self.weights[self.last])] -= 1;
     }
 
-    /// Writes the code to `out[at..]`. Returns where it ends; `None` if it is one of the few that the format has no room
-    /// for.
+    /// Writes the weights to `out[at..]`. Returns the end; `None` if the format cannot store them: more than 128
+    /// weights that FSE does not reduce to 127 bytes.
     #[inline(always)]
     fn write(&mut self, out: &mut [u8; ROOM], at: usize) -> Option<usize> {
         let Self { weights, counts, last, table, .. } = self;
         let weights = &weights[..*last];
-        let four_bits_each = if *last <= MOST_DIRECT { last.div_ceil(2) } else { usize::MAX };
+        let four_bits_each = if *last <= MAX_DIRECT { last.div_ceil(2) } else { usize::MAX };
         let used = counts.iter().filter(|count| **count > 0).count();
         let most = counts.iter().max().copied().unwrap_or(0);
         if used > 1 && most > 1 {
-            let log = fse::MIN_LOG + u32::from(*last > 64);
-            let shares = fse::shares(&fse::Frequencies::of(counts), weights.len() as u32, log);
+            let accuracy_log = fse::MIN_LOG + u32::from(*last > 64);
+            let probabilities =
+                fse::normalize(&fse::Frequencies::of(counts), weights.len() as u32, accuracy_log);
             let mut bits = BitWriter::new(out, at + 1);
-            fse::write_shares(&shares, log, &mut bits);
+            fse::write_probabilities(&probabilities, accuracy_log, &mut bits);
             bits.align();
-            table.set(&shares, log);
-            // Two states take turns.
+            table.set(&probabilities, accuracy_log);
+            // Two states alternate.
             let (pairs, odd) = weights.as_chunks::<2>();
             let mut pairs = pairs.iter().rev();
             let mut states = [0; 2];
@@ -217,14 +221,14 @@ impl LiteralCode {
             }
             table.end(states[1], &mut bits);
             table.end(states[0], &mut bits);
-            let end = bits.end_backwards();
+            let end = bits.finish_backward();
             let len = end - at - 1;
             if len < 128 && len < four_bits_each {
                 out[at] = len as u8;
                 return Some(end);
             }
         }
-        if *last > MOST_DIRECT {
+        if *last > MAX_DIRECT {
             return None;
         }
         out[at] = (127 + *last) as u8;
@@ -234,20 +238,20 @@ impl LiteralCode {
         Some(at + 1 + four_bits_each)
     }
 
-    /// Writes `literals` to `out[at..]`, from the last to the first. Returns where they end.
+    /// Writes a stream of `literals` to `out[at..]`, the last one first. Returns the end.
     #[inline(always)]
     fn write_stream(&self, literals: &[u8], out: &mut [u8; ROOM], at: usize) -> usize {
         let mut bits = BitWriter::new(out, at);
         let (first, fours) = literals.as_rchunks::<4>();
-        // Codes have 11 bits at most: four of them fit beside what is left of a byte.
+        // A code has at most 11 bits: four codes fit in the writer with the 7 bits that a flush leaves.
         for four in fours.iter().rev() {
             self.add(four, &mut bits);
         }
         self.add(first, &mut bits);
-        bits.end_backwards()
+        bits.finish_backward()
     }
 
-    /// Adds up to four `literals`, from the last to the first.
+    /// Adds up to four `literals`, the last one first.
     #[inline(always)]
     fn add(&self, literals: &[u8], bits: &mut BitWriter<'_>) {
         for byte in literals.iter().rev() {

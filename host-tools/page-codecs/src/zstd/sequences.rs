@@ -1,34 +1,33 @@
-//! The sequences of a block: so many literals, then so many bytes that were there so far back.
+//! Writes the sequences section of a block. A sequence is a number of literals, then a match with its offset.
 
 use crate::bits::BitWriter;
 use crate::fse::{self, Table};
 use crate::page::{PAGE_SIZE, ROOM};
 
-/// Shortest match of the format, from which lengths count.
+/// Shortest match of the format, in bytes. The format stores lengths minus this.
 const FIRST_LENGTH: usize = 3;
-/// Room for the sequences of a page: more than there can be, since a remainder by a power of two costs next to nothing.
-const MOST: usize = (PAGE_SIZE / FIRST_LENGTH).next_power_of_two();
+/// Capacity for the sequences of a page. It is more than a page can have, and a power of two, for cheap remainders.
+const CAPACITY: usize = (PAGE_SIZE / FIRST_LENGTH).next_power_of_two();
 
-/// Numbers are in classes: a symbol for the class, and some bits for which of it. Small ones are a class each; these are
-/// the classes up to 63 and 127. From there on, each class is a power of two.
-static LITERALS_CLASS: [Class; 64] =
-    classes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4]);
-static LENGTH_CLASS: [Class; 128] = classes(&[
+/// The format stores a number as a code and extra bits. These tables have the codes of the literals lengths up to 63
+/// and of the match lengths up to 127. Above them, the numbers with the same highest bit have the same code.
+static LITERALS_CODES: [Code; 64] =
+    codes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4]);
+static LENGTH_CODES: [Code; 128] = codes(&[
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
     1, 2, 2, 3, 3, 4, 4, 5,
 ]);
 
-/// A class of numbers.
+/// The code of a number.
 #[derive(Clone, Copy)]
-struct Class {
+struct Code {
     symbol: u8,
-    /// Bits that tell its numbers apart: the lowest ones of the number.
+    /// Number of extra bits: the low bits of the number, which distinguish the numbers of a code.
     bits: u8,
 }
 
-impl Class {
-    /// The class of `number` whose numbers are those with the same highest bit. It has the symbol `first` and those bits
-    /// more.
+impl Code {
+    /// The code of all numbers with the same highest bit as `number`. Its symbol is `first` plus the index of that bit.
     #[inline(always)]
     fn power_of_two(number: usize, first: u8) -> Self {
         let bits = (number | 1).ilog2() as u8;
@@ -36,105 +35,108 @@ impl Class {
     }
 }
 
-/// The class of each number, given how many bits tell those of each class apart.
-const fn classes<const NUMBERS: usize>(bits: &[u8]) -> [Class; NUMBERS] {
-    let mut classes = [Class { symbol: 0, bits: 0 }; NUMBERS];
+/// The code of each number, given the number of extra bits of each code.
+const fn codes<const NUMBERS: usize>(bits: &[u8]) -> [Code; NUMBERS] {
+    let mut codes = [Code { symbol: 0, bits: 0 }; NUMBERS];
     let (mut number, mut symbol) = (0, 0);
     while symbol < bits.len() {
         let end = number + (1 << bits[symbol]);
         while number < end {
-            classes[number] = Class { symbol: symbol as u8, bits: bits[symbol] };
+            codes[number] = Code { symbol: symbol as u8, bits: bits[symbol] };
             number += 1;
         }
         symbol += 1;
     }
-    classes
+    codes
 }
 
-/// The shares of the tables that need not be written.
-const LITERALS_SHARES: fse::Shares = fse::Shares::new(&[
+/// The predefined distributions of the format, which a block does not need to describe.
+const LITERALS_PREDEFINED: fse::Probabilities = fse::Probabilities::new(&[
     4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1,
     -1, -1,
 ]);
-const OFFSET_SHARES: fse::Shares = fse::Shares::new(&[
+const OFFSET_PREDEFINED: fse::Probabilities = fse::Probabilities::new(&[
     1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1,
 ]);
-const LENGTH_SHARES: fse::Shares = fse::Shares::new(&[
+const LENGTH_PREDEFINED: fse::Probabilities = fse::Probabilities::new(&[
     1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
 ]);
 
-/// Literals, and a match behind them: three numbers by their classes, and the bits that tell the values of those apart.
+/// A sequence: the codes of its literals length, its offset and its match length, and the extra bits of all three.
 #[derive(Clone, Copy, Default)]
 struct Sequence {
-    classes: [u8; 3],
+    codes: [u8; 3],
+    /// Number of bits in `extra`.
     extra_bits: u8,
     extra: u64,
 }
 
-/// The places of the three numbers.
+/// Indices of the three numbers in an array.
 const LITERALS: usize = 0;
 const OFFSET: usize = 1;
 const LENGTH: usize = 2;
 
 /// The sequences of a page.
 pub struct Sequences {
-    found: Box<[Sequence; MOST]>,
+    found: Box<[Sequence; CAPACITY]>,
     len: usize,
-    /// How often each class occurs.
+    /// Frequency of each code.
     frequencies: [fse::Frequencies; 3],
-    /// The last three different offsets.
+    /// The last three offsets, all different: the format's repeated offsets.
     recent: [usize; 3],
-    /// The tables that need not be written, and those of the page.
-    known: [Table; 3],
+    /// The predefined tables, and the tables of this page.
+    predefined: [Table; 3],
     own: [Table; 3],
 }
 
 impl Sequences {
-    /// None yet.
+    /// Creates an empty list.
     pub fn new() -> Self {
-        let known = [(&LITERALS_SHARES, 6), (&OFFSET_SHARES, 5), (&LENGTH_SHARES, 6)].map(|(shares, log)| {
+        let predefined = [(&LITERALS_PREDEFINED, 6), (&OFFSET_PREDEFINED, 5), (&LENGTH_PREDEFINED, 6)];
+        let predefined = predefined.map(|(probabilities, log)| {
             let mut table = Table::new();
-            table.set(shares, log);
+            table.set(probabilities, log);
             table
         });
         Self {
-            found: Box::new([Sequence::default(); MOST]),
+            found: Box::new([Sequence::default(); CAPACITY]),
             len: 0,
             frequencies: [fse::Frequencies::NONE; 3],
             recent: FIRST_OFFSETS,
-            known,
+            predefined,
             own: [Table::new(), Table::new(), Table::new()],
         }
     }
 
-    /// Forgets all.
+    /// Removes all sequences.
     pub fn clear(&mut self) {
         self.len = 0;
         self.frequencies = [fse::Frequencies::NONE; 3];
         self.recent = FIRST_OFFSETS;
     }
 
-    /// The last offset: a match with it takes the fewest bits.
+    /// The last offset. A match with this offset takes the fewest bits.
     #[inline(always)]
     pub fn last_offset(&self) -> usize {
         self.recent[0]
     }
 
-    /// The offset before that: right behind a match it takes the fewest bits.
+    /// The second last offset. Directly after a match, a match with this offset takes the fewest bits.
     #[inline(always)]
     pub fn second_last_offset(&self) -> usize {
         self.recent[1]
     }
 
-    /// Adds so many literals, and behind them a match of `length` bytes, three at least, that were there `distance` bytes
-    /// before.
+    /// Adds a sequence: `literals` literals, then a match of `length` bytes, at least 3, with the bytes `distance`
+    /// earlier.
     #[inline(always)]
     pub fn add(&mut self, literals: usize, length: usize, distance: usize) {
         let length = length - FIRST_LENGTH;
         let [first, second, third] = self.recent;
-        // 1 to 3 stand for recent offsets. Right behind a match the last one would have been part of that match: there
-        // the numbers are one off, and 3 stands for something that is not worth a look.
+        // Values 1 to 3 mean the recent offsets. Without literals, the last offset is useless: it would have continued
+        // the match before. Then 1 and 2 mean the second and the third offset, and 3 the first minus 1, which the
+        // encoder does not use.
         let shift = usize::from(literals == 0);
         let mut offset = distance + 3;
         offset = if distance == third { 3 - shift } else { offset };
@@ -145,29 +147,29 @@ impl Sequences {
             if distance == first { second } else { first },
             if distance == first || distance == second { third } else { second },
         ];
-        let literals_class =
-            LITERALS_CLASS.get(literals).map_or_else(|| Class::power_of_two(literals, 19), |class| *class);
-        let length_class =
-            LENGTH_CLASS.get(length).map_or_else(|| Class::power_of_two(length, 36), |class| *class);
-        let offset_class = Class::power_of_two(offset, 0);
-        let classes = [literals_class.symbol, offset_class.symbol, length_class.symbol];
-        for (frequencies, class) in self.frequencies.iter_mut().zip(classes) {
-            frequencies.add(class);
+        let literals_code =
+            LITERALS_CODES.get(literals).map_or_else(|| Code::power_of_two(literals, 19), |code| *code);
+        let length_code =
+            LENGTH_CODES.get(length).map_or_else(|| Code::power_of_two(length, 36), |code| *code);
+        let offset_code = Code::power_of_two(offset, 0);
+        let codes = [literals_code.symbol, offset_code.symbol, length_code.symbol];
+        for (frequencies, code) in self.frequencies.iter_mut().zip(codes) {
+            frequencies.add(code);
         }
         let (mut extra, mut extra_bits) = (0, 0);
-        for (number, class) in [(literals, literals_class), (length, length_class), (offset, offset_class)] {
-            extra |= (number as u64 & ((1 << (class.bits % 64)) - 1)) << extra_bits;
-            extra_bits += class.bits;
+        for (number, code) in [(literals, literals_code), (length, length_code), (offset, offset_code)] {
+            extra |= (number as u64 & ((1 << (code.bits % 64)) - 1)) << extra_bits;
+            extra_bits += code.bits;
         }
-        self.found[self.len % MOST] = Sequence { classes, extra_bits, extra };
+        self.found[self.len % CAPACITY] = Sequence { codes, extra_bits, extra };
         self.len += 1;
     }
 
-    /// Writes the sequences to `out[at..]`. Returns where they end.
+    /// Writes the sequences section to `out[at..]`. Returns its end.
     #[inline(always)]
     pub fn write(&mut self, out: &mut [u8; ROOM], at: usize) -> usize {
-        let Self { found, len, frequencies, known, own, .. } = self;
-        let sequences = &found[..*len % MOST];
+        let Self { found, len, frequencies, predefined, own, .. } = self;
+        let sequences = &found[..*len % CAPACITY];
         let count = sequences.len();
         let mut bits = BitWriter::new(out, at);
         if count < 128 {
@@ -177,74 +179,77 @@ impl Sequences {
             bits.put((count & 0xff) as u64, 8);
         }
         let Some((last, others)) = sequences.split_last() else { return bits.finish() };
-        let kinds = frequencies.each_ref().map(|frequencies| Kind::of(frequencies, count));
-        let modes = kinds.iter().map(|kind| match kind {
-            Kind::Known => 0,
-            Kind::One(_) => 1,
-            Kind::Own(..) => 2,
+        let modes = frequencies.each_ref().map(|frequencies| Mode::of(frequencies, count));
+        let mode_numbers = modes.iter().map(|mode| match mode {
+            Mode::Predefined => 0,
+            Mode::Rle(_) => 1,
+            Mode::Compressed(..) => 2,
         });
-        bits.put(modes.fold(0, |modes, mode| (modes | mode) << 2), 8);
-        let mut tables = [&known[0], &known[1], &known[2]];
-        for ((kind, own), table) in kinds.into_iter().zip(own).zip(&mut tables) {
-            match kind {
-                Kind::Known => continue,
-                Kind::One(symbol) => {
+        bits.put(mode_numbers.fold(0, |numbers, number| (numbers | number) << 2), 8);
+        let mut tables = [&predefined[0], &predefined[1], &predefined[2]];
+        for ((mode, own), table) in modes.into_iter().zip(own).zip(&mut tables) {
+            match mode {
+                Mode::Predefined => continue,
+                Mode::Rle(symbol) => {
                     bits.put(symbol as u64, 8);
-                    own.set_to_one(symbol);
+                    own.set_single(symbol);
                 }
-                Kind::Own(shares, log) => {
-                    fse::write_shares(&shares, log, &mut bits);
+                Mode::Compressed(probabilities, log) => {
+                    fse::write_probabilities(&probabilities, log, &mut bits);
                     bits.align();
-                    own.set(&shares, log);
+                    own.set(&probabilities, log);
                 }
             }
             *table = own;
         }
         let [literals, offsets, lengths] = tables;
         let mut states = [
-            literals.start(last.classes[LITERALS]),
-            offsets.start(last.classes[OFFSET]),
-            lengths.start(last.classes[LENGTH]),
+            literals.start(last.codes[LITERALS]),
+            offsets.start(last.codes[OFFSET]),
+            lengths.start(last.codes[LENGTH]),
         ];
         bits.add(last.extra, u32::from(last.extra_bits));
         bits.flush();
         for sequence in others.iter().rev() {
-            states[OFFSET] = offsets.add(states[OFFSET], sequence.classes[OFFSET], &mut bits);
-            states[LENGTH] = lengths.add(states[LENGTH], sequence.classes[LENGTH], &mut bits);
-            states[LITERALS] = literals.add(states[LITERALS], sequence.classes[LITERALS], &mut bits);
+            states[OFFSET] = offsets.add(states[OFFSET], sequence.codes[OFFSET], &mut bits);
+            states[LENGTH] = lengths.add(states[LENGTH], sequence.codes[LENGTH], &mut bits);
+            states[LITERALS] = literals.add(states[LITERALS], sequence.codes[LITERALS], &mut bits);
             bits.add(sequence.extra, u32::from(sequence.extra_bits));
             bits.flush();
         }
         lengths.end(states[LENGTH], &mut bits);
         offsets.end(states[OFFSET], &mut bits);
         literals.end(states[LITERALS], &mut bits);
-        bits.end_backwards()
+        bits.finish_backward()
     }
 }
 
-/// What the recent offsets are at first.
+/// The recent offsets at the start of a frame.
 const FIRST_OFFSETS: [usize; 3] = [1, 4, 8];
 
-/// How the table of one of the three numbers is told.
-enum Kind {
-    Known,
-    One(usize),
-    Own(fse::Shares, u32),
+/// The compression mode of one of the three numbers: how the block describes its table.
+enum Mode {
+    /// Predefined_Mode.
+    Predefined,
+    /// RLE_Mode, with the only code.
+    Rle(usize),
+    /// FSE_Compressed_Mode, with the probabilities and the accuracy log.
+    Compressed(fse::Probabilities, u32),
 }
 
-/// So many sequences pay for tables of their own.
-const WORTH_TABLES: usize = 48;
+/// Smallest number of sequences for which a table of their own is worth its description.
+const MIN_FOR_TABLES: usize = 48;
 
-impl Kind {
-    /// The best kind for `count` sequences whose classes occur so often.
+impl Mode {
+    /// The best mode for `count` sequences with these frequencies.
     fn of(frequencies: &fse::Frequencies, count: usize) -> Self {
         if let Some(only) = frequencies.only() {
-            return Kind::One(only);
+            return Mode::Rle(only);
         }
-        if count < WORTH_TABLES {
-            return Kind::Known;
+        if count < MIN_FOR_TABLES {
+            return Mode::Predefined;
         }
-        let log = fse::log_for(frequencies.symbols(), count);
-        Kind::Own(fse::shares(frequencies, count as u32, log), log)
+        let log = fse::accuracy_log(frequencies.symbols(), count);
+        Mode::Compressed(fse::normalize(frequencies, count as u32, log), log)
     }
 }

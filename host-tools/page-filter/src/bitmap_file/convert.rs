@@ -1,4 +1,4 @@
-//! From one version of the format to the other.
+//! Converts a bitmap from one version of the format to the other.
 
 use super::file::{BitmapFile, MAX_IN_MEMORY};
 use super::info::Info;
@@ -10,22 +10,22 @@ use scanner_core::{Pfn, PfnRange};
 use vmcore::frames::FrameBitmap;
 use vmcore::{Error, Result};
 
-/// A converted bitmap, and what the new version has no room for.
+/// A converted bitmap, and the information that differs between the versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversion {
     /// The bitmap in the new version.
     pub file: BitmapFile,
-    /// What was recorded and is lost, one phrase each.
+    /// Recorded information that the new version has no field for, one phrase each.
     pub lost: Vec<String>,
-    /// What the new version could say and the old one didn't, one phrase each.
+    /// Information that the old version does not record and the new one could, one phrase each.
     pub unknown: Vec<String>,
 }
 
 impl BitmapFile {
-    /// The same bitmap in format `version`.
+    /// Converts the bitmap to format `version`.
     ///
     /// # Errors
-    /// If the old version can't be represented in the new one.
+    /// Fails if the new version cannot represent the bitmap.
     pub fn convert(&self, version: Version) -> Result<Conversion> {
         match (&self.info, version) {
             (Info::V2(header), Version::V1) => to_v1(header, &self.bits),
@@ -35,13 +35,13 @@ impl BitmapFile {
     }
 }
 
-/// Frames that the bitmap of version 2 has no bit for, but that of version 1 does, are kept.
+/// Converts to version 1. The result keeps the frames that only the version 1 bitmap has a bit for.
 fn to_v1(header: &Header, bits: &FrameBitmap) -> Result<Conversion> {
     let frames = header.frames();
     let bytes = frames.end.as_u64().div_ceil(8);
     if bytes > MAX_IN_MEMORY {
         return Err(Error::failure(format!(
-            "version 1 starts at page frame 0, and would need {bytes} bytes up to frame {:#x}",
+            "version 1 starts at page frame 0 and would need {bytes} bytes up to frame {:#x}",
             frames.end
         )));
     }
@@ -50,10 +50,10 @@ fn to_v1(header: &Header, bits: &FrameBitmap) -> Result<Conversion> {
     // Version 2 starts at a multiple of 64 frames.
     let first_word = (header.first_frame / 64) as usize;
     for (index, word) in bits.words().iter().enumerate() {
-        let behind = frames.len() - 64 * index as u64;
-        let keep = if behind < 64 { u64::MAX << behind } else { 0 };
-        if let Some(place) = all.words_mut().get_mut(first_word + index) {
-            *place &= word | keep;
+        let left = frames.len() - 64 * index as u64;
+        let keep = if left < 64 { u64::MAX << left } else { 0 };
+        if let Some(target) = all.words_mut().get_mut(first_word + index) {
+            *target &= word | keep;
         }
     }
     let count = |pages: u64| if pages == NOT_COUNTED { 0 } else { pages };
@@ -73,8 +73,8 @@ fn to_v1(header: &Header, bits: &FrameBitmap) -> Result<Conversion> {
 
 fn lost_in_v1(header: &Header) -> Vec<String> {
     let mut lost = vec!["the checksums of the structure and of each chunk".to_owned()];
-    let mut note = |is: bool, what: String| {
-        if is {
+    let mut note = |recorded: bool, what: String| {
+        if recorded {
             lost.push(what);
         }
     };

@@ -1,4 +1,4 @@
-//! A bitmap file as a whole.
+//! A whole bitmap file in memory.
 
 use super::info::Info;
 use super::reader::BitmapReader;
@@ -10,34 +10,33 @@ use std::path::Path;
 use vmcore::frames::FrameBitmap;
 use vmcore::{Error, Result};
 
-/// The largest bitmap that is held in memory, in bytes: 64 TiB of memory.
+/// The largest bitmap that is loaded into memory, in bytes: the bitmap of 64 TiB of memory.
 pub(super) const MAX_IN_MEMORY: u64 = 2 << 30;
 
-/// Whether the file `path` is a bitmap file, of whatever version: by version 2's magic, or by the small number that
-/// version 1 starts with, which no memory image does.
+/// Whether the file `path` is a bitmap file of any version. Version 2 starts with its magic. Version 1 starts with a
+/// small number, and no memory image does.
 ///
 /// # Errors
-/// If it can't be read.
+/// Fails if the file cannot be opened.
 pub fn is_bitmap_file(path: &Path) -> Result<bool> {
     let mut start = [0; 8];
     let mut file =
-        File::open(path).map_err(|error| Error::unusable("can't be opened").at(path).because(error))?;
-    let found = match file.read(&mut start) {
-        Ok(found) => found,
-        // A directory, which is for others to refuse.
+        File::open(path).map_err(|error| Error::unusable("cannot be opened").at(path).because(error))?;
+    let length = match file.read(&mut start) {
+        Ok(length) => length,
+        // A directory. The caller's next step refuses it.
         Err(_) => return Ok(false),
     };
     let version = u32::from_le_bytes([start[0], start[1], start[2], start[3]]);
-    Ok(found == 8 && (start == v2::MAGIC || (1..=255).contains(&version)))
+    Ok(length == 8 && (start == v2::MAGIC || (1..=255).contains(&version)))
 }
 
-/// A bitmap, and the structure that describes it.
+/// A bitmap file: the bitmap, and the structure that describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BitmapFile {
-    /// The structure; addresses, chunks and checksums in it are those of where it came from, and are made anew
-    /// when it is written.
+    /// The structure. Its addresses, chunks and checksums are those of its origin; writing the file replaces them.
     pub info: Info,
-    /// A bit for each of the structure's frames: bit 0 is `info.frames().start`.
+    /// One bit for each of the structure's frames; bit 0 is `info.frames().start`.
     pub bits: FrameBitmap,
 }
 
@@ -45,13 +44,13 @@ impl BitmapFile {
     /// Reads the bitmap file `path`, and checks all of it.
     ///
     /// # Errors
-    /// If it can't be read, or is not a valid bitmap file; or is one for more than 64 TiB of memory, which only a
-    /// [`BitmapReader`] takes.
+    /// Fails if the file cannot be read, is not a valid bitmap file, or is for more than 64 TiB of memory. Only a
+    /// [`BitmapReader`] reads larger ones.
     pub fn read(path: &Path) -> Result<Self> {
         Self::from_reader(&BitmapReader::open(path)?).map_err(|error| error.at(path))
     }
 
-    /// The same from the bytes of a file.
+    /// Reads a bitmap file from its bytes, and checks all of it.
     ///
     /// # Errors
     /// See [`read`](Self::read).
@@ -59,15 +58,15 @@ impl BitmapFile {
         Self::from_reader(&BitmapReader::from_bytes(bytes)?)
     }
 
-    /// Takes a whole bitmap into memory.
+    /// Loads a whole bitmap into memory.
     ///
     /// # Errors
-    /// If a chunk can't be read or doesn't have its checksum, or the bitmap is larger than 2 GiB.
+    /// Fails if a chunk cannot be read or has a wrong checksum, or if the bitmap is larger than 2 GiB.
     pub fn from_reader<M: PhysicalMemory>(reader: &BitmapReader<M>) -> Result<Self> {
         let frames = reader.info().frames();
         if frames.len().div_ceil(8) > MAX_IN_MEMORY {
             return Err(Error::unusable(format!(
-                "a bitmap of {} page frames is too large to be held in memory",
+                "a bitmap of {} page frames is too large to load into memory",
                 frames.len()
             )));
         }
@@ -79,7 +78,7 @@ impl BitmapFile {
         Ok(Self { info: reader.info().clone(), bits })
     }
 
-    /// Whether the bitmap keeps `pfn`; frames that it has no bit for are kept.
+    /// Whether the bitmap keeps `pfn`. Frames outside the bitmap are kept.
     pub fn keeps(&self, pfn: Pfn) -> bool {
         let frames = self.info.frames();
         !frames.contains(pfn) || self.bits.get(Pfn::new(pfn.frames_since(frames.start)))

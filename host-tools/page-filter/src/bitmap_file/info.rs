@@ -1,9 +1,9 @@
-//! The structure that describes a bitmap, in either version.
+//! The structure that describes a bitmap, in version 1 or 2.
 
 use scanner_core::info::{Version, v1, v2};
 use scanner_core::{Pfn, PfnRange};
 
-/// The structure that describes a bitmap, in one of its versions.
+/// The structure that describes a bitmap, `crash_dump_bitmap_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Info {
     /// Version 1.
@@ -21,7 +21,7 @@ impl Info {
         }
     }
 
-    /// The frames that the bitmap stands for.
+    /// The frames of the bitmap.
     pub fn frames(&self) -> PfnRange {
         match self {
             Self::V1(info) => PfnRange::from_start(Pfn::new(0), info.frames()),
@@ -30,24 +30,24 @@ impl Info {
     }
 }
 
-/// Pages that a producer has counted as excluded.
+/// The number of excluded pages that the producer counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// How many.
+    /// Number of pages.
     pub pages: u64,
-    /// Whether the format and the producer count every page that is excluded.
+    /// Whether the format and the producer count every excluded page.
     pub all: bool,
 }
 
 impl Counted {
-    /// Whether a bitmap of which `cleared` bits are clear may be the one that was counted.
+    /// Whether the count is possible for a bitmap with `cleared` clear bits.
     pub fn agrees_with(self, cleared: u64) -> bool {
         self.pages == cleared || (self.pages < cleared && !self.all)
     }
 }
 
 impl Info {
-    /// What the producer has counted; `None` as long as it was not done with it.
+    /// The producer's count; `None` if the producer did not finish counting.
     pub fn counted(&self) -> Option<Counted> {
         let (counts, complete) = match self {
             // Version 1 has no room for offline pages.
@@ -67,7 +67,7 @@ impl Info {
                     h.unaccepted_pages,
                 ];
                 let complete = !counts.contains(&v2::NOT_COUNTED);
-                // Zero pages that were not counted were not looked for.
+                // If zero pages were not counted, the scan did not look for them, and the count is complete.
                 (counts.into_iter().chain([h.zero_pages]).collect(), complete)
             }
         };

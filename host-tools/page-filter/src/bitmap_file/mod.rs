@@ -1,7 +1,7 @@
-//! Bitmap files: `crash_dump_bitmap_info` at offset 0, with file offsets for addresses.
+//! Bitmap files: `crash_dump_bitmap_info` at offset 0, with file offsets as addresses.
 //!
-//! [`BitmapReader`] reads them, and equally the bitmap that a crashed kernel left in its memory, in constant memory;
-//! [`BitmapFile`] holds one as a whole. `Documentation/format.md` is the specification.
+//! [`BitmapReader`] reads bitmap files, and the bitmap that a crashed kernel left in its memory, in constant memory.
+//! [`BitmapFile`] is a whole bitmap file in memory. `Documentation/reference/bitmap-format.md` is the specification.
 
 mod check_machine;
 mod convert;

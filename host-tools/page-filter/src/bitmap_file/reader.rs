@@ -1,4 +1,4 @@
-//! Reading a bitmap in constant memory, from a file or from the memory of a crashed machine.
+//! Reads a bitmap in constant memory, from a file or from the memory of a crashed machine.
 
 use super::info::Info;
 use scanner_core::crc32c::Crc32c;
@@ -10,10 +10,10 @@ use vmcore::filter::FrameFilter;
 use vmcore::image::file::PlainFile;
 use vmcore::{Error, Result};
 
-/// Bytes of bitmap that are looked at in one go.
+/// Bytes of bitmap in one read.
 const WINDOW_BYTES: usize = 64 << 10;
 
-/// Bytes that are a file's content.
+/// The contents of a file as memory: addresses are file offsets.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -29,7 +29,7 @@ impl PhysicalMemory for Bytes<'_> {
     }
 }
 
-/// A file as memory: addresses are file offsets.
+/// An open file as memory: addresses are file offsets.
 #[derive(Debug)]
 pub struct FileAsMemory(PlainFile);
 
@@ -43,39 +43,39 @@ impl PhysicalMemory for FileAsMemory {
     }
 }
 
-/// A bitmap whose structure and chunk table have been checked, and whose bits are read when they are asked for.
+/// A bitmap with a valid structure and chunk table. Its bits are read on demand.
 #[derive(Debug)]
 pub struct BitmapReader<M> {
     memory: M,
     path: Option<PathBuf>,
     info: Info,
-    /// The pieces of the bitmap in order; version 1 has one.
+    /// The chunks of the bitmap with their frames, in order. Version 1 has one.
     chunks: Vec<(PfnRange, ChunkEntry)>,
 }
 
-/// What a look at every bit of a bitmap showed.
+/// The result of reading every bit of a bitmap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Frames whose bit is set.
+    /// Number of frames whose bit is set.
     pub kept: u64,
-    /// Chunks that have the checksum that the table gives.
+    /// Number of chunks with the checksum in the table.
     pub sealed: u32,
-    /// Chunks without a checksum.
+    /// Number of chunks without a checksum.
     pub unsealed: u32,
-    /// Chunks that have another one.
+    /// Chunks with another checksum than that in the table.
     pub damaged: Vec<DamagedChunk>,
 }
 
-/// A chunk whose bytes don't have the checksum that the table gives.
+/// A chunk whose bytes do not match the checksum in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DamagedChunk {
-    /// Its number in the table.
+    /// The index in the table.
     pub index: u32,
-    /// The frames that it stands for.
+    /// The frames of the chunk.
     pub frames: PfnRange,
     /// The checksum in the table.
     pub expected: u32,
-    /// That of the bytes.
+    /// The checksum of the bytes.
     pub found: u32,
 }
 
@@ -95,15 +95,15 @@ impl Survey {
             self.damaged.len(),
             self.damaged.len() + self.sealed as usize + self.unsealed as usize,
         ))
-        .with_hint("The bitmap can't be trusted. Scan the memory itself instead."))
+        .with_hint("The bitmap cannot be trusted. Scan the image instead."))
     }
 }
 
 impl BitmapReader<FileAsMemory> {
-    /// Opens the bitmap file `path`, and checks its structure, chunk table, and that it holds all chunks.
+    /// Opens the bitmap file `path`, and checks its structure, its chunk table and that it contains all chunks.
     ///
     /// # Errors
-    /// If it can't be read, or is not a valid bitmap file.
+    /// Fails if the file cannot be read, or is not a valid bitmap file.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::unusable("is a directory")
@@ -121,10 +121,10 @@ impl BitmapReader<FileAsMemory> {
 }
 
 impl<'a> BitmapReader<Bytes<'a>> {
-    /// The same for the bytes of a file.
+    /// Reads a bitmap file from its bytes, with the same checks as [`open`](BitmapReader::open).
     ///
     /// # Errors
-    /// If they are not a valid bitmap file.
+    /// Fails if the bytes are not a valid bitmap file.
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
         let reader = Self::in_memory(Bytes(bytes), PhysAddr::new(0))?;
         reader.check_extent(bytes.len() as u64)?;
@@ -133,10 +133,10 @@ impl<'a> BitmapReader<Bytes<'a>> {
 }
 
 impl<M: PhysicalMemory> BitmapReader<M> {
-    /// The bitmap whose structure is at `at` in `memory`, as `SYMBOL(crash_dump_bitmap_info)` gives it.
+    /// Reads the structure at `at` in `memory`. Does not read the bits.
     ///
     /// # Errors
-    /// If there is no valid structure, or one that says that there is no bitmap.
+    /// Fails if there is no valid structure, or if the structure records that there is no bitmap.
     pub fn in_memory(memory: M, at: PhysAddr) -> Result<Self> {
         let (info, chunks) = match probe(&read_start(&memory, at, v1::Info::SIZE)?).map_err(invalid)? {
             Version::V1 => read_v1(&memory, at)?,
@@ -150,15 +150,15 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         &self.info
     }
 
-    /// The chunks with the frames that each stands for; version 1 has one, never sealed.
+    /// The chunks with their frames, in order. Version 1 has one, without a checksum.
     pub fn chunks(&self) -> &[(PfnRange, ChunkEntry)] {
         &self.chunks
     }
 
-    /// Looks at every bit: counts them, and compares the checksums.
+    /// Reads every bit: counts the set bits, and compares the checksums.
     ///
     /// # Errors
-    /// If a chunk can't be read. A wrong checksum is none; see [`Survey::intact`].
+    /// Fails if a chunk cannot be read. A wrong checksum is not an error; see [`Survey::intact`].
     pub fn survey(&self) -> Result<Survey> {
         let mut survey = Survey::default();
         for (index, (frames, chunk)) in (0..).zip(&self.chunks) {
@@ -181,10 +181,10 @@ impl<M: PhysicalMemory> BitmapReader<M> {
     }
 
     /// Clears in `keep` the bits of those frames of `window` that the bitmap excludes; see [`FrameFilter::filter`].
-    /// Frames that it has no bit for stay as they are.
+    /// The bits of frames outside the bitmap do not change.
     ///
     /// # Errors
-    /// If a chunk can't be read.
+    /// Fails if a chunk cannot be read.
     pub fn clear_excluded(&self, window: PfnRange, keep: &mut [u64]) -> Result<()> {
         let first = self.chunks.partition_point(|(frames, _)| frames.end <= window.start);
         for (frames, chunk) in &self.chunks[first..] {
@@ -201,7 +201,7 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         Ok(())
     }
 
-    /// Hands out the bytes of all chunks in their order, piece by piece.
+    /// Calls `each` with the bytes of all chunks in order, piece by piece.
     pub(super) fn each_piece(&self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         for (frames, chunk) in &self.chunks {
             let mut result = Ok(());
@@ -215,8 +215,8 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         Ok(())
     }
 
-    /// Hands out the bytes of `part` of the frames of a chunk, piece by piece. Every piece starts at a multiple of
-    /// 64 frames from the chunk's first one.
+    /// Calls `each` with the bytes of `part` of a chunk with these `frames`, piece by piece. Each piece starts at a
+    /// multiple of 64 frames from the first frame of the chunk.
     fn each_window(
         &self,
         part: PfnRange,
@@ -231,23 +231,23 @@ impl<M: PhysicalMemory> BitmapReader<M> {
             let window = window.intersection(part);
             let bytes = &mut buffer[..window.len().div_ceil(8) as usize];
             let addr = PhysAddr::new(chunk.address + start.frames_since(frames.start) / 8);
-            self.memory.read(addr, bytes).map_err(|error| self.lost(frames, error))?;
+            self.memory.read(addr, bytes).map_err(|error| self.read_error(frames, error))?;
             each(window, bytes);
             start = window.end;
         }
         Ok(())
     }
 
-    fn lost(&self, frames: PfnRange, error: Unreadable) -> Error {
+    fn read_error(&self, frames: PfnRange, error: Unreadable) -> Error {
         let error =
-            Error::failure(format!("the bitmap of page frames {frames} can't be read")).because(error);
+            Error::failure(format!("the bitmap of page frames {frames} cannot be read")).because(error);
         match &self.path {
             Some(path) => error.at(path),
             None => error,
         }
     }
 
-    /// Refuses a file of `size` bytes that ends before its last chunk, or has the bitmap over its structure.
+    /// Refuses a file of `size` bytes that ends before its last chunk, or whose bitmap overlaps its structure.
     fn check_extent(&self, size: u64) -> Result<()> {
         for (index, (_, chunk)) in self.chunks.iter().enumerate() {
             let end = chunk.address + chunk.size;
@@ -255,7 +255,7 @@ impl<M: PhysicalMemory> BitmapReader<M> {
                 return Err(Error::unusable(format!(
                     "chunk {index} of the bitmap ends at byte {end}, but the file has {size} bytes"
                 ))
-                .with_hint("The file was cut off. Make it again, or scan the memory itself."));
+                .with_hint("The file is truncated. Copy or make it again, or scan the image instead."));
             }
             if chunk.address < v1::Info::SIZE as u64 {
                 let at = chunk.address;
@@ -274,19 +274,19 @@ impl<M: PhysicalMemory> FrameFilter for BitmapReader<M> {
     }
 }
 
-/// The bits of `frames` frames as words; those behind the last frame are set.
+/// The bits of `frames` frames as words. The bits after the last frame are set.
 fn words(bytes: &[u8], frames: u64) -> impl Iterator<Item = u64> {
     let mut left = frames;
     bytes.chunks(8).map(move |chunk| {
         let mut raw = [0xff; 8];
         raw[..chunk.len()].copy_from_slice(chunk);
-        let behind = if left < 64 { u64::MAX << left } else { 0 };
+        let padding_bits = if left < 64 { u64::MAX << left } else { 0 };
         left = left.saturating_sub(64);
-        u64::from_le_bytes(raw) | behind
+        u64::from_le_bytes(raw) | padding_bits
     })
 }
 
-/// How many bits of the last word are behind the last frame.
+/// Number of bits in the last word after the last frame.
 fn padding(frames: u64) -> u64 {
     frames.next_multiple_of(64) - frames
 }
@@ -295,7 +295,7 @@ fn read_v1<M: PhysicalMemory>(memory: &M, at: PhysAddr) -> Result<(Info, Vec<(Pf
     let info = v1::Info::decode(&read_start(memory, at, v1::Info::SIZE)?).map_err(invalid)?;
     if !info.has_bitmap() {
         return Err(Error::unusable("crash_dump_bitmap_info says that there is no bitmap")
-            .with_hint("The first kernel didn't make one. Scan the memory itself."));
+            .with_hint("The first kernel made none. Scan the image instead."));
     }
     let chunk = ChunkEntry::unsealed(info.bitmap, info.bitmap_size);
     Ok((Info::V1(info), vec![(PfnRange::from_start(Pfn::new(0), info.frames()), chunk)]))
@@ -310,23 +310,22 @@ fn read_v2<M: PhysicalMemory>(memory: &M, at: PhysAddr) -> Result<(Info, Vec<(Pf
     Ok((Info::V2(Box::new(header)), chunks))
 }
 
-/// The first `size` bytes of the structure: at most 100 KiB.
+/// Reads the first `size` bytes of the structure: at most 100 KiB.
 fn read_start<M: PhysicalMemory>(memory: &M, at: PhysAddr, size: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; size];
     memory.read(at, &mut bytes).map_err(|_| {
-        Error::unusable(format!("crash_dump_bitmap_info can't be read as a whole: {size} bytes at {at}"))
-            .with_hint(
-                "The bitmap was cut off, or this is no bitmap. Make it again, or scan the memory itself.",
-            )
+        Error::unusable(format!("crash_dump_bitmap_info cannot be read: {size} bytes at {at}")).with_hint(
+            "The bitmap is truncated, or this is not a bitmap. Make it again, or scan the image instead.",
+        )
     })?;
     Ok(bytes)
 }
 
 fn invalid(error: InfoError) -> Error {
     let hint = if error.is_newer_version() {
-        "The bitmap comes from a newer producer. Use a newer cdbitmap, or scan the memory itself."
+        "The bitmap comes from a newer producer. Use a newer cdbitmap, or scan the image instead."
     } else {
-        "This is no crash dump bitmap, or it is damaged. Scan the memory itself instead."
+        "This is not a crash dump bitmap, or it is damaged. Scan the image instead."
     };
     Error::unusable("not a valid crash_dump_bitmap_info").because(error).with_hint(hint)
 }

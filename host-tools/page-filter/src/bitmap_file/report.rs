@@ -1,4 +1,4 @@
-//! What a bitmap file says, for people and for programs.
+//! The report on a bitmap: as text, or as JSON.
 
 use super::check_machine::hex;
 use super::info::Info;
@@ -11,22 +11,23 @@ use serde::Serialize;
 use std::fmt;
 use vmcore::Result;
 
-/// What a bitmap file says, and what its bits show. What the format or the producer doesn't record is absent.
+/// The report on a bitmap: its structure, and the counts of its bits. Values that the format or the producer does not
+/// record are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Version of the format: 1 or 2.
     pub version: u32,
     /// The first page frame.
     pub first_frame: u64,
-    /// Page frames.
+    /// Number of page frames.
     pub frames: u64,
-    /// Page frames that the bitmap keeps.
+    /// Number of page frames that the bitmap keeps.
     pub kept_frames: u64,
-    /// Page frames that it excludes.
+    /// Number of page frames that the bitmap excludes.
     pub excluded_frames: u64,
-    /// Excluded and kept pages as the producer counted them.
+    /// The producer's counters of excluded and kept pages.
     pub counts: Vec<CountReport>,
-    /// The scan; absent in version 1.
+    /// The recorded scan; absent in version 1.
     pub scan: Option<RecordedScan>,
     /// The chunks.
     pub chunks: ChunkReport,
@@ -35,34 +36,34 @@ pub struct Report {
 /// One of the producer's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CountReport {
-    /// The page class, or why pages are kept.
+    /// The page class, or the reason why pages are kept.
     pub class: &'static str,
-    /// Whether these pages are kept, or excluded.
+    /// Whether these pages are kept; if not, they are excluded.
     pub kept: bool,
-    /// How many.
+    /// Number of pages.
     pub pages: u64,
 }
 
-/// How the bitmap came about.
+/// The scan that made the bitmap, as the bitmap records it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordedScan {
-    /// Who wrote the bitmap.
+    /// The producer of the bitmap.
     pub producer: &'static str,
-    /// How far the scan got.
+    /// The state of the scan.
     pub state: &'static str,
-    /// The same in words.
+    /// The meaning of the state.
     pub state_meaning: &'static str,
-    /// What stopped the scan, in words.
+    /// What stopped the scan, as text.
     pub stopped_by: Option<String>,
-    /// The exception that stopped it.
+    /// The exception that stopped the scan.
     pub exception: Option<ExceptionReport>,
     /// The dump level.
     pub dump_level: Option<u32>,
     /// The rule set.
     pub rules: &'static str,
-    /// The first page frame that is not decided.
+    /// The first undecided page frame.
     pub scanned_up_to: u64,
-    /// Nanoseconds of setup, scan and sealing; 0 if not measured.
+    /// Times of setup, scan and sealing, in nanoseconds; 0 if not measured.
     pub nanoseconds: [u64; 3],
     /// The clock of these times.
     pub clock: Option<String>,
@@ -76,46 +77,46 @@ pub struct RecordedScan {
     pub vmcoreinfo_crc: Option<u32>,
 }
 
-/// An exception of the processor that the producer ran into.
+/// A CPU exception that stopped the producer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExceptionReport {
-    /// Its number.
+    /// The exception vector.
     pub number: u32,
-    /// Its name, if it has one.
+    /// The name of the exception, if it has one.
     pub name: Option<&'static str>,
-    /// Its error code.
+    /// The error code.
     pub error_code: u64,
-    /// The instruction, counted from the start of the producer's image.
+    /// The offset of the instruction from the start of the producer's image.
     pub at: u64,
-    /// The address that a page fault was about.
+    /// The address of a page fault.
     pub address: Option<u64>,
 }
 
-/// The pieces of the bitmap.
+/// The chunks of the bitmap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChunkReport {
-    /// How many there are.
+    /// Number of chunks.
     pub total: usize,
-    /// Bytes in all of them.
+    /// Total size in bytes.
     pub bytes: u64,
-    /// How many have the checksum that the table gives.
+    /// Number of chunks with the checksum in the table.
     pub sealed: u32,
-    /// How many have none.
+    /// Number of chunks without a checksum.
     pub unsealed: u32,
-    /// The numbers of those that have another one.
+    /// Indexes of the chunks with another checksum than that in the table.
     pub damaged: Vec<u32>,
 }
 
 impl<M: PhysicalMemory> BitmapReader<M> {
-    /// Reads all of the bitmap, and says what it is. A damaged chunk is part of the report, not an error.
+    /// Reads all of the bitmap, and reports on it. A damaged chunk is part of the report, not an error.
     ///
     /// # Errors
-    /// If a chunk can't be read.
+    /// Fails if a chunk cannot be read.
     pub fn describe(&self) -> Result<Report> {
         Ok(self.report(&self.survey()?))
     }
 
-    /// What the bitmap is, of which `survey` has looked at every bit.
+    /// Reports on the bitmap. `survey` is the result of [`BitmapReader::survey`].
     pub fn report(&self, survey: &Survey) -> Report {
         let frames = self.info().frames();
         let (counts, scan) = match self.info() {
@@ -223,7 +224,7 @@ impl fmt::Display for Report {
         line("excluded", &Share(self.excluded_frames, self.frames))?;
         for count in &self.counts {
             let verb = match (count.class, count.pages) {
-                ("unreadable", 1..) => "kept, since their struct pages can't be read",
+                ("unreadable", 1..) => "kept: their struct pages cannot be read",
                 _ if count.kept => "kept",
                 _ => "excluded",
             };

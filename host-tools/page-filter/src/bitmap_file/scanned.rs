@@ -1,4 +1,4 @@
-//! The bitmap file of a scan on a host.
+//! Makes the bitmap file of a scan on a host.
 
 use super::file::BitmapFile;
 use super::info::Info;
@@ -11,11 +11,11 @@ use vmcore::Result;
 use vmcore::frames::FrameBitmap;
 
 impl BitmapFile {
-    /// The bitmap file of what a scan of `machine` at `level` found, in `version` of the format. `setup` is what
+    /// Makes the bitmap file of a scan of `machine` at `level`, in `version` of the format. `setup` is the time that
     /// resolving the layout took.
     ///
     /// # Errors
-    /// If the structure can't describe it.
+    /// Fails if the structure cannot describe the bitmap.
     pub fn of_scan(
         machine: &Machine<'_>,
         level: DumpLevel,
@@ -30,7 +30,7 @@ impl BitmapFile {
     }
 }
 
-/// Version 1 counts in bytes of bitmap: frames behind the last one are kept, whether they exist or not.
+/// Makes a file of version 1. Its size is in bytes of bitmap; the frames after the last one in the last byte are kept.
 fn version_1(scanned: &ScannedBitmap) -> BitmapFile {
     let frames = scanned.bitmap.frames();
     let mut bits = FrameBitmap::ones(frames.next_multiple_of(8));
@@ -38,7 +38,7 @@ fn version_1(scanned: &ScannedBitmap) -> BitmapFile {
         *all &= scanned;
     }
     bits.set_range(PfnRange::new(Pfn::new(frames), Pfn::new(frames.next_multiple_of(8))));
-    // The address is made when the file is written; it only must not say that there is no bitmap.
+    // The writer sets the address. Until then it must not be 0, which means that there is no bitmap.
     let mut info = v1::Info { bitmap: 1, bitmap_size: frames.div_ceil(8), ..v1::Info::NO_BITMAP };
     info.set_counters(&scanned.findings.counters);
     BitmapFile { info: Info::V1(info), bits }

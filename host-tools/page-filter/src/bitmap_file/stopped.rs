@@ -1,22 +1,22 @@
-//! What stopped a scan, in words.
+//! Describes in text what stopped a scan.
 
 use scanner_core::info::ScanStatus;
 use scanner_core::info::v2::{Cause, Header, PAGE_FAULT, Producer, State, exception_name};
 
-/// Bits of a page fault's error code: a write, and the fetch of an instruction.
+/// Bits of a page fault's error code: a write access, and an instruction fetch.
 const WRITE: u64 = 1 << 1;
 const FETCH: u64 = 1 << 4;
 
-/// What stopped the scan; `None` if nothing did, or nobody knows.
+/// Describes what stopped the scan. `None` if nothing did, or if the cause is not recorded.
 pub(super) fn stopped_by(header: &Header) -> Option<String> {
     let failed = |what: &str| Some(format!("self-check failed: {what}"));
     match header.cause {
         Cause::NotSaid => by_state(header),
         Cause::Exception => Some(exception(header)),
-        Cause::Parameters => failed("the parameters are not those that were loaded"),
-        Cause::Code => failed("the code is not what was loaded"),
-        Cause::Levels => failed("the page tables have another number of levels than the kernel's had"),
-        Cause::Tables => failed("the page tables don't fit into their memory"),
+        Cause::Parameters => failed("the parameters differ from those that were loaded"),
+        Cause::Code => failed("the code differs from what was loaded"),
+        Cause::Levels => failed("the number of page-table levels differs from the kernel's"),
+        Cause::Tables => failed("the page tables do not fit into their memory"),
         Cause::Refused => Some(refusal(header.cause_number)),
     }
 }
@@ -25,13 +25,13 @@ fn by_state(header: &Header) -> Option<String> {
     match header.state {
         State::OutOfBudget => Some("time budget used up".to_owned()),
         State::Fault if header.first_unreadable != 0 => {
-            Some(format!("memory that can't be read, at {:#x}", header.first_unreadable))
+            Some(format!("unreadable memory at {:#x}", header.first_unreadable))
         }
         _ => None,
     }
 }
 
-/// As `page fault reading 0x7000, at stage+0x1234`.
+/// Describes an exception, for example `page fault reading 0x7000, at stage+0x1234`.
 fn exception(header: &Header) -> String {
     let (number, error) = (header.cause_number, header.exception_error);
     let mut text = exception_name(number).map_or_else(|| format!("exception {number}"), str::to_owned);
@@ -49,7 +49,7 @@ fn exception(header: &Header) -> String {
     text + &format!(", at {place}+{:#x}", header.exception_at)
 }
 
-/// As `refused: no memory section has struct pages`.
+/// Describes a refusal, for example `the scanner refuses: no memory section has struct pages`.
 fn refusal(status: u32) -> String {
     let known = ScanStatus::C_NAMES.iter().find(|(_, value, _)| value.cast_unsigned() == status);
     match known {
@@ -64,7 +64,7 @@ mod tests {
     use scanner_core::Pfn;
 
     #[test]
-    fn says_what_happened() {
+    fn each_cause_has_its_text() {
         let base = Header { producer: Producer::Purgatory, ..Header::new(Pfn::new(0), 64, 40) };
         let caused = |cause, cause_number| Header { cause, cause_number, ..base };
         let faulted = |error| Header {
@@ -78,7 +78,7 @@ mod tests {
             (Header { state: State::OutOfBudget, ..base }, Some("time budget used up")),
             (
                 Header { state: State::Fault, first_unreadable: 0x5000, ..base },
-                Some("memory that can't be read, at 0x5000"),
+                Some("unreadable memory at 0x5000"),
             ),
             (faulted(0), Some("page fault reading 0x7000, at stage+0x1234")),
             (faulted(2), Some("page fault writing 0x7000, at stage+0x1234")),
@@ -93,7 +93,7 @@ mod tests {
                 Header { producer: Producer::Panic, ..caused(Cause::Exception, 18) },
                 Some("machine check, at image+0x0"),
             ),
-            (caused(Cause::Code, 0), Some("self-check failed: the code is not what was loaded")),
+            (caused(Cause::Code, 0), Some("self-check failed: the code differs from what was loaded")),
             (
                 caused(Cause::Refused, ScanStatus::NoSections as u32),
                 Some("the scanner refuses: no memory section has struct pages"),

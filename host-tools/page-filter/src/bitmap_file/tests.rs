@@ -1,4 +1,4 @@
-//! Tests of bitmap files: what is written is read, what is damaged is refused, what a filter clears is right.
+//! Tests of bitmap files: written files are read back, damaged files are refused, filters clear the right bits.
 
 use super::*;
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn a_damaged_chunk_is_found_and_named() {
 }
 
 #[test]
-fn a_file_that_was_cut_off_is_refused() {
+fn a_truncated_file_is_refused() {
     for version in [Version::V1, Version::V2] {
         let bytes = v2_file(0, 1000, &[range(0, 9)]).convert(version).unwrap().file.to_bytes().unwrap();
         for len in 0..bytes.len() {
@@ -88,7 +88,7 @@ fn a_file_that_was_cut_off_is_refused() {
 }
 
 #[test]
-fn a_bitmap_of_a_hostile_size_takes_no_memory() {
+fn an_impossible_size_allocates_no_memory() {
     let mut bytes = vec![0; 4096];
     let info = scanner_core::info::v1::Info {
         bitmap: 64,
@@ -101,9 +101,9 @@ fn a_bitmap_of_a_hostile_size_takes_no_memory() {
 }
 
 #[test]
-fn what_is_no_bitmap_file_is_refused_with_a_reason() {
+fn other_files_are_refused_with_a_reason() {
     let reason = |bytes: &[u8]| BitmapFile::from_bytes(bytes).unwrap_err().report();
-    assert!(reason(b"").contains("can't be read as a whole"));
+    assert!(reason(b"").contains("crash_dump_bitmap_info cannot be read: 64 bytes at 0x0"));
     assert!(reason(&[0; 64]).contains("version: expected 1, or version 2's magic CDBITMAP, found 0"));
     let mut empty = [0; 64];
     scanner_core::info::v1::Info::NO_BITMAP.encode(&mut empty).unwrap();
@@ -115,7 +115,7 @@ fn what_is_no_bitmap_file_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_conversion_says_what_is_lost() {
+fn a_conversion_lists_lost_and_unknown_information() {
     let file = v2_file(64, 100, &[range(0, 10)]);
     let down = file.convert(Version::V1).unwrap();
     for lost in [
@@ -145,7 +145,7 @@ fn a_conversion_says_what_is_lost() {
     assert_eq!((header.state, header.level(), header.user_pages), (State::NotRecorded, None, 17));
 }
 
-/// What a scan that never ended leaves in the memory of a machine: chunks here and there, none sealed.
+/// An interrupted scan leaves chunks at scattered addresses, none of them sealed.
 #[test]
 fn a_bitmap_is_read_from_the_memory_of_a_crashed_machine() {
     const AT: u64 = 0x3000;
@@ -161,7 +161,7 @@ fn a_bitmap_is_read_from_the_memory_of_a_crashed_machine() {
     header.encode(&mut area).unwrap();
     memory[AT as usize..][..area.len()].copy_from_slice(&area);
     memory[CHUNKS[0] as usize + 1] = 0; // frames 64 + 8 to 64 + 15
-    memory[CHUNKS[2] as usize + 8] = 0; // the last 6 frames, and 2 bits that stand for none
+    memory[CHUNKS[2] as usize + 8] = 0; // the last 6 frames, and 2 padding bits
 
     let reader = BitmapReader::in_memory(Bytes(&memory), PhysAddr::new(AT)).unwrap();
     let survey = reader.survey().unwrap();
@@ -172,7 +172,7 @@ fn a_bitmap_is_read_from_the_memory_of_a_crashed_machine() {
     let excluded: Vec<u64> = (0..last + 100).filter(|pfn| !file.keeps(Pfn::new(*pfn))).collect();
     assert_eq!(excluded, (72..80).chain(last..last + 6).collect::<Vec<u64>>());
 
-    // The same bytes a page further on are someone else's.
+    // A copy at another address is stale: its self_address does not match.
     memory.copy_within(AT as usize..AT as usize + area.len(), 0xa000);
     let error = BitmapReader::in_memory(Bytes(&memory), PhysAddr::new(0xa000)).unwrap_err().report();
     assert!(error.contains("self_address: expected 40960 (0xa000), found 12288 (0x3000)"), "{error}");

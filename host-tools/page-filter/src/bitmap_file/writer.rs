@@ -1,4 +1,4 @@
-//! Writing bitmap files.
+//! Writes bitmap files.
 
 use super::file::BitmapFile;
 use super::info::Info;
@@ -10,24 +10,25 @@ use vmcore::frames::FrameBitmap;
 use vmcore::output::OutputFile;
 use vmcore::{Error, Result};
 
-/// Bits start at a multiple of this, so that a file can be mapped.
+/// Alignment of the bitmap in a file, in bytes: one page, so that a file can be mapped.
 pub(super) const ALIGNMENT: u64 = 4096;
 
-/// Binary logarithm of the frames of a chunk in a file: 1 MiB of bitmap, 32 GiB of memory. Larger machines get
-/// larger chunks.
+/// Base-2 logarithm of the frames in a chunk of a file: 1 MiB of bitmap, 32 GiB of memory. Files for machines that
+/// would need too many chunks have larger ones.
 const CHUNK_SHIFT: u32 = 23;
 
 impl BitmapFile {
-    /// Writes the bitmap file `path`, which appears whole or not at all; it replaces a file only with `force`.
-    /// Addresses, chunks and checksums are made anew; all else of the structure is written as it is.
+    /// Writes the bitmap file `path` atomically. It replaces an existing file only with `force`. Addresses, chunks and
+    /// checksums are computed; all other fields of the structure are written unchanged.
     ///
     /// # Errors
-    /// If the structure is not valid, or not for as many frames as there are bits, or the file can't be written.
+    /// Fails if the structure is not valid, if its number of frames is not that of the bits, or if the file cannot be
+    /// written.
     pub fn write(&self, path: &Path, force: bool) -> Result<()> {
         self.write_to(OutputFile::create(path, force)?)
     }
 
-    /// Writes the bitmap file to `file`, and finishes it.
+    /// Writes the bitmap file to `file`, and finishes the file.
     ///
     /// # Errors
     /// See [`write`](Self::write).
@@ -39,7 +40,7 @@ impl BitmapFile {
         file.finish()
     }
 
-    /// The bytes of the bitmap file.
+    /// Returns the bytes of the bitmap file.
     ///
     /// # Errors
     /// See [`write`](Self::write).
@@ -49,7 +50,7 @@ impl BitmapFile {
         Ok(bytes)
     }
 
-    /// All that stands before the bits.
+    /// The bytes of the file before the bits.
     fn start(&self) -> Result<Vec<u8>> {
         let frames = self.info.frames().len();
         if frames != self.bits.frames() {
@@ -59,7 +60,7 @@ impl BitmapFile {
             )));
         }
         let invalid =
-            |error: InfoError| Error::failure("crash_dump_bitmap_info can't be written").because(error);
+            |error: InfoError| Error::failure("crash_dump_bitmap_info cannot be written").because(error);
         match &self.info {
             Info::V1(info) => start_v1(info),
             Info::V2(header) => start_v2(header, &self.bits),
@@ -68,14 +69,14 @@ impl BitmapFile {
     }
 }
 
-/// All of a file of version 1 that stands before the bits.
+/// The bytes of a version 1 file before the bits.
 pub(super) fn start_v1(info: &v1::Info) -> Result<Vec<u8>, InfoError> {
     let mut start = vec![0; ALIGNMENT as usize];
     v1::Info { bitmap: ALIGNMENT, ..*info }.encode(&mut start)?;
     Ok(start)
 }
 
-/// The area and its padding. The chunks follow each other without a gap.
+/// The bytes of a version 2 file before the bits: the area and its padding. The chunks are adjacent.
 fn start_v2(header: &Header, bits: &FrameBitmap) -> Result<Vec<u8>, InfoError> {
     let shifts = CHUNK_SHIFT..v2::MAX_CHUNK_SHIFT;
     let fits = |shift: &u32| header.frame_count >> shift < u64::from(v2::MAX_CHUNKS);
@@ -93,18 +94,18 @@ fn start_v2(header: &Header, bits: &FrameBitmap) -> Result<Vec<u8>, InfoError> {
     let mut words = bits.words();
     for index in 0..header.chunk_count {
         let size = header.chunk_size(index);
-        let (now, later) = words.split_at(words.len().min(size.div_ceil(8) as usize));
+        let (chunk, following) = words.split_at(words.len().min(size.div_ceil(8) as usize));
         let mut crc = Crc32c::new();
-        blocks(now, size).for_each(|bytes| crc.update(&bytes));
+        blocks(chunk, size).for_each(|bytes| crc.update(&bytes));
         header.put_chunk(&mut start, index, &ChunkEntry::unsealed(address, size).sealed(crc.finish()))?;
         address += size;
-        words = later;
+        words = following;
     }
     header.encode(&mut start)?;
     Ok(start)
 }
 
-/// The first `size` bytes of `words`, block by block.
+/// The first `size` bytes of `words`, in blocks.
 fn blocks(words: &[u64], size: u64) -> impl Iterator<Item = Vec<u8>> {
     const WORDS: usize = 8192;
     (0..).zip(words.chunks(WORDS)).map(move |(index, block): (u64, _)| {

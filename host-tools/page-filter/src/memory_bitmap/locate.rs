@@ -1,4 +1,4 @@
-//! Where the bitmap's structure is: the four ways to know.
+//! Locates the bitmap's structure in a memory image, from one of four sources of its address.
 
 use crate::bitmap_file::{BitmapReader, Info};
 use scanner_core::info::v1;
@@ -9,16 +9,16 @@ use vmcore::image::MemoryImage;
 use vmcore::image::notes::notes;
 use vmcore::{Error, Result};
 
-/// The line of VMCOREINFO that gives the address: physical, or a kernel virtual one.
+/// Start of the VMCOREINFO line with the address, a physical or a kernel virtual one.
 const SYMBOL: &[u8] = b"SYMBOL(crash_dump_bitmap_info)=";
-/// Name of the ELF note whose contents are the physical address, 8 bytes; its type is [`NOTE_TYPE`].
+/// Name of the ELF note whose contents are the physical address in 8 bytes; its type is [`NOTE_TYPE`].
 const NOTE_NAME: &[u8] = b"CDBITMAP";
 /// Type of that note.
 const NOTE_TYPE: u32 = 1;
-/// The word of the capture kernel's command line that gives the physical address.
-const WORD: &str = "crash_dump_bitmap=";
+/// The capture kernel's command-line parameter with the physical address.
+const PARAMETER: &str = "crash_dump_bitmap=";
 
-/// What says where the bitmap's structure is, in the order of asking.
+/// A source of the address of the bitmap's structure. [`find`] tries them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `SYMBOL(crash_dump_bitmap_info)` in VMCOREINFO.
@@ -27,7 +27,7 @@ pub enum Place {
     Note,
     /// `crash_dump_bitmap=ADDRESS` on the capture kernel's command line.
     CommandLine,
-    /// The user.
+    /// The option `--bitmap-address`.
     Option,
 }
 
@@ -43,17 +43,17 @@ impl Place {
     }
 }
 
-/// What may say where the bitmap is, apart from the image itself.
+/// Sources of the bitmap's address outside the image.
 #[derive(Clone, Debug, Default)]
 pub struct SearchHints {
-    /// The command line of the kernel that this runs under, if it is the capture kernel of the image.
+    /// The running kernel's command line, if it is the capture kernel of the image.
     pub command_line: Option<String>,
-    /// What the user says.
+    /// The address that the user gives.
     pub address: Option<PhysAddr>,
 }
 
 impl SearchHints {
-    /// The hints for the image `path`: the running kernel's command line speaks only of its own `/proc/vmcore`.
+    /// The hints for the image `path`. The running kernel's command line counts only for its own `/proc/vmcore`.
     pub fn for_image(path: &Path, address: Option<PhysAddr>) -> Self {
         Self { command_line: live_command_line(path), address }
     }
@@ -69,9 +69,9 @@ pub fn live_command_line(image: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A bitmap whose structure and chunk table are valid by themselves.
+/// A bitmap with a valid structure and chunk table, not yet checked against the machine.
 pub struct LocatedBitmap<'i> {
-    /// What named its address.
+    /// The source of its address.
     pub place: Place,
     /// The physical address of its structure.
     pub at: PhysAddr,
@@ -79,24 +79,25 @@ pub struct LocatedBitmap<'i> {
     pub reader: BitmapReader<&'i dyn MemoryImage>,
 }
 
-/// Finds the bitmap in `image`: the first of the places that leads to a valid structure. `space` translates an address
-/// that VMCOREINFO gives as a virtual one.
+/// Finds the bitmap in `image`: the first source whose address has a valid structure. `space` translates a virtual
+/// address in VMCOREINFO.
 ///
 /// # Errors
-/// If nothing names an address, or no address that is named has a valid structure: each with its reason.
+/// Fails if no source gives an address, or if no address has a valid structure. The error names each source and its
+/// reason.
 pub fn find<'i>(
     image: &'i dyn MemoryImage,
     space: Option<&AddressSpace>,
     hints: &SearchHints,
 ) -> Result<LocatedBitmap<'i>> {
     let mut reasons = Vec::new();
-    for (place, named) in named(image, hints) {
-        let read = named.and_then(|address| {
+    for (place, address) in addresses(image, hints) {
+        let located = address.and_then(|address| {
             let at = physical(image, space, place, address)?;
             let reader = structure(image, at).map_err(|error| prefixed(&format!("at {at}"), &error))?;
             Ok(LocatedBitmap { place, at, reader })
         });
-        match read {
+        match located {
             Ok(found) => return Ok(found),
             Err(error) => reasons.push(format!("{}: {}", place.name(), error.in_one_line())),
         }
@@ -105,32 +106,40 @@ pub fn find<'i>(
         return Err(Error::unusable(
             "no bitmap is named by VMCOREINFO, an ELF note, the command line or --bitmap-address",
         )
-        .with_hint("Was the module of the first kernel loaded, and its address on the capture kernel's command line?"));
+        .with_hint(
+            "Check that the module was loaded in the first kernel, and that the capture kernel's command line has \
+             crash_dump_bitmap=ADDRESS.",
+        ));
     }
     Err(Error::unusable(reasons.join("; ")))
 }
 
-/// The addresses that are named, in the order of asking; or why one can't be understood.
-fn named(image: &dyn MemoryImage, hints: &SearchHints) -> Vec<(Place, Result<u64>)> {
+/// The sources that give an address, in order, each with the address or the reason why it is invalid.
+fn addresses(image: &dyn MemoryImage, hints: &SearchHints) -> Vec<(Place, Result<u64>)> {
     let facts = image.facts();
     let symbol = facts.vmcoreinfo.as_deref().and_then(in_vmcoreinfo);
     let note = in_notes(&facts.notes);
-    let word = hints.command_line.as_deref().and_then(in_command_line);
+    let parameter = hints.command_line.as_deref().and_then(in_command_line);
     let option = hints.address.map(|address| Ok(address.as_u64()));
-    [(Place::Vmcoreinfo, symbol), (Place::Note, note), (Place::CommandLine, word), (Place::Option, option)]
-        .into_iter()
-        .filter_map(|(place, named)| Some((place, named?)))
-        .collect()
+    [
+        (Place::Vmcoreinfo, symbol),
+        (Place::Note, note),
+        (Place::CommandLine, parameter),
+        (Place::Option, option),
+    ]
+    .into_iter()
+    .filter_map(|(place, address)| Some((place, address?)))
+    .collect()
 }
 
-/// The address in VMCOREINFO. A module that was loaded twice may have left two lines: the last one counts.
+/// The address in VMCOREINFO. A module that was loaded twice may have added two lines; the last one counts.
 fn in_vmcoreinfo(text: &[u8]) -> Option<Result<u64>> {
     let lines = text.split(|b| *b == b'\n');
     let value = lines.filter_map(|line| line.strip_prefix(SYMBOL)).next_back()?;
     let value = String::from_utf8_lossy(value);
     let value = value.trim_end();
     let digits = value.strip_prefix("0x").unwrap_or(value);
-    Some(u64::from_str_radix(digits, 16).map_err(|_| no_address(value)))
+    Some(u64::from_str_radix(digits, 16).map_err(|_| invalid_address(value)))
 }
 
 fn in_notes(bytes: &[u8]) -> Option<Result<u64>> {
@@ -140,13 +149,13 @@ fn in_notes(bytes: &[u8]) -> Option<Result<u64>> {
     Some(address.map_err(|_| Error::unusable(format!("has {} bytes, expected 8", note.desc.len()))))
 }
 
-/// The address on a command line; the last word counts, as with most of the kernel's own.
+/// The address on a command line. The last parameter counts, as for most of the kernel's own parameters.
 fn in_command_line(line: &str) -> Option<Result<u64>> {
-    let value = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(WORD)).next_back()?;
-    Some(parse_address(value).ok_or_else(|| no_address(value)))
+    let value = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(PARAMETER)).next_back()?;
+    Some(parse_address(value).ok_or_else(|| invalid_address(value)))
 }
 
-/// An address as people and scripts write it: hexadecimal with `0x`, else decimal.
+/// Parses an address: hexadecimal with `0x`, else decimal. Returns `None` if it is neither.
 pub fn parse_address(text: &str) -> Option<u64> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
@@ -154,13 +163,13 @@ pub fn parse_address(text: &str) -> Option<u64> {
     }
 }
 
-fn no_address(text: &str) -> Error {
-    // Of a damaged text not more than what helps to recognise it, and nothing that a terminal would obey.
+fn invalid_address(text: &str) -> Error {
+    // The text may be damaged. 32 characters are enough to recognise it, and {:?} escapes control characters.
     let shown: String = text.chars().take(32).collect();
-    Error::unusable(format!("{shown:?} is no address"))
+    Error::unusable(format!("{shown:?} is not an address"))
 }
 
-/// The physical address that `address` means.
+/// Converts `address` to a physical address, if it is a virtual one.
 fn physical(
     image: &dyn MemoryImage,
     space: Option<&AddressSpace>,
@@ -174,15 +183,15 @@ fn physical(
         (Place::Vmcoreinfo, Some(space)) => space
             .translate(image, VirtAddr::new(address))
             .map(|piece| piece.phys)
-            .map_err(|error| Error::unusable("the address can't be translated").because(error)),
+            .map_err(|error| Error::unusable("the address cannot be translated").because(error)),
         (Place::Vmcoreinfo, None) => Err(Error::unusable(format!(
-            "{address:#x} is a virtual address, and the kernel's page tables are not known"
+            "{address:#x} is a virtual address, but the kernel's page tables are unknown"
         ))),
-        _ => Err(Error::unusable(format!("{address:#x} is no physical address"))),
+        _ => Err(Error::unusable(format!("{address:#x} is not a physical address"))),
     }
 }
 
-/// The structure at `at`, checked by itself.
+/// Reads the structure at `at`, and checks it by itself.
 fn structure(image: &dyn MemoryImage, at: PhysAddr) -> Result<BitmapReader<&dyn MemoryImage>> {
     if at.as_u64() == 0 {
         return Err(Error::unusable("the address is not set"));
@@ -192,10 +201,10 @@ fn structure(image: &dyn MemoryImage, at: PhysAddr) -> Result<BitmapReader<&dyn 
     }
     let reader = BitmapReader::in_memory(image, at)?;
     if let Info::V1(info) = reader.info() {
-        // Version 2 checks that by itself.
-        let behind = at.as_u64() + v1::Info::SIZE as u64;
-        if info.bitmap < behind && at.as_u64() < info.bitmap + info.bitmap_size {
-            return Err(Error::unusable(format!("the bitmap at {:#x} lies over its structure", info.bitmap)));
+        // The decoder of version 2 checks that.
+        let end = at.as_u64() + v1::Info::SIZE as u64;
+        if info.bitmap < end && at.as_u64() < info.bitmap + info.bitmap_size {
+            return Err(Error::unusable(format!("the bitmap at {:#x} overlaps its structure", info.bitmap)));
         }
     }
     Ok(reader)

@@ -1,8 +1,8 @@
-//! The bitmap that a crashed kernel left in its memory: where it is, whether it can be trusted, what it decides.
+//! The bitmap that a crashed kernel left in its memory: locates it, validates it, and filters a dump with it.
 //!
-//! Whatever a crash leaves may be torn, stale or of another machine, so nothing of it is used before all of it has been
-//! looked at. A bitmap that can't be used is named with the reason, and whoever wanted it scans the memory instead: a
-//! bitmap may cost time, never a dump.
+//! After a crash the bitmap may be incomplete, stale or of another machine, so all of it is validated before any of it
+//! is used. If it cannot be used, the error gives the reason, and the caller scans the image instead: a bad bitmap may
+//! cost time, but never the dump.
 
 mod locate;
 mod report;

@@ -1,4 +1,4 @@
-//! What to tell about a bitmap that was found in memory: one line for people, an object for programs.
+//! The report on a bitmap in memory: one line of text, or a JSON object.
 
 use super::locate::Place;
 use crate::bitmap_file::Report;
@@ -7,20 +7,20 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// What was found in memory.
+/// The report on a bitmap in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryBitmapReport {
-    /// What named the address.
+    /// The source of the address.
     pub found_by: &'static str,
     /// The physical address of the structure.
     pub address: u64,
-    /// The first page frame that the producer has not decided about.
+    /// The first page frame that the producer did not decide about.
     pub decided_up_to: u64,
-    /// Page frames of the bitmap that it has not decided about.
+    /// Page frames of the bitmap that the producer did not decide about.
     pub undecided_frames: u64,
-    /// What becomes of those: they are scanned, or kept.
+    /// What happens to these: `scanned` or `kept`.
     pub undecided: &'static str,
-    /// What the bitmap says, and what its bits show.
+    /// The bitmap: its structure, and the counts of its bits.
     pub bitmap: Report,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a bitmap can be used for a request, and as a filter of what it decides.
+//! Checks whether a bitmap can be used for a request, and filters with a bitmap in memory.
 
 use super::locate::{LocatedBitmap, SearchHints, find};
 use super::report::MemoryBitmapReport;
@@ -14,35 +14,35 @@ use vmcore::filter::FrameFilter;
 use vmcore::image::MemoryImage;
 use vmcore::{Error, Result};
 
-/// What a bitmap is wanted for: one in memory, or in a file.
+/// The requirements on a bitmap, in memory or in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// The dump level.
     pub level: DumpLevel,
-    /// Whose rules are to decide.
+    /// The rule set.
     pub rules: RuleSet,
 }
 
 /// A bitmap that was found in memory and can be used for a request.
 pub struct MemoryBitmap<'m> {
     bitmap: BitmapReader<&'m dyn MemoryImage>,
-    /// The frames of which it says something.
+    /// The frames of the bitmap.
     frames: PfnRange,
-    /// Those of them that its producer has decided about: the first ones.
+    /// The frames that its producer decided about: all, or the first ones.
     decided: PfnRange,
-    /// Decides about the others.
+    /// A scan of the other frames.
     rest: Option<WindowScan<'m>>,
     report: MemoryBitmapReport,
 }
 
 impl LocatedBitmap<'_> {
-    /// Reads all of the bitmap, and says what it is, whatever it may be good for.
+    /// Reads all of the bitmap, and reports on it. Does not check whether it can be used.
     ///
     /// # Errors
-    /// If a chunk can't be read.
+    /// Fails if a chunk cannot be read.
     pub fn describe(&self) -> Result<MemoryBitmapReport> {
         let report = self.reader.describe()?;
-        Ok(MemoryBitmapReport::new(self.place, self.at, report, decided(self.reader.info())))
+        Ok(MemoryBitmapReport::new(self.place, self.at, report, decided_frames(self.reader.info())))
     }
 }
 
@@ -50,23 +50,23 @@ impl<'m> MemoryBitmap<'m> {
     /// Finds the bitmap of `machine` in its memory, and checks all of it.
     ///
     /// # Errors
-    /// If there is none, or it can't be used for `request`: in one line why.
+    /// Fails if there is none, or if it cannot be used for `request`. The error is one line.
     pub fn new(machine: &'m Machine<'m>, hints: &SearchHints, request: Request) -> Result<Self> {
         let LocatedBitmap { place, at, reader } = find(machine.image, Some(&machine.layout.space), hints)?;
-        let here =
+        let in_place =
             |error: Error| Error::unusable(format!("{}: at {at}: {}", place.name(), error.in_one_line()));
-        let survey = request.check(&reader, machine).map_err(here)?;
+        let survey = request.check(&reader, machine).map_err(in_place)?;
         if survey.unsealed > 0 {
-            keeps_itself(&reader, at).map_err(here)?;
+            check_own_pages(&reader, at).map_err(in_place)?;
         }
-        let decided = decided(reader.info());
+        let decided = decided_frames(reader.info());
         let report = MemoryBitmapReport::new(place, at, reader.report(&survey), decided);
         let frames = reader.info().frames();
         Ok(Self { bitmap: reader, frames, decided, rest: None, report })
     }
 
-    /// Lets a scan of `machine` decide about the frames of the bitmap that its producer has left undecided. Without
-    /// that they are kept, as frames are that the bitmap doesn't have.
+    /// Lets a scan of `machine` decide about the frames that the bitmap's producer left undecided. Without this call
+    /// they are kept, like frames outside the bitmap.
     pub fn scan_the_rest(&mut self, machine: &'m Machine<'m>, level: DumpLevel) {
         if self.decided.end < self.frames.end {
             self.rest = Some(WindowScan::starting_at(machine, level, self.decided.end));
@@ -74,12 +74,12 @@ impl<'m> MemoryBitmap<'m> {
         }
     }
 
-    /// What to tell about it.
+    /// The report on the bitmap.
     pub fn report(&self) -> &MemoryBitmapReport {
         &self.report
     }
 
-    /// What the scan of the rest has found, if there was one.
+    /// The findings of the scan of the undecided frames, if there is one.
     pub fn findings(&self) -> Option<&ScanFindings> {
         self.rest.as_ref().map(WindowScan::findings)
     }
@@ -88,7 +88,7 @@ impl<'m> MemoryBitmap<'m> {
 impl FrameFilter for MemoryBitmap<'_> {
     fn filter(&mut self, window: PfnRange, keep: &mut [u64]) -> Result<()> {
         self.bitmap.clear_excluded(window, keep)?;
-        // Both start at a multiple of 64 frames, and so does what they have in common.
+        // Both start at a multiple of 64 frames, so their intersection does, too.
         let common = window.intersection(self.frames);
         if let Some(rest) = &mut self.rest
             && common.end > self.decided.end
@@ -102,10 +102,10 @@ impl FrameFilter for MemoryBitmap<'_> {
 }
 
 impl Request {
-    /// Reads all of a bitmap, and refuses one that can't be used for this request on `machine`.
+    /// Reads all of a bitmap, and refuses one that cannot be used for this request on `machine`.
     ///
     /// # Errors
-    /// Names the first thing that doesn't hold.
+    /// Names the first check that fails.
     pub fn check<M: PhysicalMemory>(self, reader: &BitmapReader<M>, machine: &Machine<'_>) -> Result<Survey> {
         reader.check_machine(machine)?;
         self.matches(reader.info())?;
@@ -117,11 +117,11 @@ impl Request {
         Ok(survey)
     }
 
-    /// Refuses a bitmap that is not at this level, or not by these rules. Pages of zeros are found while a dump is
-    /// written, whatever the bitmap's level says of them.
+    /// Refuses a bitmap of another level or rule set. The zero-page bit of the level may differ, because zero pages are
+    /// detected when the dump is written.
     ///
     /// # Errors
-    /// Names the level, the rules, or the class of pages that the bitmap leaves out.
+    /// Names the level, the rule set, or the class of pages that the bitmap must not exclude.
     pub fn matches(self, info: &Info) -> Result<()> {
         let recorded = match info {
             Info::V1(_) => None,
@@ -131,30 +131,33 @@ impl Request {
             }
         };
         let Some(level) = recorded else { return check_counts(info, self.level) };
-        let asked = u32::from(self.level.bits());
-        if (level ^ asked) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
-            return Err(Error::unusable(format!("its dump level is {level}, not {asked}")).with_hint(
-                format!("Ask for its level with -d {level}, or make a bitmap at level {asked}."),
+        let requested = u32::from(self.level.bits());
+        if (level ^ requested) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
+            return Err(Error::unusable(format!("its dump level is {level}, not {requested}")).with_hint(
+                format!("Use the bitmap's level with -d {level}, or make a bitmap at level {requested}."),
             ));
         }
         Ok(())
     }
 }
 
-fn check_rules(header: &Header, asked: RuleSet) -> Result<()> {
+fn check_rules(header: &Header, requested: RuleSet) -> Result<()> {
     let recorded = header.rules;
-    if recorded != RecordedRules::NotRecorded && recorded != asked.into() {
-        return Err(Error::unusable(format!("its rules are those of {recorded}, not of {}", asked.name()))
-            .with_hint(format!(
-                "Ask for its rules with --rules {recorded}, or make a bitmap by those of {}.",
-                asked.name()
-            )));
+    if recorded != RecordedRules::NotRecorded && recorded != requested.into() {
+        return Err(Error::unusable(format!(
+            "its rules are those of {recorded}, not of {}",
+            requested.name()
+        ))
+        .with_hint(format!(
+            "Use the bitmap's rules with --rules {recorded}, or make a bitmap with --rules {}.",
+            requested.name()
+        )));
     }
     Ok(())
 }
 
-/// A bitmap that doesn't record its level shows by its counts what it leaves out.
-fn check_counts(info: &Info, asked: DumpLevel) -> Result<()> {
+/// Refuses a bitmap without a recorded level if its counters show pages that the requested level keeps.
+fn check_counts(info: &Info, requested: DumpLevel) -> Result<()> {
     let [cache, cache_private, user, free] = match info {
         Info::V1(v1::Info { cache_pages, cache_private_pages, user_pages, free_pages, .. }) => {
             [*cache_pages, *cache_private_pages, *user_pages, *free_pages]
@@ -163,7 +166,7 @@ fn check_counts(info: &Info, asked: DumpLevel) -> Result<()> {
             [header.cache_pages, header.cache_private_pages, header.user_pages, header.free_pages]
         }
     };
-    // Level 4 leaves out all of the page cache, as in makedumpfile.
+    // Level 4 excludes all of the page cache, as in makedumpfile.
     let any_cache = DumpLevel::CACHE | DumpLevel::CACHE_PRIVATE;
     let classes = [
         ("cache", cache, any_cache),
@@ -173,20 +176,20 @@ fn check_counts(info: &Info, asked: DumpLevel) -> Result<()> {
     ];
     let unwanted = classes
         .into_iter()
-        .find(|(_, pages, bits)| *pages != 0 && *pages != NOT_COUNTED && !asked.intersects(*bits));
+        .find(|(_, pages, bits)| *pages != 0 && *pages != NOT_COUNTED && !requested.intersects(*bits));
     match unwanted {
         Some((class, pages, _)) => Err(Error::unusable(format!(
             "it leaves out {pages} {class} pages, which dump level {} keeps",
-            asked.bits()
+            requested.bits()
         ))),
         None => Ok(()),
     }
 }
 
-/// Refuses a bitmap whose producer has decided about nothing.
+/// Refuses a bitmap whose producer decided about no frame.
 fn check_progress(info: &Info) -> Result<()> {
     let Info::V2(header) = info else { return Ok(()) };
-    if !decided(info).is_empty() {
+    if !decided_frames(info).is_empty() {
         return Ok(());
     }
     Err(Error::unusable(match header.state {
@@ -195,8 +198,8 @@ fn check_progress(info: &Info) -> Result<()> {
     }))
 }
 
-/// The frames that the producer has decided about: all of the bitmap's, or the first ones.
-fn decided(info: &Info) -> PfnRange {
+/// The frames that the producer decided about: all of the bitmap's, or the first ones.
+fn decided_frames(info: &Info) -> PfnRange {
     let frames = info.frames();
     match info {
         Info::V2(header) if !matches!(header.state, State::Complete | State::NotRecorded) => {
@@ -206,23 +209,24 @@ fn decided(info: &Info) -> PfnRange {
     }
 }
 
-/// Refuses a bitmap for far more frames than the machine has (some room for memory to be added there may be), so that
-/// no number in it makes us read for hours.
+/// Refuses a bitmap for far more frames than the machine has, so that a damaged size cannot cause hours of reading. A
+/// bitmap may have more frames than the machine, for memory hotplug.
 fn check_size(info: &Info, machine: &Machine<'_>) -> Result<()> {
-    /// How much larger it may be.
-    const MOST: u64 = 64;
+    /// Maximum ratio of the bitmap's frames to the machine's.
+    const MAX_RATIO: u64 = 64;
     let frames = info.frames().len();
-    if frames / MOST > machine.frames {
+    if frames / MAX_RATIO > machine.frames {
         return Err(Error::unusable(format!(
-            "it is for {frames} page frames, the machine has {}",
+            "it is for {frames} page frames, but the machine has {}",
             machine.frames
         )));
     }
     Ok(())
 }
 
-/// Holds the bits against what the producer counted. What no checksum protects (version 1, a scan without the time to
-/// seal) is also held against pages that no bitmap leaves out, so that other memory is not taken for one.
+/// Compares the bits with the producer's counters. If a chunk has no checksum (version 1, or a scan without time to
+/// seal), also checks pages of the `struct page` array, which every valid bitmap keeps: other memory that looks like a
+/// bitmap fails this check.
 fn check_bits<M: PhysicalMemory>(
     reader: &BitmapReader<M>,
     survey: &Survey,
@@ -244,33 +248,33 @@ fn check_bits<M: PhysicalMemory>(
         if let Lookup::Present(section) = lookup
             && let Ok(piece) = machine.layout.space.translate(machine.image, section.mem_map)
         {
-            must_keep(reader, PfnRange::from_start(piece.phys.pfn(), 1), "the array of struct page")?;
+            require_kept(reader, PfnRange::from_start(piece.phys.pfn(), 1), "the struct page array")?;
         }
     }
     Ok(())
 }
 
-/// Refuses a bitmap in memory, its structure at `at`, that leaves out the pages that it lies in.
-fn keeps_itself(reader: &BitmapReader<&dyn MemoryImage>, at: PhysAddr) -> Result<()> {
+/// Refuses a bitmap in memory, with its structure at `at`, that excludes the pages that contain it.
+fn check_own_pages(reader: &BitmapReader<&dyn MemoryImage>, at: PhysAddr) -> Result<()> {
     let own = std::iter::once((at, 1))
         .chain(reader.chunks().iter().map(|(_, chunk)| (PhysAddr::new(chunk.address), chunk.size)));
     for (start, size) in own {
         let end = PhysAddr::new(start.as_u64().saturating_add(size)).pfn_ceil();
-        must_keep(reader, PfnRange::new(start.pfn(), end), "the bitmap itself")?;
+        require_kept(reader, PfnRange::new(start.pfn(), end), "the bitmap itself")?;
     }
     Ok(())
 }
 
-/// Refuses a bitmap that leaves out one of `frames`, where `what` is.
-fn must_keep<M: PhysicalMemory>(reader: &BitmapReader<M>, frames: PfnRange, what: &str) -> Result<()> {
+/// Refuses a bitmap that excludes one of `frames`, which contain `what`.
+fn require_kept<M: PhysicalMemory>(reader: &BitmapReader<M>, frames: PfnRange, what: &str) -> Result<()> {
     let first = Pfn::new(frames.start.as_u64() / 64 * 64);
     for start in (first.as_u64()..frames.end.as_u64()).step_by(64) {
         let word = PfnRange::from_start(Pfn::new(start), 64);
         let mut keep = [u64::MAX];
         reader.clear_excluded(word, &mut keep)?;
-        let asked = frames.intersection(word);
+        let checked = frames.intersection(word);
         let excluded =
-            (asked.start.as_u64()..asked.end.as_u64()).find(|pfn| keep[0] >> (pfn - start) & 1 == 0);
+            (checked.start.as_u64()..checked.end.as_u64()).find(|pfn| keep[0] >> (pfn - start) & 1 == 0);
         if let Some(pfn) = excluded {
             return Err(Error::unusable(format!("it leaves out frame {pfn:#x}, a page of {what}")));
         }

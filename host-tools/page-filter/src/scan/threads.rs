@@ -12,8 +12,8 @@ use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Approximate maximum of frames in a piece: as many as the largest huge page has, so that few ranges cross the end of a
-/// piece. The bits (32 KiB) stay in the CPU cache while the piece is scanned.
+/// Approximate maximum of frames in a piece: as many as the largest huge page has, so that few ranges cross the end of
+/// a piece. The bits (32 KiB) stay in the CPU cache while the piece is scanned.
 const PIECE_FRAMES: u64 = 1 << 18;
 
 /// Minimum number of pieces for each thread, so that threads do not wait for one slow part of memory.
@@ -281,7 +281,9 @@ impl Observer for PieceObserver<'_, '_> {
         if frames.end > end && self.overhang.last().is_none_or(|(last, _)| last.end < frames.end) {
             let frames = PfnRange::new(end.max(frames.start), frames.end);
             match self.overhang.last_mut() {
-                Some((last, last_class)) if *last_class == class && last.end >= frames.start => last.end = frames.end,
+                Some((last, last_class)) if *last_class == class && last.end >= frames.start => {
+                    last.end = frames.end
+                }
                 _ => self.overhang.push((frames, class)),
             }
         }

@@ -1,24 +1,24 @@
-//! The kdump-compressed format: its headers, and what its readers ([`crate::image::kdump`]) and writers
-//! ([`crate::dump::kdump`]) share.
+//! The headers of the kdump-compressed format, shared by the reader ([`crate::image::kdump`]) and the writer
+//! ([`crate::dump::kdump`]).
 //!
 //! ```text
 //! block 0                              disk_dump_header
-//! block 1 .. 1 + sub_hdr_size          kdump_sub_header, ELF notes behind it
-//! (1 + sub_hdr_size) blocks            1st bitmap (memory that exists), 2nd bitmap (pages in the file)
-//! + bitmap_blocks blocks               page_desc of each page of the 2nd bitmap, ascending
-//! behind them                          page data, unaligned; the shared zero page first, if there is one
-//! behind it                            erase info, if any
+//! block 1 .. 1 + sub_hdr_size          kdump_sub_header, then the ELF notes
+//! block 1 + sub_hdr_size ..            1st bitmap (existing memory), 2nd bitmap (pages in the file)
+//! bitmap_blocks blocks later           page_desc of each page of the 2nd bitmap, ascending
+//! following                            page data, unaligned; the shared zero page first, if there is one
+//! following                            erase info, if any
 //! ```
 //!
-//! Source: makedumpfile's `diskdump_mod.h` and `IMPLEMENTATION`; header versions 1 to 6 only ever added fields.
+//! Source: makedumpfile's `diskdump_mod.h` and `IMPLEMENTATION`. Each header version from 2 to 6 only added fields.
 
 use crate::{Error, Result};
 use scanner_core::PAGE_SIZE;
 
-/// Bytes of a block: the page size, since x86_64 has one only.
+/// Bytes of a block: the page size.
 pub const BLOCK_SIZE: usize = PAGE_SIZE;
 
-/// Blocks that one bitmap of `max_mapnr` frames takes.
+/// Number of blocks of one bitmap for `max_mapnr` frames.
 pub const fn bitmap_blocks(max_mapnr: u64) -> u64 {
     max_mapnr.div_ceil(8).div_ceil(BLOCK_SIZE as u64)
 }
@@ -28,7 +28,7 @@ pub const SIGNATURE: &[u8; 8] = b"KDUMP   ";
 /// The header version that this crate writes.
 pub const VERSION: u32 = 6;
 
-/// `status`: the file was cut short, descriptors may be missing.
+/// Bit in `status`: the writer did not finish the file, and descriptors may be missing.
 pub const STATUS_INCOMPLETE: u32 = 0x8;
 
 /// Bytes of one field of `new_utsname`, with its terminating NUL.
@@ -49,13 +49,13 @@ mod dh {
     pub const END: usize = 464;
 }
 
-/// Byte offsets in `kdump_sub_header`, and the version that brought the field.
+/// Byte offsets in `kdump_sub_header`, each with the header version that added the field.
 mod sh {
     pub const PHYS_BASE: usize = 0;
     pub const DUMP_LEVEL: usize = 8; // 1
     pub const SPLIT: usize = 12; // 2
-    pub const START_PFN: usize = 16; // 2; declared obsolete by 6
-    pub const END_PFN: usize = 24; // 2; declared obsolete by 6
+    pub const START_PFN: usize = 16; // 2; obsolete since 6
+    pub const END_PFN: usize = 24; // 2; obsolete since 6
     pub const OFFSET_VMCOREINFO: usize = 32; // 3
     pub const SIZE_VMCOREINFO: usize = 40; // 3
     pub const OFFSET_NOTE: usize = 48; // 4
@@ -68,24 +68,24 @@ mod sh {
     pub const END: usize = 104;
 }
 
-/// The fields of `disk_dump_header` that mean something; the others are remnants of diskdump and stay zero.
+/// The fields of `disk_dump_header` that kdump uses. The other fields come from diskdump and are zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpHeader {
-    /// 1 to 6.
+    /// Header version, 1 to 6.
     pub version: u32,
     /// sysname, nodename, release, version, machine, domainname.
     pub utsname: [[u8; UTS_FIELD]; 6],
-    /// Seconds since the epoch.
+    /// Time of the crash, in seconds since the epoch.
     pub timestamp: u64,
-    /// The codec's flag, [`STATUS_INCOMPLETE`], and 0x10 if vmemmap was filtered too.
+    /// Flags: the codec's flag, [`STATUS_INCOMPLETE`], and 0x10 if vmemmap was filtered too.
     pub status: u32,
-    /// Blocks of the sub header with the notes behind it.
+    /// Number of blocks of the sub header and the notes.
     pub sub_hdr_blocks: u32,
-    /// Blocks of all bitmaps.
+    /// Number of blocks of all bitmaps.
     pub bitmap_blocks: u32,
-    /// Frames that the bitmaps cover, as far as 32 bits go.
+    /// Number of frames that the bitmaps cover, limited to 32 bits.
     pub max_mapnr: u32,
-    /// CPUs of the crashed machine, as counted in the notes.
+    /// Number of CPUs of the crashed machine, counted from the notes.
     pub nr_cpus: u32,
 }
 
@@ -96,14 +96,14 @@ impl DumpHeader {
     /// Reads the header from the start of `bytes`.
     ///
     /// # Errors
-    /// If it is not the header of a kdump-compressed file of version 1 to 6 with blocks of 4096 bytes.
+    /// If `bytes` is not a kdump-compressed header of version 1 to 6 with blocks of 4096 bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let Some(bytes) = bytes.first_chunk::<{ dh::END }>() else {
             return Err(Error::unusable(format!(
-                "cut off inside the header of a kdump-compressed file, of which {} bytes are there",
+                "the kdump-compressed file of {} bytes is cut off inside the header",
                 bytes.len()
             ))
-            .with_hint("Copy the dump again; was the disk full?"));
+            .with_hint("Copy the dump again, and check the free disk space."));
         };
         if bytes[dh::SIGNATURE..][..8] != *SIGNATURE {
             return Err(Error::unusable(
@@ -112,15 +112,15 @@ impl DumpHeader {
         }
         let version = u32_at(bytes, dh::VERSION);
         if !(1..=VERSION).contains(&version) {
-            return Err(Error::unusable(format!("header version {version} is not known"))
-                .with_hint("Versions 1 to 6 of the kdump-compressed format can be read."));
+            return Err(Error::unusable(format!("header version {version} is not supported"))
+                .with_hint("Supported versions of the kdump-compressed format: 1 to 6."));
         }
         let block_size = u32_at(bytes, dh::BLOCK_SIZE);
         if block_size as usize != BLOCK_SIZE {
             return Err(Error::unusable(format!(
-                "block size {block_size} is not the page size of x86_64, {BLOCK_SIZE}"
+                "the block size is {block_size}, expected {BLOCK_SIZE} (the x86_64 page size)"
             ))
-            .with_hint("The dump is of another architecture, or damaged."));
+            .with_hint("The dump comes from another architecture, or it is damaged."));
         }
         let mut utsname = [[0; UTS_FIELD]; 6];
         for (field, raw) in utsname.iter_mut().zip(bytes[dh::UTSNAME..].chunks_exact(UTS_FIELD)) {
@@ -138,7 +138,7 @@ impl DumpHeader {
         })
     }
 
-    /// The bytes as they stand in the file.
+    /// The header as bytes of the file.
     pub fn to_bytes(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         put(&mut bytes, dh::SIGNATURE, SIGNATURE);
@@ -155,44 +155,43 @@ impl DumpHeader {
     }
 }
 
-/// A piece of the file; absent if `size` is 0.
+/// A byte range of the file; absent if `size` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it starts, in bytes from the start of the file.
+    /// Start, in bytes from the start of the file.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// `kdump_sub_header`, with the defaults of what an older version does not have.
+/// `kdump_sub_header`. Fields that an older version does not have are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubHeader {
     /// `phys_base` of the kernel; negative numbers are in two's complement.
     pub phys_base: u64,
     /// The dump level.
     pub dump_level: u32,
-    /// If the file is one part of a split dump: the frames whose pages it holds.
+    /// The first frame and the end frame (exclusive) of this file, if it is one part of a split dump.
     pub split: Option<(u64, u64)>,
-    /// The VMCOREINFO text (3 and later).
+    /// The VMCOREINFO text (version 3 and later).
     pub vmcoreinfo: Extent,
-    /// The ELF notes (4 and later).
+    /// The ELF notes (version 4 and later).
     pub notes: Extent,
-    /// What was erased, as text (5 and later).
+    /// makedumpfile's text about erased data (version 5 and later).
     pub erase_info: Extent,
-    /// Frames that the bitmaps cover; before version 6 the header's 32-bit number.
+    /// Number of frames that the bitmaps cover. Before version 6 this is the 32-bit number of the header.
     pub max_mapnr: u64,
 }
 
 impl SubHeader {
-    /// Bytes in a file of version 6.
+    /// Bytes in a version 6 file.
     pub const SIZE: usize = sh::END;
 
-    /// Reads what `header.version` has of it from the start of `bytes`; bytes that are missing at the end count
-    /// as zeros.
+    /// Reads the fields that `header.version` has from the start of `bytes`. Missing bytes at the end count as zeros.
     pub fn parse(bytes: &[u8], header: &DumpHeader) -> Self {
         let mut raw = [0; sh::END];
-        let there = bytes.len().min(raw.len());
-        raw[..there].copy_from_slice(&bytes[..there]);
+        let available = bytes.len().min(raw.len());
+        raw[..available].copy_from_slice(&bytes[..available]);
 
         let since = |version: u32| header.version >= version;
         let extent = |version, offset, size| {
@@ -217,7 +216,7 @@ impl SubHeader {
         }
     }
 
-    /// The bytes as they stand in a file of version 6.
+    /// The sub header as bytes of a version 6 file.
     pub fn to_bytes(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         let mut put_u64 = |offset: usize, value: u64| put(&mut bytes, offset, &value.to_le_bytes());
@@ -243,14 +242,14 @@ impl SubHeader {
     }
 }
 
-/// `page_desc`: where the data of a page are.
+/// `page_desc`: the place and encoding of the data of one page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageDesc {
-    /// Bytes from the start of the file; 0 if the page was never written (an incomplete dump).
+    /// Offset of the data in the file; 0 if the page was never written (an incomplete dump).
     pub offset: u64,
-    /// Bytes of data.
+    /// Size of the data in bytes.
     pub size: u32,
-    /// The codec's flag.
+    /// Flag of the codec.
     pub flags: u32,
 }
 
@@ -263,7 +262,7 @@ impl PageDesc {
         Self { offset: u64_at(bytes, 0), size: u32_at(bytes, 8), flags: u32_at(bytes, 12) }
     }
 
-    /// The bytes as they stand in the file.
+    /// The descriptor as bytes of the file.
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         put(&mut bytes, 0, &self.offset.to_le_bytes());
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_survive_the_file() {
+    fn headers_round_trip() {
         let header = header(6);
         assert_eq!(DumpHeader::parse(&header.to_bytes()).unwrap(), header);
         assert_eq!(SubHeader::parse(&sub_header().to_bytes(), &header), sub_header());
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_count_only_since_their_version() {
+    fn fields_are_read_only_from_versions_that_have_them() {
         let bytes = sub_header().to_bytes();
         let read = |version| SubHeader::parse(&bytes, &header(version));
         assert_eq!((read(1).dump_level, read(1).split, read(1).max_mapnr), (31, None, 77));
@@ -338,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_headers_are_refused_by_name() {
+    fn unsupported_headers_are_errors() {
         let error = |change: &dyn Fn(&mut [u8])| {
             let mut bytes = header(6).to_bytes();
             change(&mut bytes);

@@ -1,4 +1,4 @@
-//! The bytes of a dump file, plain or scattered over a flattened stream.
+//! The bytes of a dump file, which is plain or a flattened stream.
 
 use super::file::PlainFile;
 use super::flattened::FlattenedIndex;
@@ -7,7 +7,7 @@ use crate::format::flattened;
 use std::borrow::Cow;
 use std::io;
 
-/// A dump file that can be read at any place.
+/// A dump file that is read at any offset.
 #[derive(Debug)]
 pub struct FileBytes {
     stored: PlainFile,
@@ -15,10 +15,10 @@ pub struct FileBytes {
 }
 
 impl FileBytes {
-    /// The bytes of the dump `stored`; a flattened stream is seen through.
+    /// The bytes of the dump in `stored`. If `stored` is a flattened stream, these are the bytes of the rearranged dump.
     ///
     /// # Errors
-    /// If it is a damaged flattened stream, or can't be read.
+    /// If `stored` is a damaged flattened stream, or cannot be read.
     pub fn new(stored: PlainFile) -> Result<Self> {
         let mut signature = [0; 16];
         let is_flattened = stored.read(0, &mut signature).is_ok() && flattened::is_flattened(&signature);
@@ -26,41 +26,42 @@ impl FileBytes {
         Ok(Self { stored, flattened })
     }
 
-    /// Whether the file came as a flattened stream.
+    /// Whether the file is a flattened stream.
     pub fn is_flattened(&self) -> bool {
         self.flattened.is_some()
     }
 
-    /// Whether it is known that the file's end is missing.
+    /// Whether the file is a flattened stream without its end record.
     pub fn is_cut(&self) -> bool {
         self.flattened.as_ref().is_some_and(|index| !index.is_complete())
     }
 
-    /// Bytes of the file.
+    /// Size of the dump in bytes. For a flattened stream this is the size of the rearranged dump.
     pub fn len(&self) -> u64 {
         self.flattened.as_ref().map_or(self.stored.size(), FlattenedIndex::len)
     }
 
-    /// Whether the file has no bytes.
+    /// Whether the dump has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the file may really have `size` bytes of data: a flattened stream claims any length with one
-    /// record, but needs bytes to fill it. Leaves some room for blocks that were never written.
+    /// Whether the stored file is large enough for `size` bytes of data, plus 64 KiB for blocks that were never written.
+    ///
+    /// One record of a flattened stream can claim any length, so this check comes before an allocation of `size` bytes.
     pub fn can_hold(&self, size: u64) -> bool {
         size <= self.stored.size().saturating_add(1 << 16)
     }
 
-    /// The `size` bytes at `offset` in place, if they are in one piece and don't have to be read.
+    /// The `size` bytes at `offset` without a copy, if they are contiguous and mapped or in memory.
     pub fn view(&self, offset: u64, size: usize) -> Option<&[u8]> {
         let Some(index) = &self.flattened else { return self.stored.view(offset, size) };
         let piece = index.pieces(offset..offset.checked_add(size as u64)?).next()?;
         if piece.size == size as u64 { self.stored.view(piece.position, size) } else { None }
     }
 
-    /// The `size` bytes at `offset`. `None` if they don't lie in the file, are more than it can hold, or can't be
-    /// read.
+    /// The `size` bytes at `offset`. `None` if they exceed the file, fail the check of [`can_hold`](Self::can_hold), or
+    /// cannot be read.
     pub fn get(&self, offset: u64, size: u64) -> Option<Cow<'_, [u8]>> {
         let end = offset.checked_add(size).filter(|end| *end <= self.len() && self.can_hold(size))?;
         let len = usize::try_from(size).ok()?;
@@ -78,7 +79,7 @@ impl FileBytes {
         read.ok().map(|()| Cow::Owned(bytes))
     }
 
-    /// As many of the `size` bytes at `offset` as the file has.
+    /// The first of the `size` bytes at `offset`: as many as the file has. Empty if they cannot be read.
     pub fn get_up_to(&self, offset: u64, size: u64) -> Cow<'_, [u8]> {
         let size = size.min(self.len().saturating_sub(offset));
         self.get(offset, size).unwrap_or_default()

@@ -1,7 +1,7 @@
-//! ELF vmcores: `/proc/vmcore`, and what QEMU's `dump-guest-memory` and `makedumpfile -E` write.
+//! ELF vmcores: `/proc/vmcore`, and the files of QEMU's `dump-guest-memory` and `makedumpfile -E`.
 //!
-//! What counts as memory follows makedumpfile: a frame exists if a `PT_LOAD` touches it (with `p_memsz`; the 1st
-//! bitmap of its non-cyclic mode), and a scan looks at it if its first byte has file data (`p_filesz`).
+//! The rules for memory are those of makedumpfile. A frame exists if a `PT_LOAD` touches it with its `p_memsz`, as in
+//! the 1st bitmap of the non-cyclic mode. A scan examines a frame if its first byte has file data (`p_filesz`).
 
 use super::extents::{Extents, FileMemory};
 use super::facts::{ImageFacts, ImageFormat, Segment};
@@ -19,34 +19,34 @@ use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::borrow::Cow;
 use std::path::Path;
 
-/// How the headers that are read are laid out.
+/// The layout of the supported headers: 64-bit, little-endian.
 const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 /// Bytes of a program header.
 const PROGRAM_HEADER: u64 = 56;
 /// Bytes of a section header.
 const SECTION_HEADER: u64 = 64;
-/// `e_phnum` if the number does not fit: `sh_info` of section header 0 has it.
+/// `e_phnum` if the number of program headers does not fit. `sh_info` of section header 0 then has the number.
 const PN_XNUM: u16 = 0xffff;
-/// Program headers that are read at once.
+/// Number of program headers that are read in one operation.
 const BATCH: u64 = 4096;
 
-/// makedumpfile's mark in `e_flags` of a dump that it could not finish.
+/// makedumpfile's flag in `e_flags` for an unfinished dump.
 const DUMP_ELF_INCOMPLETE: u32 = 1;
 /// `p_paddr` of a `PT_LOAD` that is not physical memory (makedumpfile's `NOT_PADDR`).
 const NOT_PADDR: u64 = u64::MAX;
-/// The most notes that are read, in bytes. A CPU takes about 360 bytes, with QEMU's state about 800.
+/// Size limit of all notes in bytes. The notes of a CPU have about 360 bytes, with QEMU's state about 800.
 const MAX_NOTES: u64 = 256 << 20;
-/// The most program headers that are read. `makedumpfile -E` makes one of each run of at least 256 dropped pages, so
-/// this many take 16 TiB of memory in the worst pattern there is.
+/// Limit of the number of program headers. `makedumpfile -E` writes one for each run of at least 256 excluded pages. So
+/// even in the worst case a machine needs 16 TiB of memory to exceed the limit.
 const MAX_PROGRAM_HEADERS: u32 = 1 << 24;
 
-/// What to do about a header that can't be.
+/// The hint for an impossible value in a header.
 const DAMAGED: &str = "The vmcore is damaged: copy it again.";
 
 /// An ELF vmcore.
 ///
-/// Overlapping `PT_LOAD`s, `PN_XNUM`, `PT_LOAD`s that start or end within a page, and files that are cut off in
-/// their memory (not in their headers or notes) are all understood.
+/// Supported are overlapping `PT_LOAD`s, `PN_XNUM`, `PT_LOAD`s that start or end within a page, and files that are cut
+/// off in their memory. A file that is cut off in its headers or notes is an error.
 #[derive(Debug)]
 pub struct ElfImage {
     memory: FileMemory,
@@ -54,10 +54,10 @@ pub struct ElfImage {
 }
 
 impl ElfImage {
-    /// Opens the ELF vmcore `path`; see [`PlainFile`] for what may happen if it changes meanwhile.
+    /// Opens the ELF vmcore `path`. See [`PlainFile`] for the hazard if the file changes while it is open.
     ///
     /// # Errors
-    /// The file can't be read, or is no x86_64 ELF core.
+    /// If the file cannot be read, or is not an x86_64 ELF core.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         Self::from_bytes(PlainFile::open(path, access)?).map_err(|e| e.at(path))
     }
@@ -98,7 +98,7 @@ impl MemoryImage for ElfImage {
     }
 }
 
-/// What is taken from an ELF core's headers.
+/// The contents of an ELF core's headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Headers {
     segments: Vec<Segment>,
@@ -117,7 +117,7 @@ impl Headers {
                 header64::Header::parse(&bytes).map_err(|e| cut_off("ELF header", size).because(e))
             })?;
         if header.e_type != header::ET_CORE {
-            return Err(Error::unusable("an ELF file, but not a core (a vmlinux, perhaps?)")
+            return Err(Error::unusable("is an ELF file, but not a core (perhaps a vmlinux)")
                 .with_hint("Give the vmcore itself: /proc/vmcore of the capture kernel, or a copy of it."));
         }
         let mut headers = Self::default();
@@ -134,10 +134,10 @@ impl Headers {
         })?;
         if headers.segments.is_empty() {
             return Err(Error::unusable(
-                "the ELF core has no PT_LOAD with a physical address: it holds no memory",
+                "the ELF core has no PT_LOAD with a physical address, so it contains no memory",
             )
             .with_hint(
-                "Is it the core of a process? Give /proc/vmcore of the capture kernel, or a copy of it.",
+                "It may be the core of a process. Give /proc/vmcore of the capture kernel, or a copy of it.",
             ));
         }
         headers.warnings.extend(missing.warning(size, "PT_LOADs"));
@@ -148,7 +148,7 @@ impl Headers {
         let (offset, len, size) = (header.p_offset, header.p_filesz, file.size());
         if self.notes.len() as u64 + len.min(size) > MAX_NOTES {
             return Err(Error::unusable(format!(
-                "the PT_NOTE at offset {offset:#x} has {len} bytes, too many to be true"
+                "the PT_NOTE at offset {offset:#x} is too large: {len} bytes, limit {MAX_NOTES} for all notes"
             ))
             .with_hint(DAMAGED));
         }
@@ -167,18 +167,18 @@ impl Headers {
         }
         if !segments::is_physical(phys, mem_size) {
             return Err(Error::unusable(format!(
-                "the PT_LOAD of {mem_size:#x} bytes at {phys:#x} leaves the physical address space of x86_64"
+                "the PT_LOAD of {mem_size:#x} bytes at {phys:#x} exceeds the physical address space of x86_64"
             ))
             .with_hint(DAMAGED));
         }
-        let promised = file_size.min(mem_size);
-        let there = promised.min(size.saturating_sub(offset));
-        missing.add(phys, there, promised);
+        let expected = file_size.min(mem_size);
+        let present = expected.min(size.saturating_sub(offset));
+        missing.add(phys, present, expected);
         self.segments.push(Segment {
             phys: PhysAddr::new(phys),
             virt: VirtAddr::new(header.p_vaddr),
             mem_size,
-            file_size: there,
+            file_size: present,
             offset,
         });
         Ok(())
@@ -188,13 +188,13 @@ impl Headers {
     fn into_facts(self, extents: &Extents) -> Result<ImageFacts> {
         let vmcoreinfo = CoreNotes::parse(&self.notes)?.vmcoreinfo.map(<[u8]>::to_vec);
         let facts = segments::facts(ImageFormat::Elf, self.segments, extents);
-        // Offset 0 is the ELF header, never memory: makedumpfile takes it for "not found".
+        // Offset 0 is the ELF header and never memory: makedumpfile uses it as "not found".
         let backed = facts.backed.minus(&extents.at_file_start());
         Ok(ImageFacts { notes: self.notes, vmcoreinfo, warnings: self.warnings, backed, ..facts })
     }
 }
 
-/// The `len` bytes at `offset`, if the file has them all.
+/// The `len` bytes at `offset`, if the file has all of them.
 fn bytes_at(file: &PlainFile, offset: u64, len: u64) -> Option<Cow<'_, [u8]>> {
     if offset.checked_add(len)? > file.size() {
         return None;
@@ -208,7 +208,7 @@ fn bytes_at(file: &PlainFile, offset: u64, len: u64) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(bytes))
 }
 
-/// Checks what says how the rest is to be read: magic, machine, class, byte order, version.
+/// Checks the fields that determine the layout of the file: magic, machine, class, byte order, version.
 fn check_ident(file: &PlainFile) -> Result<()> {
     let start = bytes_at(file, 0, 20).ok_or_else(|| cut_off("ELF header", file.size()))?;
     let (ident, machine) = (&start[..header::SIZEOF_IDENT], [start[18], start[19]]);
@@ -220,15 +220,15 @@ fn check_ident(file: &PlainFile) -> Result<()> {
     if machine != header::EM_X86_64 {
         let found = machine_name(machine);
         return Err(Error::unusable(format!("the machine is {found}, expected x86_64 (62)"))
-            .with_hint("Only vmcores of x86_64 kernels can be read."));
+            .with_hint("Only vmcores of x86_64 kernels are supported."));
     }
     if ident[header::EI_CLASS] != header::ELFCLASS64 || big_endian {
         let class = if ident[header::EI_CLASS] == header::ELFCLASS64 { 64 } else { 32 };
         let order = if big_endian { "big" } else { "little" };
         return Err(Error::unusable(format!(
-            "a {class}-bit {order}-endian ELF file, expected 64-bit little-endian"
+            "is a {class}-bit {order}-endian ELF file, expected 64-bit little-endian"
         ))
-        .with_hint("Write the vmcore in 64-bit ELF: `kexec -p --elf64-core-headers`."));
+        .with_hint("Write a vmcore with 64-bit ELF headers: `kexec -p --elf64-core-headers`."));
     }
     let version = ident[header::EI_VERSION];
     if version != header::EV_CURRENT {
@@ -237,21 +237,20 @@ fn check_ident(file: &PlainFile) -> Result<()> {
     Ok(())
 }
 
-/// Hands the program headers to `visit`, after a check that the file has them all.
+/// Calls `visit` with each program header, after a check that the file has all of them.
 fn each_program_header(
     file: &PlainFile,
     header: &header64::Header,
     mut visit: impl FnMut(&ProgramHeader) -> Result<()>,
 ) -> Result<()> {
     let size = file.size();
-    let count = count_program_headers(file, header).map_err(|why| {
-        Error::unusable(format!("the number of program headers can't be read (file of {size} bytes): {why}"))
-            .with_hint(DAMAGED)
+    let count = count_program_headers(file, header).map_err(|cause| {
+        let what = format!("cannot read the number of program headers (file of {size} bytes): {cause}");
+        Error::unusable(what).with_hint(DAMAGED)
     })?;
     if count > MAX_PROGRAM_HEADERS {
-        return Err(
-            Error::unusable(format!("{count} program headers are too many to be true")).with_hint(DAMAGED)
-        );
+        let what = format!("too many program headers: {count}, limit {MAX_PROGRAM_HEADERS}");
+        return Err(Error::unusable(what).with_hint(DAMAGED));
     }
     let offset = header.e_phoff;
     let cut_off = || cut_off(&format!("program headers ({count} at offset {offset:#x})"), size);
@@ -265,7 +264,7 @@ fn each_program_header(
     if u64::from(header.e_phentsize) != PROGRAM_HEADER {
         let entry = header.e_phentsize;
         return Err(Error::unusable(format!(
-            "the program headers can't be read: each has {entry} bytes, expected {PROGRAM_HEADER}"
+            "cannot read the program headers: e_phentsize is {entry}, expected {PROGRAM_HEADER}"
         ))
         .with_hint(DAMAGED));
     }
@@ -281,17 +280,17 @@ fn each_program_header(
     Ok(())
 }
 
-/// How many program headers there are, or why that cannot be known.
+/// The number of program headers. The error is the cause for the message.
 fn count_program_headers(file: &PlainFile, header: &header64::Header) -> Result<u32, String> {
     if header.e_phnum != PN_XNUM {
         return Ok(header.e_phnum.into());
     }
     let offset = header.e_shoff;
     if offset == 0 {
-        return Err("section header 0 would have it, but there are no section headers".to_owned());
+        return Err("e_phnum is PN_XNUM, but the file has no section header 0".to_owned());
     }
     if u64::from(header.e_shentsize) != SECTION_HEADER {
-        return Err(format!("section headers have {} bytes, expected {SECTION_HEADER}", header.e_shentsize));
+        return Err(format!("e_shentsize is {}, expected {SECTION_HEADER}", header.e_shentsize));
     }
     let missing = || format!("section header 0 at offset {offset:#x} is not in the file");
     let bytes = bytes_at(file, offset, SECTION_HEADER).ok_or_else(missing)?;
@@ -301,7 +300,7 @@ fn count_program_headers(file: &PlainFile, header: &header64::Header) -> Result<
 
 fn cut_off(inside: &str, size: u64) -> Error {
     Error::unusable(format!("the file of {size} bytes is cut off inside its {inside}"))
-        .with_hint("Copy the vmcore again; was the disk full?")
+        .with_hint("Copy the vmcore again, and check the free disk space.")
 }
 
 fn machine_name(machine: u16) -> String {

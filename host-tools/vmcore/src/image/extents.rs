@@ -1,4 +1,4 @@
-//! Where in a file each piece of physical memory is.
+//! The map from physical addresses to file offsets.
 
 use super::facts::Segment;
 use super::file::{Borrowed, PlainFile};
@@ -8,19 +8,19 @@ use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Physically contiguous bytes that are contiguous in the file too.
+/// A range of physical memory that is contiguous in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// The first physical address, in bytes.
+    /// The first physical address.
     pub start: u64,
-    /// The first physical address behind.
+    /// The first physical address after the extent.
     pub end: u64,
-    /// Where the first byte is in the file.
+    /// The file offset of the first byte.
     pub offset: u64,
 }
 
 impl Extent {
-    /// Where physical address `addr`, which must lie inside, is in the file.
+    /// The file offset of physical address `addr`, which must be in the extent.
     fn offset_of(&self, addr: u64) -> u64 {
         self.offset + (addr - self.start)
     }
@@ -28,15 +28,16 @@ impl Extent {
 
 /// The extents of a file, ascending and disjoint.
 ///
-/// makedumpfile looks an address up by going through the `PT_LOAD`s in the order of the file; the first one whose
-/// file data holds the address wins. `PT_LOAD`s may overlap (the kernel's text is listed on its own and as part of
-/// RAM), so the same answer in O(log n) takes an index that has decided who wins beforehand.
+/// `PT_LOAD`s may overlap: the kernel's text has its own `PT_LOAD` and is part of the RAM's. makedumpfile searches them
+/// in the order of the file and uses the first one whose file data contain the address. This index resolves the overlaps
+/// in advance, so a look-up takes O(log n) and gives the same result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extents(Vec<Extent>);
 
 impl Extents {
-    /// The index of `segments`' file data, in O(n log n). The ends of the segments' memory and of their file data
-    /// must not overflow.
+    /// Builds the index of the file data of `segments`, in O(n log n).
+    ///
+    /// The end addresses of the segments' memory and file data must not overflow.
     pub fn of(segments: &[Segment]) -> Self {
         let range = |s: &Segment| (s.phys.as_u64(), s.phys.as_u64() + s.file_size);
         let mut by_start: Vec<usize> = (0..segments.len()).filter(|&i| segments[i].file_size > 0).collect();
@@ -46,8 +47,8 @@ impl Extents {
         borders.sort_unstable();
         borders.dedup();
 
-        // Between two neighbouring borders nothing starts or ends, so one segment wins all of it: the first in the
-        // file of those that have started and not ended. Ended ones leave the heap when they come to its top.
+        // Between two consecutive borders no segment starts or ends. So all of that range belongs to one segment: the
+        // first one in the file of the active segments. An ended segment is removed when it is at the top of the heap.
         let mut extents: Vec<Extent> = Vec::with_capacity(by_start.len());
         let mut started = BinaryHeap::new();
         let mut to_start = by_start.into_iter().peekable();
@@ -59,8 +60,8 @@ impl Extents {
             while started.peek().is_some_and(|&Reverse(i)| range(&segments[i]).1 <= start) {
                 started.pop();
             }
-            let Some(&Reverse(winner)) = started.peek() else { continue };
-            let segment = &segments[winner];
+            let Some(&Reverse(first)) = started.peek() else { continue };
+            let segment = &segments[first];
             let offset = segment.offset + (start - segment.phys.as_u64());
             match extents.last_mut() {
                 Some(last) if last.end == start && last.offset_of(start) == offset => last.end = end,
@@ -75,7 +76,7 @@ impl Extents {
         &self.0
     }
 
-    /// The frames whose first byte is in one of the extents.
+    /// The frames whose first byte is in an extent.
     pub fn first_bytes(&self) -> FrameRanges {
         let frames =
             |e: &Extent| PfnRange::new(PhysAddr::new(e.start).pfn_ceil(), PhysAddr::new(e.end).pfn_ceil());
@@ -88,7 +89,7 @@ impl Extents {
         FrameRanges::from_ranges(at_start.map(|e| PfnRange::from_start(PhysAddr::new(e.start).pfn(), 1)))
     }
 
-    /// The first extent that ends behind `addr`: the one that holds it, or else the next one.
+    /// The extent that contains `addr`, or the first extent after it.
     fn at_or_after(&self, addr: u64) -> Option<&Extent> {
         self.0.get(self.0.partition_point(|e| e.end <= addr))
     }
@@ -98,8 +99,9 @@ impl Extents {
         self.0[..self.0.partition_point(|e| e.end <= addr)].last()
     }
 
-    /// How many bytes from `addr` on, which no extent holds, read as zeros because they share a page with bytes that
-    /// the file has; 0 if there are no such bytes.
+    /// Number of bytes from `addr`, which is in no extent, that read as zeros.
+    ///
+    /// Such bytes share a page with bytes of the file. 0 if the file has no bytes of the page of `addr`.
     fn zeros_at(&self, addr: u64) -> u64 {
         let page_start = addr & !(PAGE_SIZE as u64 - 1);
         let page_last = addr | (PAGE_SIZE as u64 - 1);
@@ -113,7 +115,7 @@ impl Extents {
     }
 }
 
-/// Physical memory in a file.
+/// The physical memory in a file.
 #[derive(Debug)]
 pub struct FileMemory {
     bytes: PlainFile,
@@ -121,17 +123,17 @@ pub struct FileMemory {
 }
 
 impl FileMemory {
-    /// The memory that `extents` says is in `bytes`.
+    /// The memory of the file `bytes`, at the file offsets in `extents`.
     pub fn new(bytes: PlainFile, extents: Extents) -> Self {
         Self { bytes, extents }
     }
 
-    /// Where the file holds what.
+    /// The extents of the file.
     pub fn extents(&self) -> &Extents {
         &self.extents
     }
 
-    /// What the file's holes tell of memory from `addr` on.
+    /// Whether memory at `addr` is in a hole of the file; see [`MemoryImage::hole_at`](super::MemoryImage::hole_at).
     pub fn hole_at(&self, addr: PhysAddr) -> Hole {
         let addr = addr.as_u64();
         let Some(extent) = self.extents.at_or_after(addr) else {
@@ -146,13 +148,14 @@ impl FileMemory {
         Hole { zeros, end: PhysAddr::new(end) }
     }
 
-    /// The first of the `len` bytes from `addr` on in place; see [`MemoryImage::borrow_bytes`](super::MemoryImage::borrow_bytes).
+    /// Borrows the first of the `len` bytes at `addr`; see
+    /// [`MemoryImage::borrow_bytes`](super::MemoryImage::borrow_bytes).
     pub fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
-        self.bytes.borrow_bytes(self.offset_of_piece(addr, len)?, len)
+        self.bytes.borrow_bytes(self.contiguous_offset(addr, len)?, len)
     }
 
-    /// Where the file has the `len` bytes from `addr` on, if it has them in one piece.
-    fn offset_of_piece(&self, addr: PhysAddr, len: usize) -> Option<u64> {
+    /// The file offset of the `len` bytes at `addr`, if one extent contains all of them.
+    fn contiguous_offset(&self, addr: PhysAddr, len: usize) -> Option<u64> {
         let addr = addr.as_u64();
         let extent = self.extents.at_or_after(addr).filter(|e| e.start <= addr)?;
         (len as u64 <= extent.end - addr).then(|| extent.offset_of(addr))
@@ -186,7 +189,7 @@ impl PhysicalMemory for FileMemory {
     }
 
     fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
-        self.bytes.view(self.offset_of_piece(addr, len)?, len)
+        self.bytes.view(self.contiguous_offset(addr, len)?, len)
     }
 }
 
@@ -200,14 +203,14 @@ mod tests {
         Segment { phys: PhysAddr::new(phys), virt: VirtAddr::new(0), mem_size, file_size, offset }
     }
 
-    /// makedumpfile's `paddr_to_offset()` as a specification: the first in the order of the file.
+    /// makedumpfile's `paddr_to_offset()` as the specification: the first match in the order of the file.
     fn first_match(segments: &[Segment], addr: u64) -> Option<u64> {
-        let holds = |s: &&Segment| s.phys.as_u64() <= addr && addr < s.phys.as_u64() + s.file_size;
-        segments.iter().find(holds).map(|s| s.offset + (addr - s.phys.as_u64()))
+        let contains = |s: &&Segment| s.phys.as_u64() <= addr && addr < s.phys.as_u64() + s.file_size;
+        segments.iter().find(contains).map(|s| s.offset + (addr - s.phys.as_u64()))
     }
 
     #[test]
-    fn neighbours_in_memory_and_file_become_one_extent() {
+    fn extents_adjacent_in_memory_and_file_are_merged() {
         let extents =
             Extents::of(&[segment(0x3000, 0x1000, 0x1000, 0x2000), segment(0x1000, 0x2000, 0x2000, 0)]);
         assert_eq!(extents.as_slice(), [Extent { start: 0x1000, end: 0x4000, offset: 0 }]);

@@ -1,4 +1,4 @@
-//! The bytes of a file, mapped where that is possible.
+//! Access to the bytes of an image file: mapped, through windows, or with `pread`.
 
 use super::windows::{Backing, BorrowedWindow, Windows};
 use crate::{Error, Result};
@@ -9,47 +9,49 @@ use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// How a file is looked at, unless it is of `/proc`: those are seen through [`Windows`].
+/// How a file is accessed. A file in `/proc` is always accessed through [`Windows`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// All of it is mapped: fastest for looks at many places, and what was looked at counts as memory of this process.
+    /// The whole file is mapped. Fastest for random access, but every accessed page counts as memory of this process.
     #[default]
     Whole,
-    /// It is seen through [`Windows`] too, or read if it is hardly more than holes: little memory, whatever the file's
-    /// size, and just as fast if the pieces are large.
+    /// The file is accessed through [`Windows`], or with `pread` if it consists mostly of holes. Memory use does not
+    /// depend on the file's size. As fast as [`Whole`](Self::Whole) if the accesses are large and sequential.
     Pieces,
-    /// It is seen through [`Windows`] as `/proc/vmcore` is, whatever it is.
+    /// Any file is accessed through [`Windows`], as `/proc/vmcore` is.
     Windows,
 }
 
-/// The bytes of a file as they are on disk. They are only read.
+/// A file that is read at any offset. It is never written.
 ///
-/// A mapping of the whole file is the rule: nothing is copied, and a scan is fastest. `/proc/vmcore` is seen through
-/// [`Windows`] instead: reading it is slow, and mapping all of it takes page tables. So are files of which a job is to
-/// take little memory. What can't be mapped (on some network file systems) is read with `pread`, and so are files that
-/// are hardly more than holes: the kernel brings in what is around a touched place too, and would make pages of them.
+/// Usually the whole file is mapped: no data are copied, and a scan is fastest. There are two exceptions:
 ///
-/// **Hazard:** if someone cuts the file off while it is mapped, a touch of what is gone ends the process with
-/// SIGBUS; there is no way to turn that into an error without a signal handler. A vmcore that is still being
-/// written should therefore not be opened. [`PlainFile::open_unmapped`] avoids the hazard.
+/// - `/proc/vmcore`, and files that must take little memory, are accessed through [`Windows`]. Reading `/proc/vmcore`
+///   is slow, and a mapping of all of it takes too much memory for page tables.
+/// - Files that cannot be mapped (on some network file systems) and files that consist mostly of holes are read with
+///   `pread`. For a mapped hole the kernel allocates page cache pages, with read-ahead.
+///
+/// **Hazard:** if another process truncates the file while it is mapped, an access after the new end terminates this
+/// process with SIGBUS. Only a signal handler could turn that into an error. Do not open a vmcore that is still being
+/// written. [`PlainFile::open_unmapped`] avoids the hazard.
 #[derive(Debug)]
 pub enum PlainFile {
     /// The whole file, mapped read-only.
     Mapped(Mmap),
-    /// A file of which a few windows are mapped.
+    /// A file with a few mapped windows.
     Windowed(Box<Windows>),
-    /// An open file, and its size in bytes.
+    /// An open file that is read with `pread`, and its size in bytes.
     Unmapped(File, u64),
-    /// Contents that are in memory already.
+    /// Contents in memory, without a file.
     InMemory(Vec<u8>),
 }
 
-/// Bytes of an image in place, which nobody has copied.
+/// Bytes of an image that are borrowed without a copy.
 #[derive(Debug)]
 pub enum Borrowed<'a> {
-    /// They are there as long as the image is.
+    /// Bytes that are valid as long as the image.
     InPlace(&'a [u8]),
-    /// They are in a window.
+    /// Bytes of a window, which stays mapped as long as this value exists.
     Window(BorrowedWindow),
 }
 
@@ -65,33 +67,35 @@ impl Deref for Borrowed<'_> {
 }
 
 impl PlainFile {
-    /// Opens `path` as `access` says.
+    /// Opens `path` with the given `access`.
     ///
     /// # Errors
-    /// The file can't be opened, or has no size that can be found out.
+    /// If the file cannot be opened, or is not seekable.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let (file, size) = open(path)?;
-        if is_of_proc(&file) || access == Access::Windows {
+        if is_on_proc(&file) || access == Access::Windows {
             return Ok(Self::Windowed(Box::new(Windows::new(file, size, Backing::Memory))));
         }
         if access == Access::Pieces {
-            return Ok(if is_hollow(&file) {
+            return Ok(if is_mostly_holes(&file) {
                 Self::Unmapped(file, size)
             } else {
                 Self::Windowed(Box::new(Windows::new(file, size, Backing::Disk)))
             });
         }
-        // SAFETY: The mapping is read-only and private to this value, which hands out its bytes only as long as it
-        // lives. That nobody else changes the file meanwhile can't be enforced: other processes' writes show up as
-        // changed bytes of type `u8`, for which each value is valid, and every number that is taken from them is
-        // copied before it is checked. A file that is cut off ends the process; see the type's documentation.
+        // SAFETY: `Mmap::map` requires that no process modifies or truncates the file while it is mapped. This code
+        // cannot enforce that; it relies on the user, as the type's documentation says. The mapping is read-only and
+        // owned by `self`, so this process does not write the bytes, and no slice of them outlives the mapping. If
+        // another process breaks the requirement by a write, a `&[u8]` changes its contents, which Rust does not
+        // define. In practice every value of a `u8` is valid, and readers copy a number before they check and use it.
+        // A truncation raises SIGBUS.
         match unsafe { Mmap::map(&file) } {
             Ok(map) if map.len() as u64 == size => Ok(Self::Mapped(map)),
             _ => Ok(Self::Unmapped(file, size)),
         }
     }
 
-    /// Opens `path` to be read with `pread`.
+    /// Opens `path` for reads with `pread`, without a mapping.
     ///
     /// # Errors
     /// As for [`PlainFile::open`].
@@ -110,7 +114,7 @@ impl PlainFile {
         }
     }
 
-    /// All bytes in place, unless they have to be read.
+    /// All bytes of the file, if they are in memory or mapped as a whole.
     pub fn as_slice(&self) -> Option<&[u8]> {
         match self {
             Self::Mapped(map) => Some(map),
@@ -119,13 +123,15 @@ impl PlainFile {
         }
     }
 
-    /// The `len` bytes at `offset` in place, if the file has them and they don't have to be read.
+    /// The `len` bytes at `offset`, if the file has them and they are in memory or mapped as a whole.
     pub fn view(&self, offset: u64, len: usize) -> Option<&[u8]> {
         self.as_slice()?.get(usize::try_from(offset).ok()?..)?.get(..len)
     }
 
-    /// As [`view`](Self::view), and of a file that is seen through windows too: as many of the first of these bytes as
-    /// one window has, which stays mapped until they are given back.
+    /// Borrows the bytes at `offset` without a copy: `len` bytes, or those of them that are in the first window.
+    ///
+    /// Unlike [`view`](Self::view), this also works for [`Windowed`](Self::Windowed) files. `None` if the bytes must be
+    /// read.
     pub fn borrow_bytes(&self, offset: u64, len: usize) -> Option<Borrowed<'_>> {
         match self {
             Self::Windowed(windows) => windows.borrow_bytes(offset, len).map(Borrowed::Window),
@@ -133,8 +139,10 @@ impl PlainFile {
         }
     }
 
-    /// Whether the bytes from `offset` on are known to be zeros, since the file has a hole there, and up to where that
-    /// holds. Only a file that is read or seen through windows knows: that saves the reading.
+    /// Whether `offset` is in a hole of the file, which reads as zeros, and the end offset of that hole or data.
+    ///
+    /// Returns `(false, u64::MAX)` if this is not known. Only windowed files on a disk and unmapped files are checked,
+    /// to save reads of holes.
     pub fn hole_at(&self, offset: u64) -> (bool, u64) {
         let (file, size) = match self {
             Self::Unmapped(file, size) => (file, *size),
@@ -144,9 +152,9 @@ impl PlainFile {
         match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(data) if data > offset => (true, data.min(size)),
             Ok(_) => (false, rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(offset)).unwrap_or(u64::MAX)),
-            // There are no data behind.
+            // The file has no data after `offset`.
             Err(rustix::io::Errno::NXIO) if offset < size => (true, size),
-            // A block device, or a file system that does not know.
+            // A block device, or a file system without SEEK_DATA.
             Err(_) => (false, u64::MAX),
         }
     }
@@ -154,7 +162,7 @@ impl PlainFile {
     /// Fills `buf` with the bytes at `offset`.
     ///
     /// # Errors
-    /// The file ends before, or can't be read.
+    /// If the file ends before the last byte, or cannot be read.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         match self {
             Self::Windowed(windows) => windows.read(offset, buf),
@@ -167,41 +175,41 @@ impl PlainFile {
     }
 }
 
-/// The contents of a small file.
+/// Reads a small file.
 ///
 /// # Errors
-/// The file can't be read, or has more than `limit` bytes.
+/// If the file cannot be read, or has more than `limit` bytes.
 pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let failed = |e| Error::unusable("can't be read").at(path).because(e);
+    let failed = |e| Error::unusable("cannot be read").at(path).because(e);
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > limit {
-        return Err(
-            Error::unusable(format!("has more than {limit} bytes: this can't be the right file")).at(path)
-        );
+        return Err(Error::unusable(format!("is larger than {limit} bytes"))
+            .at(path)
+            .with_hint("Check that this is the right file."));
     }
     Ok(bytes)
 }
 
-/// Whether `file` is one of `/proc`, as `/proc/vmcore` is.
-fn is_of_proc(file: &File) -> bool {
+/// Whether `file` is on procfs, as `/proc/vmcore` is.
+fn is_on_proc(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
-/// What to do about a file without a size.
-const NO_PIPE: &str = "Copy it to a file first: it is read in no particular order.";
+/// The hint for a file that is not seekable.
+const NO_PIPE: &str = "Copy it to a regular file first: an image needs random access.";
 
-/// Whether less than a sixteenth of `file` is on its disk.
-fn is_hollow(file: &File) -> bool {
+/// Whether less than 1/16 of `file` is allocated on the disk.
+fn is_mostly_holes(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.blocks() * 512 < meta.size() / 16)
 }
 
-/// Opens `path` and finds out its size in bytes.
+/// Opens `path` and determines its size in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {
-    let mut file = File::open(path).map_err(|e| Error::unusable("can't be opened").at(path).because(e))?;
-    // A block device has no size in its metadata, but it can be sought.
+    let mut file = File::open(path).map_err(|e| Error::unusable("cannot be opened").at(path).because(e))?;
+    // The metadata of a block device do not have its size; a seek returns it.
     let size = file.seek(SeekFrom::End(0)).map_err(|e| {
-        Error::unusable("has no size, as a pipe has none").at(path).because(e).with_hint(NO_PIPE)
+        Error::unusable("is not seekable (perhaps a pipe)").at(path).because(e).with_hint(NO_PIPE)
     })?;
     Ok((file, size))
 }

@@ -1,4 +1,4 @@
-//! A flattened stream that reads like the file it stands for, without being rearranged on disk.
+//! Random access to the dump in a flattened stream, without rearranging it on disk.
 
 use super::file::PlainFile;
 use crate::format::flattened::{self, HEADER_SIZE, RECORD_HEADER_SIZE};
@@ -6,10 +6,10 @@ use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Where the bytes of the file are in the stream.
+/// The map from offsets in the rearranged file to positions in the stream.
 #[derive(Debug, Default)]
 pub struct FlattenedIndex {
-    /// Pieces without overlap, by their offset in the file.
+    /// Disjoint pieces, by their offset in the file.
     pieces: BTreeMap<u64, Stored>,
     /// Whether the stream has its end record.
     complete: bool,
@@ -17,46 +17,46 @@ pub struct FlattenedIndex {
 
 #[derive(Clone, Copy, Debug)]
 struct Stored {
-    /// The first offset of the file behind the piece.
+    /// The first offset in the file after the piece.
     end: u64,
-    /// Where its first byte is in the stream.
+    /// The position of the first byte in the stream.
     position: u64,
 }
 
-/// Bytes of the file that are in one piece in the stream.
+/// A range of the file that is contiguous in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Where they are in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// Where they are in the stream.
+    /// Position in the stream.
     pub position: u64,
-    /// How many they are.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// What to do about a damaged stream.
+/// The hint for a damaged stream.
 const COPY_AGAIN: &str = "The stream is damaged: copy it again, in binary mode.";
 
 impl FlattenedIndex {
-    /// Reads the records of `stream`. One that is cut off counts as far as it goes.
+    /// Reads the record headers of `stream`. If the last record is cut off, the index has the part that exists.
     ///
     /// # Errors
-    /// If it is not a flattened stream of the known version, or a record lies outside any possible file.
+    /// If `stream` is not a flattened stream of the supported version, or the offset or size of a record is impossible.
     pub fn new(stream: &PlainFile) -> Result<Self> {
         let mut head = [0; HEADER_SIZE];
-        let failed = |e| Error::unusable("the flattened dump can't be read").because(e);
-        let there = HEADER_SIZE.min(stream.size() as usize);
-        stream.read(0, &mut head[..there]).map_err(failed)?;
-        if there < HEADER_SIZE {
+        let failed = |e| Error::unusable("the flattened dump cannot be read").because(e);
+        let available = HEADER_SIZE.min(stream.size() as usize);
+        stream.read(0, &mut head[..available]).map_err(failed)?;
+        if available < HEADER_SIZE {
             return Err(Error::unusable(format!(
-                "the flattened dump of {there} bytes is cut off inside its header of {HEADER_SIZE}"
+                "the flattened dump of {available} bytes is cut off inside its header of {HEADER_SIZE} bytes"
             ))
             .with_hint(COPY_AGAIN));
         }
         if !flattened::is_known_version(&head) {
             let (kind, version) = flattened::type_and_version(&head);
             return Err(Error::unusable(format!(
-                "a flattened dump of type {kind}, version {version}, expected type 1, version 1"
+                "the flattened dump has type {kind}, version {version}, expected type 1, version 1"
             ))
             .with_hint(
                 "Rearrange it with the makedumpfile that wrote it: `makedumpfile -R VMCORE < FILE`.",
@@ -81,9 +81,9 @@ impl FlattenedIndex {
                 .with_hint(COPY_AGAIN));
             };
             let position = at + RECORD_HEADER_SIZE as u64;
-            let there = stream.size() - position;
-            index.insert(offset, size.min(there), position);
-            if size > there {
+            let available = stream.size() - position;
+            index.insert(offset, size.min(available), position);
+            if size > available {
                 break;
             }
             at = position + size;
@@ -91,22 +91,22 @@ impl FlattenedIndex {
         Ok(index)
     }
 
-    /// Whether the stream has its end record: otherwise it was cut off.
+    /// Whether the stream has its end record. Otherwise it is cut off.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Bytes of the file, up to the last one that a record has.
+    /// Size of the file in bytes, up to the last byte of any record.
     pub fn len(&self) -> u64 {
         self.pieces.last_key_value().map_or(0, |(_, piece)| piece.end)
     }
 
-    /// Whether no record has any byte.
+    /// Whether no record has data.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// The pieces of the file's `range`, ascending. What lies between them was never written: zeros.
+    /// The pieces in `range` of the file, ascending. The bytes between them were never written and read as zeros.
     pub fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece> + '_ {
         let first = self.pieces.range(..=range.start).next_back().map_or(range.start, |(offset, _)| *offset);
         self.pieces.range(first..range.end.max(first)).filter_map(move |(&start, stored)| {
@@ -119,13 +119,13 @@ impl FlattenedIndex {
         })
     }
 
-    /// Puts a piece over whatever is there already.
+    /// Adds a piece, which overwrites the parts of earlier pieces that it overlaps.
     fn insert(&mut self, start: u64, size: u64, position: u64) {
         if size == 0 {
             return;
         }
         let end = start + size;
-        // The last piece that starts before this one may reach into it, or even past it.
+        // The last piece that starts before this one can overlap its start, or extend past its end.
         if let Some((&before, piece)) = self.pieces.range_mut(..start).next_back()
             && piece.end > start
         {
@@ -136,7 +136,7 @@ impl FlattenedIndex {
                 self.pieces.insert(end, Stored { end: old.end, position });
             }
         }
-        // Pieces that start inside are covered, the last one perhaps not wholly.
+        // Pieces that start inside this one are overwritten. The last one can extend past the end.
         while let Some((&covered, &piece)) = self.pieces.range(start..end).next() {
             self.pieces.remove(&covered);
             if piece.end > end {
@@ -198,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_streams_are_no_reason_to_panic(tail in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn damaged_streams_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = flattened::header().to_vec();
             bytes.extend(tail);
             let _ = index(&bytes);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stream_keeps_what_arrived() {
+    fn a_truncated_stream_keeps_the_complete_part() {
         let mut stream = stream(&[(0, vec![1; 10]), (10, vec![2; 10])]);
         stream.truncate(stream.len() - 16 - 4);
         let index = index(&stream).unwrap();

@@ -1,4 +1,4 @@
-//! Which machine, kernel and crash an image is of.
+//! Determines the machine, kernel and crash of an image.
 
 use super::facts::ImageFacts;
 use super::notes::CoreNotes;
@@ -9,19 +9,21 @@ use scanner_core::kernel::vmcoreinfo::Key;
 use scanner_core::paging::START_KERNEL_MAP;
 use scanner_core::{PhysAddr, VmcoreInfo};
 
-/// Offset of `struct new_utsname` in `struct uts_namespace` if VMCOREINFO does not say (before 5.11): after `kref`.
+/// Offset of `struct new_utsname` in `struct uts_namespace`, if VMCOREINFO does not have it (kernels before 5.11): after
+/// `kref`.
 const UTS_NAME_OFFSET: u64 = 4;
 
-/// The keys of VMCOREINFO that say which machine an image is of, besides `OSRELEASE`.
+/// The VMCOREINFO keys that identify the machine, in addition to `OSRELEASE`.
 const KEYS: [Key; 4] = [Key::CrashTime, Key::SymInitUtsNs, Key::OffUtsNamespaceName, Key::NumPhysBase];
 
-/// All that is known of the machine of an image: what a dump's headers record, or else what notes, program headers and
-/// the kernel's own `init_uts_ns` say.
+/// The identity of the machine of an image.
+///
+/// The sources are the headers of a dump, or else the notes, the program headers and the kernel's `init_uts_ns`.
 pub fn identify(image: &dyn MemoryImage) -> DumpIdentity {
     let facts = image.facts();
-    let lines = lines_of_identity(facts);
+    let lines = identity_lines(facts);
     let info = VmcoreInfo::parse(&lines).ok();
-    let mut identity = known(facts, info.as_ref());
+    let mut identity = identity_from(facts, info.as_ref());
     if let Some(info) = &info
         && let Some(utsname) = read_utsname(&identity, info, image)
     {
@@ -36,17 +38,19 @@ pub fn identify(image: &dyn MemoryImage) -> DumpIdentity {
     identity
 }
 
-/// The lines of VMCOREINFO that say which machine it is of. Damage of another line does not cost the dump its names.
-fn lines_of_identity(facts: &ImageFacts) -> Vec<u8> {
+/// The VMCOREINFO lines that identify the machine. They are parsed alone, so that a damaged other line does not matter.
+fn identity_lines(facts: &ImageFacts) -> Vec<u8> {
     let text = facts.vmcoreinfo.as_deref().unwrap_or_default();
     let keys = || std::iter::once("OSRELEASE").chain(KEYS.map(Key::text));
-    let is_of_identity = |line: &&[u8]| {
+    let has_identity_key = |line: &&[u8]| {
         keys().any(|key| line.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
     };
-    text.split(|b| *b == b'\n').filter(is_of_identity).collect::<Vec<_>>().join(&b'\n')
+    text.split(|b| *b == b'\n').filter(has_identity_key).collect::<Vec<_>>().join(&b'\n')
 }
 
-/// The names in the kernel's memory, if they are where VMCOREINFO says, and of the kernel that it is of.
+/// The `new_utsname` in the kernel's memory, at the address from VMCOREINFO.
+///
+/// `None` if it cannot be read, or if its `sysname` or `release` differs from `identity`.
 fn read_utsname(
     identity: &DumpIdentity,
     info: &VmcoreInfo<'_>,
@@ -64,13 +68,13 @@ fn read_utsname(
         .then_some(utsname)
 }
 
-/// What VMCOREINFO, notes and program headers say. Names that are only in the kernel's memory stay empty.
+/// The identity from VMCOREINFO, notes and program headers. The names that only the kernel's memory has are empty.
 pub fn from_facts(facts: &ImageFacts) -> DumpIdentity {
-    let lines = lines_of_identity(facts);
-    known(facts, VmcoreInfo::parse(&lines).ok().as_ref())
+    let lines = identity_lines(facts);
+    identity_from(facts, VmcoreInfo::parse(&lines).ok().as_ref())
 }
 
-fn known(facts: &ImageFacts, info: Option<&VmcoreInfo<'_>>) -> DumpIdentity {
+fn identity_from(facts: &ImageFacts, info: Option<&VmcoreInfo<'_>>) -> DumpIdentity {
     let value = |key| info.and_then(|info| info.get(key));
     DumpIdentity {
         sysname: "Linux".into(),
@@ -89,7 +93,7 @@ mod tests {
     use crate::image::ImageFormat;
 
     #[test]
-    fn damage_of_other_lines_does_not_matter() {
+    fn damaged_other_lines_do_not_matter() {
         let text = b"XOSRELEASE=no\nOSRELEASE=6.1\nSIZE(page)=x\nCRASHTIME=12\nNUMBER(phys_base)=-4096\n";
         let facts = ImageFacts { vmcoreinfo: Some(text.to_vec()), ..ImageFacts::empty(ImageFormat::Raw) };
         let identity = from_facts(&facts);

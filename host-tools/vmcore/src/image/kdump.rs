@@ -1,5 +1,7 @@
-//! A kdump-compressed file as a source of memory: header versions 1 to 6, every codec, one bitmap or two, whole,
-//! incomplete or one part of a split dump, plain or flattened.
+//! A kdump-compressed file as a memory image.
+//!
+//! Supported are header versions 1 to 6, all codecs, one bitmap or two, complete and incomplete dumps, single parts of a
+//! split dump, and plain and flattened files.
 
 use super::bytes::FileBytes;
 use super::facts::{Architecture, Filtered, ImageFacts, ImageFormat};
@@ -33,7 +35,7 @@ impl KdumpImage {
     /// Opens the file at `path`.
     ///
     /// # Errors
-    /// If it is not a kdump-compressed file, or its headers contradict themselves or the file's length.
+    /// If the file is not kdump-compressed, or its headers contradict each other or the file's size.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_bytes(PlainFile::open(path, Access::Whole)?).map_err(|e| e.at(path))
     }
@@ -56,7 +58,7 @@ impl KdumpImage {
         let exists = bitmaps.exists.to_ranges();
         let format = ImageFormat::Kdump { version: header.version, flattened: file.is_flattened() };
         let facts = ImageFacts {
-            // makedumpfile's rule for a source that was filtered: a scan looks at every page of the 1st bitmap.
+            // As makedumpfile does for a filtered dump: a scan examines every page of the 1st bitmap.
             backed: exists.clone(),
             exists,
             max_pfn: bitmaps.kept.frames(),
@@ -73,7 +75,7 @@ impl KdumpImage {
         if header.timestamp != 0 {
             identity.crash_time = header.timestamp;
         }
-        // VMCOREINFO goes first: QEMU takes its number for hexadecimal, and writes nonsense to the sub header.
+        // VMCOREINFO has priority: QEMU parses `NUMBER(phys_base)` as hexadecimal, so its sub header has a wrong value.
         if identity.phys_base == 0 {
             identity.phys_base = sub.phys_base;
         }
@@ -91,32 +93,32 @@ impl KdumpImage {
         })
     }
 
-    /// The codec that the dump was written with; single pages may be stored otherwise.
+    /// The codec of the dump. Single pages can have another encoding.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// The pages that the file has: the 2nd bitmap.
+    /// The 2nd bitmap: the pages in the file.
     fn kept(&self) -> Option<&FrameBitmap> {
         self.facts.filtered.as_ref().map(|filtered| &filtered.kept)
     }
 
-    /// Where the data of a page are; `None` if it is not in the file.
+    /// The descriptor of page `pfn`; `None` if the page is not in the file.
     fn descriptor(&self, pfn: Pfn) -> Option<PageDesc> {
         let offset = self.index.offset_of(self.kept()?, pfn)?;
         let bytes = self.file.get(offset, PageDesc::SIZE as u64)?;
-        // A descriptor that was never written is all zero. The descriptor's size is not trusted beyond a page.
+        // A descriptor that was never written is all zeros. A size larger than a page is damage.
         Some(PageDesc::parse(bytes.first_chunk()?))
             .filter(|desc| desc.offset != 0 && (1..=PAGE_SIZE).contains(&(desc.size as usize)))
     }
 
-    /// The data of a page as they are stored.
+    /// The codec and the stored data of page `pfn`.
     fn stored(&self, pfn: Pfn) -> Option<(Codec, Cow<'_, [u8]>)> {
         let desc = self.descriptor(pfn)?;
         Some((Codec::from_flags(desc.flags), self.file.get(desc.offset, desc.size.into())?))
     }
 
-    /// Copies the part of page `pfn` from byte `offset` on.
+    /// Fills `out` with the bytes of page `pfn` that start at `offset` in the page.
     fn read_in_page(&self, pfn: Pfn, offset: usize, out: &mut [u8]) -> Option<()> {
         self.cache.with_page(
             pfn,
@@ -129,11 +131,11 @@ impl KdumpImage {
     }
 }
 
-/// Names in `utsname.machine` of architectures that are not known here.
+/// Prefixes of `utsname.machine` for unsupported architectures.
 const OTHER_ARCHITECTURES: [&str; 9] =
     ["aarch64", "armv", "i386", "i686", "loongarch", "mips", "ppc", "riscv", "s390"];
 
-/// The architecture that the header names. What names none (QEMU writes "Unknown") counts as x86_64.
+/// The architecture in the header. An unknown name counts as x86_64, since QEMU writes "Unknown".
 fn architecture(header: &DumpHeader) -> Result<Architecture> {
     let machine = text(&header.utsname[4]);
     match OTHER_ARCHITECTURES.iter().any(|other| machine.starts_with(other.as_bytes())) {
@@ -142,7 +144,7 @@ fn architecture(header: &DumpHeader) -> Result<Architecture> {
             String::from_utf8_lossy(machine),
             Architecture::X86_64.name()
         ))
-        .with_hint("Only vmcores of x86_64 kernels can be read.")),
+        .with_hint("Only vmcores of x86_64 kernels are supported.")),
         false => Ok(Architecture::X86_64),
     }
 }
@@ -181,50 +183,49 @@ impl MemoryImage for KdumpImage {
     }
 }
 
-/// What the user should know of a dump that has not all pages that it names.
+/// The warnings for a dump that does not have all pages of its 2nd bitmap.
 fn warnings(file: &FileBytes, header: &DumpHeader, bitmaps: &Bitmaps) -> Vec<String> {
     let mut warnings = Vec::new();
     if header.status & STATUS_INCOMPLETE != 0 {
-        warnings
-            .push("the dump says of itself that it is incomplete: it could not be written to its end".into());
+        warnings.push("the dump is marked as incomplete: its writer could not finish it".into());
     }
     if file.is_cut() {
         warnings.push(format!(
-            "the flattened dump was cut off: {} bytes of the dump arrived, and no end record",
+            "the flattened dump is cut off: it has {} bytes of the dump and no end record",
             file.len()
         ));
-    } else if bitmaps.reach(file).is_none_or(|end| end > file.len()) {
+    } else if bitmaps.end_of_data(file).is_none_or(|end| end > file.len()) {
         warnings.push(format!(
-            "the file of {} bytes is cut off: not all pages that its 2nd bitmap names are there",
+            "the file of {} bytes is cut off: it does not have all pages of its 2nd bitmap",
             file.len()
         ));
     }
     warnings
 }
 
-/// A piece of the file that the sub header points at; empty if there is none.
+/// The bytes of an extent of the sub header; empty if the extent is absent.
 fn extent<'a>(file: &'a FileBytes, extent: Extent, what: &str) -> Result<Cow<'a, [u8]>> {
     if extent.size == 0 {
         return Ok(Cow::default());
     }
     file.get(extent.offset, extent.size).ok_or_else(|| {
         Error::unusable(format!(
-            "{what}: {} bytes at byte {} lie outside the file of {} bytes",
+            "{what}: {} bytes at byte {} are outside the file of {} bytes",
             extent.size,
             extent.offset,
             file.len()
         ))
-        .with_hint("The dump is damaged or was cut off.")
+        .with_hint("The dump is damaged or cut off. Copy it again.")
     })
 }
 
-/// The bitmaps of a file, and what follows from them.
+/// The bitmaps of a file.
 struct Bitmaps {
     /// The 1st bitmap.
     exists: FrameBitmap,
-    /// The 2nd bitmap, as far as this file has the pages.
+    /// The 2nd bitmap. For one part of a split dump, only the pages of this part.
     kept: FrameBitmap,
-    /// Where the descriptors start.
+    /// File offset of the first descriptor.
     descriptors: u64,
 }
 
@@ -234,28 +235,28 @@ impl Bitmaps {
         let needed = bitmap_blocks(frames);
         if frames == 0 || frames > Pfn::END.as_u64() || needed > blocks {
             return Err(Error::unusable(format!(
-                "{blocks} blocks of bitmaps don't cover the {frames} frames that the header names"
+                "{blocks} bitmap blocks do not cover the {frames} frames (max_mapnr) of the header"
             ))
-            .with_hint("The dump's header is damaged."));
+            .with_hint("The header of the dump is damaged. Copy the dump again."));
         }
         let start = (1 + u64::from(header.sub_hdr_blocks)) * BLOCK_SIZE as u64;
         let size = blocks * BLOCK_SIZE as u64;
         let bitmap = |offset| {
             let bytes = file.get(offset, frames.div_ceil(8)).ok_or_else(|| {
                 Error::unusable(format!(
-                    "the bitmap at byte {offset} lies outside the file of {} bytes",
+                    "the bitmap at byte {offset} is outside the file of {} bytes",
                     file.len()
                 ))
-                .with_hint("The dump is damaged or was cut off.")
+                .with_hint("The dump is damaged or cut off. Copy it again.")
             })?;
             Ok(FrameBitmap::from_bytes(&bytes, frames))
         };
-        // A file with holes can be of any size.
+        // A sparse file can claim any size, so the size alone does not limit the allocation.
         if file.can_hold(frames.div_ceil(8)) {
             FrameBitmap::require_room(frames, 2)?;
         }
         let exists = bitmap(start)?;
-        // Room for two bitmaps means that there are two; otherwise every page that exists is in the file.
+        // If the blocks are enough for two bitmaps, there are two. Otherwise every existing page is in the file.
         let mut kept = if blocks / 2 >= needed { bitmap(start + size / 2)? } else { exists.clone() };
         if let Some((first, end)) = sub.split {
             let part = PfnRange::new(Pfn::new(first), Pfn::new(end));
@@ -268,9 +269,11 @@ impl Bitmaps {
 }
 
 impl Bitmaps {
-    /// Where the data of the last page end: pages are written in ascending order. `None` if its descriptor is not
-    /// in the file.
-    fn reach(&self, file: &FileBytes) -> Option<u64> {
+    /// The end of the last page's data, in bytes from the start of the file. `None` if the file does not have the last
+    /// descriptor.
+    ///
+    /// Pages are written in ascending order, so no page data follow.
+    fn end_of_data(&self, file: &FileBytes) -> Option<u64> {
         let pages = self.kept.count();
         let Some(last) = pages.checked_sub(1) else { return Some(0) };
         let at = last.checked_mul(PageDesc::SIZE as u64)?.checked_add(self.descriptors)?;
@@ -279,16 +282,16 @@ impl Bitmaps {
     }
 }
 
-/// Finds a page's descriptor: it has as many before it as there are bits before the page's in the 2nd bitmap.
+/// Finds the descriptor of a page. Its number is the number of bits before the page's bit in the 2nd bitmap.
 struct DescIndex {
-    /// Where the descriptors start in the file.
+    /// File offset of the first descriptor.
     start: u64,
-    /// Bits set before each group of [`Self::GROUP`] words.
+    /// Number of bits set before each group of [`Self::GROUP`] words.
     before: Vec<u64>,
 }
 
 impl DescIndex {
-    /// Words of the bitmap that are counted for a look-up: a cache line.
+    /// Words of a group: one cache line. A look-up counts the bits of at most one group.
     const GROUP: usize = 8;
 
     fn new(kept: &FrameBitmap, start: u64) -> Self {
@@ -305,7 +308,7 @@ impl DescIndex {
         Self { start, before }
     }
 
-    /// Where the descriptor of `pfn` is in the file; `None` if its bit is clear.
+    /// The file offset of the descriptor of `pfn`; `None` if its bit is clear.
     fn offset_of(&self, kept: &FrameBitmap, pfn: Pfn) -> Option<u64> {
         if !kept.get(pfn) {
             return None;
@@ -319,11 +322,12 @@ impl DescIndex {
     }
 }
 
+/// Number of bits set in `words`.
 fn ones(words: &[u64]) -> u64 {
     words.iter().map(|word| u64::from(word.count_ones())).sum()
 }
 
-/// Pages that were decompressed lately, in shards so that threads seldom wait for each other.
+/// A cache of recently decompressed pages. It has shards, so that threads rarely wait for the same lock.
 struct PageCache {
     shards: Vec<Mutex<Shard>>,
 }
@@ -341,14 +345,14 @@ struct Slot {
 
 impl PageCache {
     const SHARDS: u64 = 16;
-    /// Pages per shard; 4 MiB in all.
+    /// Pages per shard. All shards together have 4 MiB of pages.
     const SLOTS: u64 = 64;
 
     fn new() -> Self {
         Self { shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect() }
     }
 
-    /// Hands page `pfn` to `use_page`, after `fill` has made it if it is not there.
+    /// Calls `use_page` with page `pfn`. If the page is not in the cache, `fill` makes it first. `None` if `fill` fails.
     fn with_page(
         &self,
         pfn: Pfn,
@@ -356,14 +360,14 @@ impl PageCache {
         use_page: impl FnOnce(&[u8; PAGE_SIZE]),
     ) -> Option<()> {
         let number = pfn.as_u64();
-        // A shard is whole at any time, even if a thread gave up while it held it.
+        // A panic of a thread that held the lock cannot leave the shard inconsistent, so poisoning is ignored.
         let mut shard =
             self.shards[(number % Self::SHARDS) as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let Shard { decompressor, slots } = &mut *shard;
         slots.resize_with(Self::SLOTS as usize, || None);
         let slot = &mut slots[(number / Self::SHARDS % Self::SLOTS) as usize];
         if slot.as_ref().is_none_or(|slot| slot.pfn != pfn) {
-            // Taken out while it is filled, so that no half-written page stays behind.
+            // The slot is empty while the page is filled, so a failure or a panic leaves no partly filled page in it.
             let mut page = slot.take().map_or_else(|| Box::new([0; PAGE_SIZE]), |slot| slot.page);
             fill(decompressor, &mut page)?;
             *slot = Some(Slot { pfn, page });

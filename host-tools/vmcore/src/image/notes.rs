@@ -1,9 +1,9 @@
-//! The ELF notes of a vmcore: VMCOREINFO, the CPUs' registers, QEMU's CPU states, and signs of Xen.
+//! The ELF notes of a vmcore: VMCOREINFO, the registers of the CPUs, QEMU's CPU states, and notes of Xen.
 
 use crate::{Error, Result};
 use std::ops::Range;
 
-/// Name of the kernel's VMCOREINFO note; its type is 0. QEMU copies a guest's note under the same name.
+/// Name of the kernel's VMCOREINFO note. Its type is 0. QEMU copies the note of a guest with the same name.
 pub const VMCOREINFO: &[u8] = b"VMCOREINFO";
 /// Name of the notes with a CPU's registers (the kernel's `CRASH_CORE_NOTE_NAME`).
 const CORE: &[u8] = b"CORE";
@@ -16,27 +16,27 @@ const XEN_ELFNOTE_CRASH_INFO: u32 = 0x0100_0001;
 /// Offset of `pr_reg` in x86_64's `struct elf_prstatus`, and its size: 27 registers of 8 bytes.
 const PR_REG: Range<usize> = 112..112 + 27 * 8;
 
-/// Bytes of a note's header: the sizes of its name and of its contents, and its type.
+/// Bytes of a note's header: the size of the name, the size of the contents, and the type.
 const HEADER_SIZE: usize = 12;
 
 /// One ELF note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note<'a> {
-    /// Its name, without the NUL at the end.
+    /// The name, without the NUL at the end.
     pub name: &'a [u8],
-    /// Its type, to be understood together with the name.
+    /// The type. Its meaning depends on the name.
     pub kind: u32,
-    /// Its contents.
+    /// The contents.
     pub desc: &'a [u8],
 }
 
-/// The notes in `bytes`, which are the contents of a `PT_NOTE`. Both parts of a note are padded to 4 bytes, whatever
-/// `p_align` says: so the kernel, QEMU and makedumpfile do it for cores.
+/// The notes in `bytes`, the contents of a `PT_NOTE`.
 ///
-/// Ends with an error at a note that does not lie inside. Zeros at the end are taken for padding.
+/// The name and the contents of a note are padded to 4 bytes for any `p_align`, as the kernel, QEMU and makedumpfile do
+/// for cores. The iterator ends with an error at a note that exceeds `bytes`. Zeros at the end count as padding.
 pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Result<Note<'_>>> {
     let used = bytes.len() - bytes.iter().rev().take_while(|&&b| b == 0).count();
-    // A note may itself end in zeros: the end is what starts after the last byte that is not zero.
+    // A note can end with zeros. So the padding starts at the first note that starts after the last non-zero byte.
     let mut at = 0;
     std::iter::from_fn(move || {
         if at >= used {
@@ -52,8 +52,9 @@ pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Result<Note<'_>>> {
     })
 }
 
-/// The note at the start of `bytes`, and how many bytes it takes with its padding; or what is wrong with it. (goblin
-/// refuses names that are not UTF-8.)
+/// The note at the start of `bytes`, and its size in bytes with the padding. The error describes the damage.
+///
+/// goblin's parser is not used, because it rejects names that are not UTF-8.
 fn note_at(bytes: &[u8]) -> Result<(Note<'_>, usize), &'static str> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_SIZE>().ok_or("its header is cut off")?;
     let word = |index: usize| u32::from_le_bytes(std::array::from_fn(|byte| header[4 * index + byte]));
@@ -67,23 +68,23 @@ fn note_at(bytes: &[u8]) -> Result<(Note<'_>, usize), &'static str> {
     Ok((Note { name: &name[..end], kind: word(2), desc }, size))
 }
 
-/// What the notes of a vmcore say.
+/// The contents of a vmcore's notes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreNotes<'a> {
-    /// The VMCOREINFO text; the last one counts, as in makedumpfile.
+    /// The VMCOREINFO text. If there are several notes, this is the last one, as in makedumpfile.
     pub vmcoreinfo: Option<&'a [u8]>,
-    /// The register sets of the CPUs that had one saved: `pr_reg` of each NT_PRSTATUS, 216 bytes, in the order of
-    /// the file. Their number is makedumpfile's `nr_cpus`. `None` if the note is too short to hold one.
+    /// The saved registers of the CPUs: `pr_reg` of each NT_PRSTATUS, 216 bytes, in the order of the file. Their number
+    /// is makedumpfile's `nr_cpus`. `None` if the note is too short.
     pub registers: Vec<Option<&'a [u8]>>,
     /// QEMU's CPU states, in the order of the file.
     pub qemu: Vec<&'a [u8]>,
 }
 
 impl<'a> CoreNotes<'a> {
-    /// Goes through the notes in `bytes`.
+    /// Parses the notes in `bytes`.
     ///
     /// # Errors
-    /// A note is damaged, or the vmcore is one of a Xen hypervisor.
+    /// If a note is damaged, or the vmcore comes from a Xen hypervisor.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut found = Self::default();
         for note in notes(bytes) {
@@ -94,7 +95,7 @@ impl<'a> CoreNotes<'a> {
                 (QEMU, 0) => found.qemu.push(note.desc),
                 (b"VMCOREINFO_XEN", _) | (b"Xen", XEN_ELFNOTE_CRASH_INFO) => {
                     return Err(Error::unusable("Xen dumps are not supported")
-                        .with_hint("This vmcore was taken of a Xen hypervisor and its domains; makedumpfile can filter it."));
+                        .with_hint("This is the vmcore of a Xen hypervisor. Use makedumpfile to filter it."));
                 }
                 _ => {}
             }
@@ -103,11 +104,12 @@ impl<'a> CoreNotes<'a> {
     }
 }
 
-/// VMCOREINFO text from a file's `bytes`: the text itself, or an ELF note that holds it (as the kernel has it in
-/// memory at the address in `/sys/kernel/vmcoreinfo`).
+/// The VMCOREINFO text in the `bytes` of a file, which are the text itself or an ELF note.
+///
+/// The kernel has such a note in memory, at the address in `/sys/kernel/vmcoreinfo`.
 ///
 /// # Errors
-/// The bytes are neither.
+/// If `bytes` is neither.
 pub fn vmcoreinfo_text(bytes: &[u8]) -> Result<&[u8]> {
     if let Some(Ok(note)) = notes(bytes).next()
         && note.name == VMCOREINFO
@@ -119,8 +121,8 @@ pub fn vmcoreinfo_text(bytes: &[u8]) -> Result<&[u8]> {
     if !text.contains(&0) && first.is_some_and(|line| line.contains(&b'=')) {
         return Ok(text);
     }
-    Err(Error::unusable("is no VMCOREINFO: neither lines of KEY=VALUE nor an ELF note named VMCOREINFO")
-        .with_hint("`makedumpfile -g FILE -x vmlinux` writes such a file."))
+    Err(Error::unusable("is not VMCOREINFO: neither lines of KEY=VALUE nor an ELF note named VMCOREINFO")
+        .with_hint("Create such a file with `makedumpfile -g FILE -x vmlinux`."))
 }
 
 /// `bytes` without the zeros at the end.
@@ -136,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn finds_what_the_kernel_and_qemu_write() {
+    fn notes_of_the_kernel_and_qemu_are_parsed() {
         let mut prstatus = vec![0; 336];
         prstatus[112] = 0x15;
         prstatus[327] = 0x33;
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_desc_of_zeros_is_not_padding() {
+    fn contents_of_zeros_are_not_padding() {
         let bytes = [note("QEMU", 0, &[0; 8]), note("X", 3, &[0; 3])].concat();
         let all: Vec<Note> = notes(&bytes).map(|n| n.unwrap()).collect();
         assert_eq!(all.len(), 2);
@@ -167,21 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn says_that_xen_is_not_supported() {
+    fn xen_notes_are_an_error() {
         for bytes in [note("VMCOREINFO_XEN", 0, b"x=y"), note("Xen", 0x1000001, &[0; 8])] {
             assert!(CoreNotes::parse(&bytes).unwrap_err().report().contains("Xen dumps are not supported"));
         }
     }
 
     #[test]
-    fn names_the_note_that_is_cut_off() {
+    fn the_error_names_the_note_that_is_cut_off() {
         let bytes = [note("CORE", 1, b"1234"), note("VMCOREINFO", 0, b"OSRELEASE=6.1\n")].concat();
         let error = CoreNotes::parse(&bytes[..bytes.len() - 4]).unwrap_err().report();
         assert!(error.contains("note at byte 24"), "{error}");
     }
 
     #[test]
-    fn takes_text_and_notes_for_vmcoreinfo_and_nothing_else() {
+    fn vmcoreinfo_is_text_or_a_note() {
         assert_eq!(vmcoreinfo_text(b"OSRELEASE=6.1\n").unwrap(), b"OSRELEASE=6.1\n");
         let mut page = note("VMCOREINFO", 0, b"OSRELEASE=6.1\n");
         page.resize(4096, 0);

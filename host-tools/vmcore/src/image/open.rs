@@ -1,4 +1,4 @@
-//! Opens a memory image of whatever kind, or says what the file is instead.
+//! Opens a memory image of any supported format, and names the format of other files.
 
 use super::elf::ElfImage;
 use super::facts::ImageFacts;
@@ -16,41 +16,41 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What the user says about an image.
+/// The user's options for opening an image.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
-    /// A file with the VMCOREINFO to be used instead of the image's own: text, or an ELF note.
+    /// A file with VMCOREINFO (text, or an ELF note) that replaces the image's own.
     pub vmcoreinfo: Option<PathBuf>,
-    /// The map of an image that is raw memory; see [`raw`](super::raw).
+    /// The map of a raw memory image; see [`raw`](super::raw).
     pub map: Option<PathBuf>,
-    /// How much of a vmcore or of raw memory may be mapped. (A kdump-compressed file is read in no order, and
-    /// mapped as a whole.)
+    /// How a vmcore or raw memory is accessed. A kdump-compressed file is always mapped as a whole, since its reads have
+    /// no order.
     pub access: Access,
 }
 
-/// Opens the memory image `path`, of whatever kind it is.
+/// Opens the memory image `path` and detects its format.
 ///
 /// # Errors
-/// The file can't be read, is damaged, or is something else; then the error says what it seems to be.
+/// If the file cannot be read, is damaged, or has another format. The error names the format if it is known.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImage>> {
     let image = open_by_kind(path, options)?;
     let Some(file) = &options.vmcoreinfo else { return Ok(image) };
     let bytes = read_small(file, MAX_VMCOREINFO)?;
     let vmcoreinfo = vmcoreinfo_text(&bytes).map_err(|e| e.at(file))?.to_vec();
     let facts = ImageFacts { vmcoreinfo: Some(vmcoreinfo), ..image.facts().clone() };
-    Ok(Box::new(WithFacts { image, facts }))
+    Ok(Box::new(WithVmcoreinfo { image, facts }))
 }
 
-/// The largest file that is taken for VMCOREINFO, in bytes. The kernel's own is at most a page.
+/// Size limit of a VMCOREINFO file in bytes. The kernel's own VMCOREINFO is at most one page.
 const MAX_VMCOREINFO: u64 = 1 << 20;
-/// Where the first bytes of a flattened file are, if they come first in the stream.
-const IN_FLATTENED: usize = flattened::HEADER_SIZE + flattened::RECORD_HEADER_SIZE;
-/// Bytes at the start of a file that tell its kind.
-const HEAD: u64 = IN_FLATTENED as u64 + 16;
+/// Offset of the first record's data in a flattened stream.
+const FIRST_RECORD_DATA: usize = flattened::HEADER_SIZE + flattened::RECORD_HEADER_SIZE;
+/// Bytes at the start of a file that identify its format.
+const HEAD: u64 = FIRST_RECORD_DATA as u64 + 16;
 
 fn open_by_kind(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImage>> {
     let unusable = |what: &str| Error::unusable(what).at(path);
-    let metadata = path.metadata().map_err(|e| unusable("can't be opened").because(e))?;
+    let metadata = path.metadata().map_err(|e| unusable("cannot be opened").because(e))?;
     if metadata.is_dir() {
         return Err(unusable("is a directory").with_hint("Give the vmcore file inside it."));
     }
@@ -61,94 +61,96 @@ fn open_by_kind(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImag
     match Kind::of(&head) {
         Kind::Elf => Ok(Box::new(ElfImage::open(path, options.access)?)),
         Kind::Kdump => Ok(Box::new(KdumpImage::open(path)?)),
-        Kind::Foreign { is, hint } => Err(unusable(is).with_hint(hint)),
-        Kind::Unknown => Err(unusable("is no memory image of a known kind")
-            .with_hint("If it is raw memory, say with --map which addresses it holds.")),
+        Kind::Foreign { what, hint } => Err(unusable(what).with_hint(hint)),
+        Kind::Unknown => Err(unusable("is not a memory image of a supported format")
+            .with_hint("If it is raw memory, give its physical addresses with --map.")),
     }
 }
 
-/// What the first bytes of a file say it is.
+/// The format of a file, as its first bytes show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Elf,
     /// Plain or flattened.
     Kdump,
+    /// A known format that is not supported.
     Foreign {
-        is: &'static str,
+        what: &'static str,
         hint: &'static str,
     },
     Unknown,
 }
 
-/// Files that one might take for a memory image, by their first bytes: what they are, and what to do.
+/// Unsupported formats: the first bytes, the message and the hint.
 const FOREIGN: [(&[u8], &str, &str); 17] = [
     (
         b"DISKDUMP",
-        "is a dump of diskdump, the forerunner of kdump",
-        "Only kdump-compressed files can be read.",
+        "is a diskdump dump, the predecessor of the kdump-compressed format",
+        "Only the kdump-compressed format is supported.",
     ),
-    (b"EMiL", "is a LiME image", "Have LiME write raw memory (format=raw), and give its ranges with --map."),
+    (b"EMiL", "is a LiME image", "Use LiME with format=raw, and give its memory ranges with --map."),
     (b"\x1f\x8b", "is compressed with gzip", DECOMPRESS),
     (b"BZh", "is compressed with bzip2", DECOMPRESS),
     (b"\xfd7zXZ\0", "is compressed with xz", DECOMPRESS),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd", DECOMPRESS),
     (b"\x04\x22\x4d\x18", "is compressed with lz4", DECOMPRESS),
     (b"QFI\xfb", "is a qcow2 disk image", GUEST),
-    (b"QEVM", "is a saved machine or migration stream of QEMU", GUEST),
-    (b"LibvirtQemudSave", "is a machine saved by libvirt", GUEST),
-    (b"\xd0\xbe\xd2\xbe", "is a saved machine of VMware", VMWARE),
-    (b"\xd1\xba\xd1\xba", "is a saved machine of VMware", VMWARE),
-    (b"\xd2\xbe\xd2\xbe", "is a saved machine of VMware", VMWARE),
-    (b"PAGEDU64", "is a crash dump of Windows", "Only Linux kernels' memory can be filtered."),
-    (b"PAGEDUMP", "is a crash dump of Windows", "Only Linux kernels' memory can be filtered."),
+    (b"QEVM", "is a QEMU saved state or migration stream", GUEST),
+    (b"LibvirtQemudSave", "is a libvirt saved state", GUEST),
+    (b"\xd0\xbe\xd2\xbe", "is a VMware saved state", VMWARE),
+    (b"\xd1\xba\xd1\xba", "is a VMware saved state", VMWARE),
+    (b"\xd2\xbe\xd2\xbe", "is a VMware saved state", VMWARE),
+    (b"PAGEDU64", "is a Windows crash dump", "Only the memory of a Linux kernel can be filtered."),
+    (b"PAGEDUMP", "is a Windows crash dump", "Only the memory of a Linux kernel can be filtered."),
     (b"CDBITMAP", "is a crash dump bitmap, not a memory image", BITMAP),
     (b"!<arch>\n", "is an archive", "Unpack it first."),
 ];
-const DECOMPRESS: &str = "Decompress it first: memory is read in no particular order.";
+const DECOMPRESS: &str = "Decompress it first: an image needs random access.";
 const REARRANGE: &str = "Rearrange it first: `makedumpfile -R VMCORE < FILE`.";
-const GUEST: &str = "QEMU writes a vmcore of a running machine with `dump-guest-memory`, libvirt with `virsh dump --memory-only`.";
+const GUEST: &str =
+    "Write a vmcore instead: `dump-guest-memory` in QEMU, or `virsh dump --memory-only` in libvirt.";
 const VMWARE: &str = "Convert it to a vmcore first (vmss2core -N6).";
-const BITMAP: &str = "Give the vmcore that it belongs to as the image, and the bitmap beside it.";
+const BITMAP: &str = "Give the vmcore of the same machine as the image, and the bitmap as the other argument.";
 
 impl Kind {
     /// The kind of a file that starts with `head`.
     fn of(head: &[u8]) -> Self {
         if head.is_empty() {
             return Self::Foreign {
-                is: "is empty",
-                hint: "Perhaps the copy of the vmcore failed: look at the disk's free space.",
+                what: "is empty",
+                hint: "Copy the vmcore again, and check the free disk space.",
             };
         }
         if head.starts_with(b"\x7fELF") {
             return Self::Elf;
         }
         if flattened::is_flattened(head)
-            && head.get(IN_FLATTENED..).is_some_and(|h| h.starts_with(b"\x7fELF"))
+            && head.get(FIRST_RECORD_DATA..).is_some_and(|h| h.starts_with(b"\x7fELF"))
         {
-            return Self::Foreign { is: "is a flattened ELF dump", hint: REARRANGE };
+            return Self::Foreign { what: "is a flattened ELF dump", hint: REARRANGE };
         }
         if head.starts_with(header::SIGNATURE) || flattened::is_flattened(head) {
             return Self::Kdump;
         }
         let foreign = FOREIGN.iter().find(|(magic, ..)| head.starts_with(magic));
-        foreign.map_or(Self::Unknown, |&(_, is, hint)| Self::Foreign { is, hint })
+        foreign.map_or(Self::Unknown, |&(_, what, hint)| Self::Foreign { what, hint })
     }
 }
 
 fn read_head(path: &Path) -> Result<Vec<u8>> {
-    let failed = |e| Error::unusable("can't be read").at(path).because(e);
+    let failed = |e| Error::unusable("cannot be read").at(path).because(e);
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(failed)?;
     Ok(head)
 }
 
-/// An image of which the user knows better.
-struct WithFacts {
+/// An image with the VMCOREINFO of another file.
+struct WithVmcoreinfo {
     image: Box<dyn MemoryImage>,
     facts: ImageFacts,
 }
 
-impl PhysicalMemory for WithFacts {
+impl PhysicalMemory for WithVmcoreinfo {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
         self.image.read(addr, buf)
     }
@@ -158,7 +160,7 @@ impl PhysicalMemory for WithFacts {
     }
 }
 
-impl MemoryImage for WithFacts {
+impl MemoryImage for WithVmcoreinfo {
     fn facts(&self) -> &ImageFacts {
         &self.facts
     }
@@ -190,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_no_image() {
-        for (magic, is, hint) in FOREIGN {
-            let error = error(&[magic, b"whatever"].concat());
-            assert!(error.contains(is) && error.contains(hint), "{error}");
+    fn unsupported_formats_are_named() {
+        for (magic, what, hint) in FOREIGN {
+            let error = error(&[magic, b"more data"].concat());
+            assert!(error.contains(what) && error.contains(hint), "{error}");
         }
         assert!(error(b"").contains("is empty"));
         let core = ElfBuilder::new().load(0, 0x1000, &[1; 4096]).build();
@@ -201,10 +203,10 @@ mod tests {
         let flat = [&flattened::header()[..], &record, &core].concat();
         assert!(error(&flat).contains("makedumpfile -R"), "{}", error(&flat));
         assert!(error(&[0; 4096]).contains("--map"));
-        let here = open(Path::new("."), &OpenOptions::default()).err().unwrap().report();
-        assert!(here.contains("is a directory"));
+        let directory = open(Path::new("."), &OpenOptions::default()).err().unwrap().report();
+        assert!(directory.contains("is a directory"));
         let missing = open(Path::new("/nowhere/vmcore"), &OpenOptions::default()).err().unwrap().report();
-        assert!(missing.contains("/nowhere/vmcore: can't be opened"), "{missing}");
+        assert!(missing.contains("/nowhere/vmcore: cannot be opened"), "{missing}");
     }
 
     #[test]
@@ -220,11 +222,11 @@ mod tests {
         }
         let options = OpenOptions { vmcoreinfo: Some(core.path().into()), ..OpenOptions::default() };
         let error = open(core.path(), &options).err().unwrap().report();
-        assert!(error.contains("is no VMCOREINFO"), "{error}");
+        assert!(error.contains("is not VMCOREINFO"), "{error}");
     }
 
     #[test]
-    fn a_map_makes_raw_memory_of_any_file() {
+    fn a_file_with_a_map_is_raw_memory() {
         let (memory, map) = (file(&[7; 0x2000]), file(b"1000-2fff\n"));
         let options = OpenOptions { map: Some(map.path().into()), ..OpenOptions::default() };
         let image = open(memory.path(), &options).unwrap();

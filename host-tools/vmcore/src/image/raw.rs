@@ -1,14 +1,13 @@
-//! Raw memory: a file of bytes without any header, and a map in a text file that says what they are.
+//! Raw memory: a file without headers, and a map of its physical addresses in a text file.
 //!
-//! A line of the map is either
+//! Each line of the map has one of two forms:
 //!
-//! - `START-END [OFFSET]`: physical addresses `START` to `END`, *both included*, are in the file at `OFFSET`; without
-//!   an offset they follow the range of the line before, and the first range is at 0. Or
-//! - `START-END : NAME`, as in `/proc/iomem` (read by root): counts if `NAME` begins with "System RAM", and then
-//!   follows the range before. All other lines of this kind are passed over.
+//! - `START-END [OFFSET]`: the physical addresses from `START` to `END`, *both included*, are in the file at `OFFSET`.
+//!   Without an offset they follow the range of the previous line. The first range starts at offset 0.
+//! - `START-END : NAME`, as in `/proc/iomem` (read by root): if `NAME` starts with "System RAM", the range follows the
+//!   previous range in the file. Other lines of this form are ignored.
 //!
-//! Numbers are hexadecimal, with or without `0x`. Empty lines, and what follows a `#`, don't count. Ranges must not
-//! overlap.
+//! Numbers are hexadecimal, with or without `0x`. Empty lines and text after a `#` are ignored. Ranges must not overlap.
 
 use super::extents::{Extents, FileMemory};
 use super::facts::{ImageFacts, ImageFormat, Segment};
@@ -20,10 +19,10 @@ use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::path::Path;
 
-/// The largest file that is taken for a map, in bytes: room for some hundred thousand ranges.
+/// Size limit of a map in bytes. It is enough for several hundred thousand ranges.
 const MAX_MAP: u64 = 16 << 20;
 
-/// Raw memory with a map beside it.
+/// Raw memory with a map.
 #[derive(Debug)]
 pub struct RawImage {
     memory: FileMemory,
@@ -31,30 +30,30 @@ pub struct RawImage {
 }
 
 impl RawImage {
-    /// Opens the memory in the file `path`, whose map is in the file `map`.
+    /// Opens the raw memory file `path` with the map file `map`.
     ///
     /// # Errors
-    /// A file can't be read, or a line of the map can't be understood.
+    /// If a file cannot be read, or a line of the map is invalid.
     pub fn open(path: &Path, map: &Path, access: Access) -> Result<Self> {
         let text = read_small(map, MAX_MAP)?;
         let ranges = parse_map(&text).map_err(|e| e.at(map))?;
         Ok(Self::from_bytes(PlainFile::open(path, access)?, &ranges))
     }
 
-    /// The memory in `bytes`, where `ranges` are.
+    /// The memory in `bytes`, at the file offsets in `ranges`.
     pub fn from_bytes(bytes: PlainFile, ranges: &[MapRange]) -> Self {
         let size = bytes.size();
         let mut missing = CutOff::default();
         let segments: Vec<Segment> = ranges
             .iter()
             .map(|range| {
-                let there = range.size.min(size.saturating_sub(range.offset));
-                missing.add(range.start, there, range.size);
+                let present = range.size.min(size.saturating_sub(range.offset));
+                missing.add(range.start, present, range.size);
                 Segment {
                     phys: PhysAddr::new(range.start),
                     virt: VirtAddr::new(0),
                     mem_size: range.size,
-                    file_size: there,
+                    file_size: present,
                     offset: range.offset,
                 }
             })
@@ -63,7 +62,7 @@ impl RawImage {
         let used = ranges.iter().map(|r| r.offset.saturating_add(r.size)).max().unwrap_or(0);
         if used < size {
             warnings
-                .push(format!("the map says nothing of the file's last {} bytes (of {size})", size - used));
+                .push(format!("the map does not cover the last {} bytes of the file ({size} bytes)", size - used));
         }
         let extents = Extents::of(&segments);
         let facts = ImageFacts { warnings, ..segments::facts(ImageFormat::Raw, segments, &extents) };
@@ -95,36 +94,36 @@ impl MemoryImage for RawImage {
     }
 }
 
-/// A line of a map: `size` bytes of physical memory from `start` on, at `offset` of the file.
+/// A range of a map: `size` bytes of physical memory at `start`, stored at `offset` of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapRange {
     /// The first physical address.
     pub start: u64,
-    /// Bytes; never 0.
+    /// Size in bytes; never 0.
     pub size: u64,
-    /// Where they are in the file.
+    /// File offset of the first byte.
     pub offset: u64,
 }
 
-/// The ranges of a map, in the order of its lines.
+/// Parses the ranges of a map, in the order of its lines.
 ///
 /// # Errors
-/// Names the line that can't be understood, or the two that overlap.
+/// If a line is invalid, or the ranges of two lines overlap. The error has the line numbers.
 pub fn parse_map(text: &[u8]) -> Result<Vec<MapRange>> {
-    let text = std::str::from_utf8(text).map_err(|e| Error::unusable("a map is a text file").because(e))?;
+    let text = std::str::from_utf8(text).map_err(|e| Error::unusable("is not a UTF-8 text file").because(e))?;
     let mut ranges: Vec<(usize, MapRange)> = Vec::new();
     let mut next_offset = Some(0);
     for (number, line) in (1..).zip(text.lines()) {
         let at_line = |what: String| Error::unusable(format!("line {number}: {what}"));
         let Some(line) = Line::parse(line).map_err(at_line)? else { continue };
         let offset = line.offset.or(next_offset).filter(|offset| offset.checked_add(line.size).is_some());
-        let offset = offset.ok_or_else(|| at_line("the range ends behind the largest file".into()))?;
+        let offset = offset.ok_or_else(|| at_line("the range exceeds the largest file size".into()))?;
         next_offset = offset.checked_add(line.size);
         ranges.push((number, MapRange { start: line.start, size: line.size, offset }));
     }
     if ranges.is_empty() {
         return Err(Error::unusable("the map has no range of memory").with_hint(
-            "A line is START-END [OFFSET] in hexadecimal, or one of /proc/iomem for System RAM.",
+            "Each line is START-END [OFFSET] in hexadecimal, or a System RAM line of /proc/iomem.",
         ));
     }
     let mut sorted: Vec<_> = ranges.iter().collect();
@@ -138,7 +137,7 @@ pub fn parse_map(text: &[u8]) -> Result<Vec<MapRange>> {
     Ok(ranges.into_iter().map(|(_, range)| range).collect())
 }
 
-/// What one line of a map says.
+/// One line of a map.
 struct Line {
     start: u64,
     size: u64,
@@ -146,7 +145,7 @@ struct Line {
 }
 
 impl Line {
-    /// `None` if the line says nothing of memory, an error text if it can't be understood.
+    /// Parses a line. `None` if the line is ignored. The error describes why the line is invalid.
     fn parse(line: &str) -> Result<Option<Self>, String> {
         let line = line.split('#').next().unwrap_or("").trim();
         if line.is_empty() {
@@ -166,11 +165,11 @@ impl Line {
         let (start, end) = range.split_once('-').ok_or_else(|| format!("{range:?} is not START-END"))?;
         let (start, last) = (hexadecimal(start)?, hexadecimal(end)?);
         if name.is_some() && (start, last) == (0, 0) {
-            return Err("this copy of /proc/iomem has no addresses: only root gets to see them".into());
+            return Err("this copy of /proc/iomem has no addresses: only root can read them".into());
         }
         let size = last.checked_sub(start).ok_or_else(|| format!("{range} ends before it starts"))?;
         let size = size.checked_add(1).filter(|&size| segments::is_physical(start, size));
-        let size = size.ok_or_else(|| format!("{range} leaves the physical address space of x86_64"))?;
+        let size = size.ok_or_else(|| format!("{range} exceeds the physical address space of x86_64"))?;
         Ok(Some(Self { start, size, offset }))
     }
 }
@@ -178,7 +177,7 @@ impl Line {
 fn hexadecimal(digits: &str) -> Result<u64, String> {
     let bare = digits.strip_prefix("0x").unwrap_or(digits);
     let number = u64::from_str_radix(bare, 16).ok().filter(|_| !bare.starts_with('+'));
-    number.ok_or_else(|| format!("{digits:?} is no hexadecimal number of at most 64 bits"))
+    number.ok_or_else(|| format!("{digits:?} is not a hexadecimal number of at most 64 bits"))
 }
 
 #[cfg(test)]
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_iomem_says_what_follows_what() {
+    fn ranges_of_iomem_are_consecutive_in_the_file() {
         let expected = [
             MapRange { start: 0x1000, size: 0x2000, offset: 0 },
             MapRange { start: 0x100000, size: 0x1c00, offset: 0x2000 },
@@ -214,15 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn a_range_without_offset_follows_the_line_before() {
+    fn a_range_without_offset_follows_the_previous_line() {
         let ranges = parse_map(b"2000-2fff 8000\n1000-1fff\n9000-9fff 0x0\n").unwrap();
         assert_eq!(ranges.iter().map(|r| r.offset).collect::<Vec<_>>(), [0x8000, 0x9000, 0]);
     }
 
     #[test]
-    fn names_the_line_that_is_wrong() {
+    fn the_error_names_the_invalid_line() {
         assert!(error("1000-1fff\nfoo\n").contains("line 2: \"foo\" is not START-END"));
-        assert!(error("1000-1ffg").contains("line 1: \"1ffg\" is no hexadecimal number"));
+        assert!(error("1000-1ffg").contains("line 1: \"1ffg\" is not a hexadecimal number"));
         assert!(error("-1000-2000").contains("line 1"));
         assert!(error("1000-+2000").contains("line 1"));
         assert!(error("2000-1000").contains("ends before it starts"));
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_map_says_and_warns_of_what_does_not_fit() {
+    fn memory_is_read_at_the_offsets_of_the_map_and_size_mismatches_are_warnings() {
         let bytes: Vec<u8> = (0..0x3c00u32).map(|i| (i >> 8) as u8).collect();
         let image = RawImage::from_bytes(in_memory(&bytes), &parse_map(IOMEM.as_bytes()).unwrap());
         let facts = image.facts();

@@ -1,4 +1,4 @@
-//! What the segments of a file (`PT_LOAD`s, the lines of a map) say about memory.
+//! The facts that follow from the segments of a file: its `PT_LOAD`s, or the lines of its map.
 
 use super::extents::Extents;
 use super::facts::{ImageFacts, ImageFormat, Segment};
@@ -6,13 +6,14 @@ use crate::frames::FrameRanges;
 use scanner_core::paging::START_KERNEL_MAP;
 use scanner_core::{Pfn, PfnRange, PhysAddr};
 
-/// Whether `size` bytes from `start` on lie in the physical address space of x86_64.
+/// Whether the `size` bytes at `start` are in the physical address space of x86_64.
 pub(super) fn is_physical(start: u64, size: u64) -> bool {
     start.checked_add(size).is_some_and(|end| end <= Pfn::END.addr().as_u64())
 }
 
-/// The facts that follow from `segments` ([`is_physical`], all of them), of whose file data `extents` is the index;
-/// the rest empty.
+/// The facts that follow from `segments`. All other facts are empty.
+///
+/// [`is_physical`] must be true for each segment, and `extents` must be the index of their file data.
 pub(super) fn facts(format: ImageFormat, segments: Vec<Segment>, extents: &Extents) -> ImageFacts {
     let end = |s: &Segment| PhysAddr::new(s.phys.as_u64() + s.mem_size).pfn_ceil();
     ImageFacts {
@@ -25,14 +26,16 @@ pub(super) fn facts(format: ImageFormat, segments: Vec<Segment>, extents: &Exten
 }
 
 impl ImageFacts {
-    /// The address at which the kernel's image was loaded, from the segment that maps its text.
+    /// The kernel's `phys_base`, computed from the segment of the kernel's text. `None` without such a segment.
     pub fn phys_base(&self) -> Option<u64> {
         let text = self.segments.iter().find(|s| s.virt >= START_KERNEL_MAP)?;
         Some(text.phys.as_u64().wrapping_sub(text.virt.as_u64().wrapping_sub(START_KERNEL_MAP.as_u64())))
     }
 
-    /// The 1st bitmap as makedumpfile's cyclic mode makes it: without the frame that a `PT_LOAD` ends within, unless
-    /// another one covers it. ([`exists`](Self::exists) has that frame, as in the non-cyclic mode.)
+    /// The 1st bitmap of makedumpfile's cyclic mode.
+    ///
+    /// If a `PT_LOAD` ends within a frame, this bitmap does not have the frame, unless another `PT_LOAD` covers it.
+    /// [`exists`](Self::exists) has the frame, as in the non-cyclic mode.
     pub fn exists_in_cycles(&self) -> FrameRanges {
         if self.segments.is_empty() {
             return self.exists.clone();
@@ -41,16 +44,17 @@ impl ImageFacts {
         FrameRanges::from_ranges(self.segments.iter().map(|s| PfnRange::new(s.phys.pfn(), end(s))))
     }
 
-    /// Whether makedumpfile goes in cycles by default, with enough free memory: if both bitmaps take more than 4 MiB,
-    /// or don't fit into `2 * max_mapnr / 8` bytes because the division leaves a rest (then `max_mapnr` is no
-    /// multiple of 4). A dump that is filtered again never goes in cycles.
+    /// Whether makedumpfile uses its cyclic mode by default, if it has enough free memory.
+    ///
+    /// It does if both bitmaps take more than 4 MiB, or if `max_mapnr` is not a multiple of 4: then
+    /// `2 * max_mapnr / 8` bytes, rounded down, are too few. It never does for a dump that is filtered again.
     pub fn makedumpfile_is_cyclic(&self) -> bool {
         let bits = self.max_pfn.saturating_mul(2);
         self.filtered.is_none() && (bits / 8).min(4 << 20) * 8 < bits
     }
 }
 
-/// Memory whose file data lies behind the end of a file that was cut off.
+/// Counts the memory that is missing because the file is cut off.
 #[derive(Debug, Default)]
 pub(super) struct CutOff {
     segments: u64,
@@ -59,22 +63,22 @@ pub(super) struct CutOff {
 }
 
 impl CutOff {
-    /// Counts a segment at `phys` of which `there` bytes are in the file instead of `promised`.
-    pub(super) fn add(&mut self, phys: u64, there: u64, promised: u64) {
-        if there < promised {
+    /// Counts a segment at `phys` of which the file has `present` of the `expected` bytes.
+    pub(super) fn add(&mut self, phys: u64, present: u64, expected: u64) {
+        if present < expected {
             self.segments += 1;
-            self.bytes = self.bytes.saturating_add(promised - there);
-            self.first = Some(self.first.map_or(phys + there, |first| first.min(phys + there)));
+            self.bytes = self.bytes.saturating_add(expected - present);
+            self.first = Some(self.first.map_or(phys + present, |first| first.min(phys + present)));
         }
     }
 
-    /// What to tell the user about a file of `size` bytes whose segments are called `segments`.
+    /// The warning for a file of `size` bytes, if it is cut off. `segments` is the user's word for its segments.
     pub(super) fn warning(&self, size: u64, segments: &str) -> Option<String> {
         let first = self.first?;
         let (count, bytes) = (self.segments, self.bytes);
         Some(format!(
             "the file of {size} bytes is cut off: {bytes} bytes of memory in {count} {segments} are missing, \
-             from physical address {first:#x} on; pages without data count as not backed"
+             starting at physical address {first:#x}; pages without data count as not backed"
         ))
     }
 }

@@ -1,41 +1,43 @@
-//! The trait of every source of memory.
+//! The trait of all memory images.
 
 use super::facts::ImageFacts;
 use super::file::Borrowed;
 use crate::identity::DumpIdentity;
 use scanner_core::{PhysAddr, PhysicalMemory};
 
-/// Memory of which one thing is known without reading it.
+/// A range of memory that is in a hole of a sparse file, or is not known to be in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
-    /// Whether it is known to be zeros: a hole of a sparse file. If not, it may still be zeros.
+    /// Whether the range is a hole, which reads as zeros. Memory outside holes can also be zeros.
     pub zeros: bool,
-    /// The first address behind it.
+    /// The first address after the range.
     pub end: PhysAddr,
 }
 
-/// A source of physical memory that can say what it is.
+/// An image of the physical memory of a machine.
 ///
-/// [`PhysicalMemory::read`] of memory that exists but is not in the file is an error, except that a page of which
-/// only a part is in the file reads as that part, with zeros for the rest (as makedumpfile does).
+/// [`PhysicalMemory::read`] fails for memory that exists but is not in the file. A page that is partly in the file is
+/// readable: the missing bytes read as zeros, as in makedumpfile.
 pub trait MemoryImage: PhysicalMemory + Send + Sync {
-    /// What is known of it without looking at page contents.
+    /// The facts about the image that are known without its page contents.
     fn facts(&self) -> &ImageFacts;
 
-    /// The first of the `len` bytes from `addr` on in place: at least one, if these bytes don't have to be read. Unlike
-    /// what [`PhysicalMemory::view`] gives they are there only until they are given back, so that `/proc/vmcore`, of
-    /// which never all is mapped, can lend them too. `None` says nothing of whether they can be read.
+    /// Borrows the first of the `len` bytes at `addr` without a copy: at least one byte.
+    ///
+    /// The bytes are valid as long as the returned value, not as long as the image as with [`PhysicalMemory::view`]. So
+    /// this also works for `/proc/vmcore`, which is never mapped as a whole. If it returns `None`, the bytes may still
+    /// be readable.
     fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
         self.view(addr, len).map(Borrowed::InPlace)
     }
 
-    /// What is known of memory from `addr` on without reading it; nothing, unless an image can know more.
+    /// Whether memory at `addr` is in a hole of the file, and up to which address. By default no holes are known.
     fn hole_at(&self, addr: PhysAddr) -> Hole {
         let _ = addr;
         Hole { zeros: false, end: PhysAddr::new(u64::MAX) }
     }
 
-    /// What the image's own headers record of the machine, if they do: a dump's know more than its notes.
+    /// The identity that the image's own headers record. Headers of a dump have more of it than its notes.
     fn recorded_identity(&self) -> Option<&DumpIdentity> {
         None
     }

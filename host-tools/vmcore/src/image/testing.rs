@@ -18,7 +18,7 @@ pub fn note(name: &str, kind: u32, desc: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The contents of a file as a file.
+/// A temporary file with these contents.
 pub fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
@@ -26,39 +26,39 @@ pub fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-/// A file of these contents that was never on disk.
+/// A [`PlainFile`] with these contents in memory.
 pub fn in_memory(bytes: &[u8]) -> PlainFile {
     PlainFile::InMemory(bytes.to_vec())
 }
 
-/// A mapped file of these contents.
+/// A mapped file with these contents.
 pub fn mapped(bytes: &[u8]) -> PlainFile {
     PlainFile::open(file(bytes).path(), Access::Whole).unwrap()
 }
 
-/// A file of these contents that is seen through windows.
+/// A file with these contents that is accessed through windows.
 pub fn windowed(bytes: &[u8]) -> PlainFile {
     let windows = Windows::new(file(bytes).reopen().unwrap(), bytes.len() as u64, Backing::Disk);
     PlainFile::Windowed(Box::new(windows))
 }
 
-/// A file of these contents that is not mapped.
+/// A file with these contents that is read with `pread`.
 pub fn unmapped(bytes: &[u8]) -> PlainFile {
     PlainFile::open_unmapped(file(bytes).path()).unwrap()
 }
 
-/// A `PT_LOAD` and its data.
+/// A `PT_LOAD` with its data.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     /// `p_paddr`.
     pub phys: u64,
     /// `p_memsz`.
     pub mem_size: u64,
-    /// The contents; its length is `p_filesz`.
+    /// The contents. Its length is `p_filesz`.
     pub data: Vec<u8>,
 }
 
-/// A vmcore in the making.
+/// Builds an ELF vmcore.
 #[derive(Clone, Debug)]
 pub struct ElfBuilder {
     /// `e_machine`.
@@ -69,7 +69,7 @@ pub struct ElfBuilder {
     pub notes: Vec<u8>,
     /// The `PT_LOAD`s in the order of the file.
     pub loads: Vec<Load>,
-    /// Whether the number of program headers stands in section header 0.
+    /// Whether the number of program headers is in section header 0.
     pub extended: bool,
 }
 

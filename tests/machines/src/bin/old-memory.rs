@@ -1,5 +1,5 @@
-//! How fast a capture kernel can read the memory of the crashed one: a table of blocks, by `read` and `mmap`, and of the
-//! reader of `cdbitmap`.
+//! Measures how fast a capture kernel reads the first kernel's memory: a table of block sizes for `read` and `mmap`, and
+//! of `cdbitmap`'s reader.
 
 use clap::Parser;
 use machines::kit::{Contents, get_kernel};
@@ -9,26 +9,26 @@ use std::process::ExitCode;
 use std::time::Duration;
 use vmcore::{Error, Result};
 
-/// Measures how fast `/proc/vmcore` can be read, in the capture kernel of a machine that has crashed
+/// Measures how fast `/proc/vmcore` can be read in the capture kernel of a crashed machine
 #[derive(Debug, Parser)]
 #[command(name = "old-memory")]
 struct Arguments {
-    /// Kernels, as get-kernel knows them
+    /// Series of the kernel, as in get-kernel; may be given more than once
     #[arg(long = "kernel", value_name = "SERIES", default_value = "6.1")]
     kernels: Vec<String>,
     /// Memory of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u32,
-    /// How much of it each row reads, in MiB
+    /// Memory that each row reads, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 128)]
     mib: u32,
-    /// How often each row does
+    /// Number of measurements of each row
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     rounds: u32,
-    /// What measures, in the guest
+    /// Program that measures in the guest
     #[arg(long, value_name = "FILE", hide = true)]
     bench_reading: PathBuf,
-    /// Keep the consoles' logs there
+    /// Keep the console logs in DIR
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn run(asked: &Arguments) -> Result<()> {
-    let work = tempfile::tempdir().map_err(|e| Error::failure("no temporary directory").because(e))?;
+    let work = tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
     let logs = asked.keep.clone().unwrap_or_else(|| work.path().to_owned());
     for series in &asked.kernels {
         get_kernel(series)?;
@@ -50,7 +50,7 @@ fn run(asked: &Arguments) -> Result<()> {
         let kit = Kit::build(series, "old-memory", &contents, &work.path().join(series))?;
         let mut machine = Machine::new(series, true, 1);
         machine.memory = asked.memory;
-        println!("{machine}, {} MiB, an emulated processor: what counts is the ratio\n", asked.memory);
+        println!("{machine}, {} MiB, emulated processor: only the ratios are meaningful\n", asked.memory);
 
         let mut guest = Guest::boot(&machine, &kit, &logs.join(format!("console-{series}")))?;
         guest.succeed("prepare", Duration::from_secs(180))?;

@@ -1,9 +1,9 @@
-//! The purgatory stage on whole machines: crash, scan between the kernels, and what the capture kernel finds.
+//! Tests the purgatory stage on whole machines: crash, scan between the kernels, results in the capture kernel.
 //!
-//! Each machine is booted once, gets its stage and fills its memory; from a snapshot of that it crashes once for each
-//! trial. A trial at a dump level copies the crashed machine's memory out, and compares the dump by the stage's bitmap
-//! with makedumpfile's, bit for bit; so do trials with memory that was plugged in after the stage was loaded. A trial
-//! with a fault wants the capture kernel to boot and to dump, and `cdbitmap inspect` to name what happened.
+//! Each machine boots once, loads the stage and fills its memory. Each trial crashes a copy restored from a snapshot. A
+//! trial at a dump level copies /proc/vmcore to the host, and compares the dump by the stage's bitmap with makedumpfile's,
+//! bit for bit. Trials with memory plugged in after loading do the same. In a trial with a fault the capture kernel must
+//! boot and write a dump, and `cdbitmap inspect` must report the fault.
 
 use clap::Parser;
 use machines::comparison::Comparison;
@@ -17,43 +17,43 @@ use vmcore::frames::FrameRanges;
 use vmcore::image::{OpenOptions, open};
 use vmcore::{Error, Result};
 
-/// Crashes machines with the purgatory stage loaded.
+/// Tests the purgatory stage by crashes of whole machines.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Series of kernels, as get-kernel knows them
+    /// Series of the kernel, as in get-kernel; may be given more than once
     #[arg(long = "kernel", value_name = "SERIES", default_value = "6.1")]
     kernels: Vec<String>,
-    /// Only page tables with that many levels
+    /// Only page tables with this number of levels
     #[arg(long, value_name = "LEVELS", value_parser = clap::value_parser!(u8).range(4..=5))]
     paging: Option<u8>,
-    /// The dump levels to compare
+    /// Dump levels to compare
     #[arg(long, value_delimiter = ',', default_value = "31,16,8,2,1")]
     levels: Vec<u8>,
-    /// Only trials with that in their names, as level, plugged, times, fault or refused
+    /// Only trials whose names contain TEXT, such as level, plugged, times, fault or refused
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// The machine's memory in MiB
+    /// Memory of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = Machine::SMALL)]
     memory: u32,
-    /// The directory of cdbitmap and crash_stage.elf
+    /// Directory of cdbitmap and crash_stage.elf
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
-    /// makedumpfile, the reference
+    /// The reference, makedumpfile
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/makedumpfile")]
     reference: PathBuf,
-    /// Keep consoles' logs there
+    /// Keep the console logs in DIR
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
-/// A thing that goes wrong.
+/// A fault and its expected report.
 struct Fault {
     name: &'static str,
     /// The stage's options.
     options: &'static str,
-    /// What is damaged before the crash; see `crash` in `guest/purgatory-first`.
+    /// The damage before the crash; see `crash` in `guest/purgatory-first`.
     damage: &'static str,
-    /// What the capture kernel's `inspect` has to say: the state, and what happened.
+    /// The state and the cause that `inspect` must report in the capture kernel.
     state: &'static str,
     named: &'static str,
 }
@@ -68,10 +68,10 @@ const fn fault(
     Fault { name, options, damage, state, named }
 }
 
-/// What `inspect` says of parameters that don't hold.
+/// The report of `inspect` about invalid parameters.
 const BAD_PARAMETERS: &str = "self-check failed: the parameters";
 
-/// All of them. What damages the way to a part of the struct pages doesn't stop the scan: those pages are kept.
+/// All faults. Damaged page tables of some `struct page`s do not stop the scan: it keeps these pages.
 const FAULTS: [Fault; 14] = [
     fault("no time", "--budget 0", "", "out-of-budget", "time budget used up"),
     fault("invalid opcode", "--inject-fault invalid-opcode", "", "fault", "invalid opcode, at stage+0x"),
@@ -101,7 +101,7 @@ const FAULTS: [Fault; 14] = [
     fault("chunk where no memory is", "", "chunk no-memory seal", "cancelled", BAD_PARAMETERS),
 ];
 
-/// Why the stage can't be loaded: the reason, and what `stage exec` says.
+/// Conditions in which the stage cannot be loaded: the name, and the message of `stage exec`.
 type Refusal = (&'static str, &'static str);
 
 const REFUSALS: [Refusal; 5] = [
@@ -112,17 +112,17 @@ const REFUSALS: [Refusal; 5] = [
     ("small", "has no room for the stage and its bitmap"),
 ];
 
-/// Memory that is plugged in before the crash, in MiB.
+/// Memory plugged in before the crash, in MiB.
 const PLUGGED: u64 = 256;
 
-/// What comes before a crash.
+/// The preparations of a crash.
 #[derive(Default)]
 struct Before {
-    /// More memory comes into use.
+    /// Whether memory is plugged in.
     plug: bool,
-    /// The stage is loaded again, with these options.
+    /// If set, the stage is loaded again with these options.
     options: Option<String>,
-    /// See `crash` in `guest/purgatory-first`.
+    /// The argument of `crash` in `guest/purgatory-first`.
     damage: &'static str,
 }
 
@@ -162,8 +162,8 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The frames at segments' ends of which the vmcore has a part only. Whether makedumpfile keeps them depends on its version:
-/// 1.7.2 never does, later ones do if the number of frames is a multiple of four.
+/// The frames at segment ends of which the vmcore has only a part. makedumpfile 1.7.2 never keeps them; later releases
+/// keep them if the number of frames is a multiple of four.
 fn frames_in_part(vmcore: &Path) -> Result<FrameRanges> {
     let image = open(vmcore, &OpenOptions::default())?;
     let ends = image.facts().segments.iter().map(|segment| segment.phys.as_u64() + segment.mem_size);
@@ -174,14 +174,14 @@ fn frames_in_part(vmcore: &Path) -> Result<FrameRanges> {
 
 /// A trial.
 enum Trial {
-    /// The dump at this level by the stage's bitmap is makedumpfile's.
+    /// The dump at this level by the stage's bitmap must equal makedumpfile's.
     Compare(u8, Before),
     Measure,
     Survive(&'static Fault),
     Refuse(&'static Refusal),
 }
 
-/// All trials, with their names.
+/// All trials and their names.
 fn trials(levels: &[u8]) -> Vec<(String, Trial)> {
     let loaded = |level: u8| Some(format!("-d {level}"));
     let mut trials: Vec<(String, Trial)> = levels
@@ -213,7 +213,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(arguments: &'a Arguments, series: &str, paging: u8) -> Result<Self> {
-        let work = tempfile::tempdir().map_err(|e| Error::failure("no temporary directory").because(e))?;
+        let work = tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
         let headers = get_kernel(series)?;
         let module = work.path().join("corrupter");
         copy_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corrupter"), &module)?;
@@ -221,7 +221,7 @@ impl<'a> Bench<'a> {
             .args(["-s", "-C"])
             .arg(&headers)
             .arg(format!("M={}", module.display()))
-            // Not the compiler's version that the kernel was built with: any will do.
+            // Any compiler works; the one of the kernel's build may not be installed.
             .args(["CC=gcc", "modules"])
             .stdout(Stdio::null())
             .status();
@@ -238,7 +238,7 @@ impl<'a> Bench<'a> {
         let kit = Kit::build(series, "purgatory", &contents, &work.path().join("kit"))?;
         let mut machine = Machine::new(series, paging == 5, 1);
         (machine.memory, machine.reserved, machine.plug) = (arguments.memory, 224, true);
-        // The buffer below 4 GiB that the kernel makes because memory could be plugged in above.
+        // Without this the kernel allocates a bounce buffer below 4 GiB, since memory could be plugged in above.
         machine.append = "swiotlb=noforce".into();
         let logs = arguments.keep.clone().unwrap_or_else(|| work.path().to_owned());
         let logs = logs.join(format!("{series}-{paging}"));
@@ -256,7 +256,7 @@ impl<'a> Bench<'a> {
         Ok(Self { arguments, machine, kit, snapshot, logs, _work: work })
     }
 
-    /// Runs a trial; `name` is that of its directory.
+    /// Runs a trial; `name` is the name of its directory.
     fn run(&self, name: &str, trial: &Trial) -> Result<String> {
         match trial {
             Trial::Compare(level, before) => self.compare(*level, name, before),
@@ -266,7 +266,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Crashes a copy of the machine, and waits for the capture kernel; what the stage said on the console.
+    /// Crashes a copy of the machine, and waits for the capture kernel. Returns also the stage's line on the console.
     fn crash(&self, name: &str, before: &Before) -> Result<(Guest, Option<String>)> {
         let logs = self.logs.join(name);
         let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
@@ -283,10 +283,10 @@ impl<'a> Bench<'a> {
         Ok((guest, said.map(|said| said.trim().to_owned())))
     }
 
-    /// The dump by the stage's bitmap is makedumpfile's.
+    /// Checks that the dump by the stage's bitmap equals makedumpfile's.
     fn compare(&self, level: u8, name: &str, before: &Before) -> Result<String> {
         let (mut guest, said) = self.crash(name, before)?;
-        let said = said.ok_or_else(|| Error::failure("the stage says nothing"))?;
+        let said = said.ok_or_else(|| Error::failure("the console shows no line of the stage"))?;
         let found = guest.succeed("found", LONG)?.text();
         if line_of(&found, "state") != Some("complete: All frames are decided and all chunks sealed.") {
             return Err(Error::failure("the bitmap is not complete").with_hint(found));
@@ -300,12 +300,12 @@ impl<'a> Bench<'a> {
         let level = level.to_string();
         let run = |what: &str, command: &mut Command| {
             let output = command.stdin(Stdio::null()).output();
-            let output = output.map_err(|e| Error::failure(format!("{what} can't be run")).because(e))?;
+            let output = output.map_err(|e| Error::failure(format!("cannot run {what}")).because(e))?;
             let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
             if output.status.success() {
                 Ok(text)
             } else {
-                Err(Error::failure(format!("{what} fails")).with_hint(text))
+                Err(Error::failure(format!("{what} failed")).with_hint(text))
             }
         };
         run("verify", program("cdbitmap").arg("verify").arg(&bitmap).arg("--image").arg(&vmcore))?;
@@ -325,12 +325,12 @@ impl<'a> Bench<'a> {
             return Err(Error::failure(comparison.summary()).with_hint(comparison.explained().join("\n    ")));
         }
         let _ = std::fs::remove_dir_all(&files);
-        let added = if comparison.same() { "" } else { " (of which the vmcore has a part only)" };
+        let added = if comparison.same() { "" } else { " (only partly in the vmcore)" };
         Ok(format!("{}{added}; stage: {said}", comparison.summary()))
     }
 
-    /// How long the stage takes, and makedumpfile's scan in the capture kernel behind the same crash; our collector takes
-    /// the bitmap there.
+    /// Measures the stage, and makedumpfile's scan in the capture kernel after the same crash. The dump must use the
+    /// stage's bitmap.
     fn measure(&self, name: &str) -> Result<String> {
         let before = Before { options: Some("-d 31".into()), ..Before::default() };
         let (mut guest, said) = self.crash(name, &before)?;
@@ -350,7 +350,8 @@ impl<'a> Bench<'a> {
         ))
     }
 
-    /// The stage is not loaded, for a reason that is said, and kexec ends and has loaded as without it.
+    /// Checks that the stage is not loaded, that the reason is printed, and that kexec has the same exit status and result
+    /// as without the stage.
     fn refuse(&self, name: &str, (reason, words): &Refusal) -> Result<String> {
         let logs = self.logs.join(name);
         let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
@@ -359,19 +360,19 @@ impl<'a> Bench<'a> {
         let missing =
             [words, "running kexec without it", "not loaded"].into_iter().find(|w| !said.contains(w));
         if let Some(words) = missing {
-            return Err(Error::failure(format!("nothing says \"{words}\"")).with_hint(said));
+            return Err(Error::failure(format!("the message \"{words}\" is missing")).with_hint(said));
         }
         let ends = reply.after("kexec: status ").and_then(|ends| ends.split_once("; without the stage "));
         match ends {
             Some((with, without)) if with == without => {
                 let why = said.lines().find(|line| line.contains(words)).unwrap_or_default();
-                Ok(format!("{}; kexec ends with {with}, as without the stage", why.trim()))
+                Ok(format!("{}; kexec's result, {with}, is the same as without the stage", why.trim()))
             }
-            _ => Err(Error::failure("kexec does not end as without the stage").with_hint(said)),
+            _ => Err(Error::failure("kexec's result differs from that without the stage").with_hint(said)),
         }
     }
 
-    /// The capture kernel boots and dumps, and the bitmap says what happened.
+    /// Checks that the capture kernel boots and writes a dump, and that `inspect` reports the fault.
     fn survive(&self, name: &str, fault: &Fault) -> Result<String> {
         let options = Some(fault.options.to_owned()).filter(|options| !options.is_empty());
         let before = Before { options, damage: fault.damage, plug: false };
@@ -393,7 +394,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What `inspect` says behind that name.
+/// The value after `name` in the output of `inspect`.
 fn line_of<'a>(report: &'a str, name: &str) -> Option<&'a str> {
     let rest = report.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     Some(rest.trim())

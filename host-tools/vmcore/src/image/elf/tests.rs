@@ -24,7 +24,7 @@ fn page(byte: u8) -> Vec<u8> {
     vec![byte; PAGE_SIZE]
 }
 
-/// Two pages of RAM, the second also listed before (as the kernel's text is), and a hole.
+/// Two pages of RAM, a `PT_LOAD` before them for the second one (as for the kernel's text), and a hole.
 fn small() -> ElfBuilder {
     ElfBuilder::new()
         .load(0x2000, 0x1000, &page(0x22))
@@ -67,7 +67,7 @@ fn a_file_that_is_not_mapped_reads_the_same() {
     assert_eq!(mapped.facts().notes, unmapped.facts().notes);
     assert_eq!(mapped.facts().segments, windowed.facts().segments);
     for _ in 0..3 {
-        // At first as it is, then through a window.
+        // The first read uses `pread`, the following ones a window.
         assert_eq!(read(&mapped, 0x1ffe, 4), read(&windowed, 0x1ffe, 4));
     }
     assert_eq!(read(&mapped, 0x1ffe, 4), read(&unmapped, 0x1ffe, 4));
@@ -76,8 +76,8 @@ fn a_file_that_is_not_mapped_reads_the_same() {
 }
 
 #[test]
-fn a_partial_page_reads_as_zeros_where_the_file_has_nothing() {
-    // The first page's tail, the second page's head and middle: two pieces with a gap.
+fn missing_bytes_of_a_partial_page_read_as_zeros() {
+    // The end of the first page, and the start and the middle of the second page with a gap.
     let builder = ElfBuilder::new()
         .load(0x1c00, 0x400, &[0x1c; 0x400])
         .load(0x4000, 0x100, &[0x40; 0x100])
@@ -97,7 +97,7 @@ fn a_partial_page_reads_as_zeros_where_the_file_has_nothing() {
 }
 
 #[test]
-fn the_cyclic_mode_drops_the_page_that_a_pt_load_ends_within() {
+fn the_cyclic_mode_excludes_a_page_that_a_pt_load_ends_within() {
     let builder =
         ElfBuilder::new().load(0x1800, 0x1400, &[]).load(0x4000, 0x1800, &[]).load(0x5800, 0x800, &[]);
     let image = image(&builder.build());
@@ -113,8 +113,8 @@ fn the_cyclic_mode_drops_the_page_that_a_pt_load_ends_within() {
 }
 
 #[test]
-fn a_pt_load_without_bytes_marks_the_page_it_cuts() {
-    // makedumpfile adds a frame for an end within a page, even if start and end are the same address.
+fn an_empty_pt_load_inside_a_page_has_that_page() {
+    // makedumpfile adds a frame for an end inside a page, even if start and end are the same address.
     let image = image(&ElfBuilder::new().load(0x1800, 0, &[]).load(0x5000, 0, &[]).build());
     assert_eq!(image.facts().exists.as_slice(), ranges(&[(1, 2)]));
     assert_eq!(image.facts().max_pfn, 5);
@@ -128,7 +128,7 @@ fn pt_loads_without_physical_address_do_not_count() {
 }
 
 #[test]
-fn counts_program_headers_in_section_0_if_there_are_many() {
+fn section_header_0_has_a_large_number_of_program_headers() {
     let mut builder = ElfBuilder { extended: true, ..ElfBuilder::new() };
     for i in 0..70_000 {
         builder = builder.load(i * 0x2000, 0x1000, &[]);
@@ -145,7 +145,7 @@ fn counts_program_headers_in_section_0_if_there_are_many() {
 }
 
 #[test]
-fn each_cut_in_headers_or_notes_is_an_error_and_each_later_one_a_warning() {
+fn a_cut_in_headers_or_notes_is_an_error_and_a_later_cut_a_warning() {
     let bytes = small().build();
     let data = 64 + 4 * 56 + small().notes.len();
     for len in 0..data {
@@ -156,18 +156,18 @@ fn each_cut_in_headers_or_notes_is_an_error_and_each_later_one_a_warning() {
         let image = image(&bytes[..len]);
         let [warning] = &image.facts().warnings[..] else { panic!("no warning at {len}") };
         assert!(warning.contains(&format!("{} bytes of memory", bytes.len() - len)), "{warning}");
-        let there: u64 = image.facts().segments.iter().map(|s| s.file_size).sum();
-        assert_eq!(there, (len - data) as u64);
+        let present: u64 = image.facts().segments.iter().map(|s| s.file_size).sum();
+        assert_eq!(present, (len - data) as u64);
         assert_eq!(image.facts().exists.as_slice(), ranges(&[(1, 3), (8, 10)]));
     }
     let image = image(&bytes[..data + 0x1800]);
     assert_eq!(image.facts().backed.as_slice(), ranges(&[(1, 3)]));
-    assert_eq!(read(&image, 0x1900, 1).unwrap(), [0], "the page is there in part");
+    assert_eq!(read(&image, 0x1900, 1).unwrap(), [0], "the page is partly in the file");
     assert!(read(&image, 0x8000, 1).is_err());
 }
 
 #[test]
-fn names_what_is_not_an_x86_64_core() {
+fn files_other_than_x86_64_cores_are_named() {
     let with = |change: fn(&mut Vec<u8>)| {
         let mut bytes = small().build();
         change(&mut bytes);
@@ -178,16 +178,16 @@ fn names_what_is_not_an_x86_64_core() {
     assert!(with(|b| b[4] = 1).contains("32-bit little-endian"));
     assert!(with(|b| b[16] = 2).contains("not a core"));
     assert!(with(|b| b[0] = 0).contains("not an ELF file"));
-    assert!(with(|b| b[54] = 55).contains("program headers can't be read"));
+    assert!(with(|b| b[54] = 55).contains("cannot read the program headers"));
     assert!(error(&ElfBuilder::new().build()).contains("no PT_LOAD"));
     let high = ElfBuilder::new().load(1 << 52, 1, &[]);
-    assert!(error(&high.build()).contains("leaves the physical address space"));
+    assert!(error(&high.build()).contains("exceeds the physical address space"));
     let xen = ElfBuilder { notes: note("Xen", 0x1000001, &[]), ..small() };
     assert!(error(&xen.build()).contains("Xen"));
 }
 
 #[test]
-fn tells_of_a_dump_that_makedumpfile_could_not_finish() {
+fn an_unfinished_makedumpfile_dump_has_a_warning() {
     let mut bytes = small().build();
     bytes[48] = 1;
     assert!(image(&bytes).facts().warnings[0].contains("incomplete"));

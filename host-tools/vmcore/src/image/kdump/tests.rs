@@ -3,7 +3,7 @@ use crate::format::flattened;
 use crate::format::kdump::UTS_FIELD;
 use proptest::prelude::*;
 
-/// A dump, put together by hand as any writer might have done it.
+/// Builds a dump byte by byte, independently of this crate's writer.
 struct DumpBuilder {
     version: u32,
     bitmaps: u32,
@@ -12,8 +12,8 @@ struct DumpBuilder {
     status: u32,
 }
 
-/// Every third of 70 frames exists; of those, every second is in the file. Two bitmaps, version 6.
-const WHOLE: DumpBuilder = DumpBuilder { version: 6, bitmaps: 2, frames: 70, split: None, status: 0 };
+/// A complete dump: every third of 70 frames exists, and every second of those is in the file. Two bitmaps, version 6.
+const COMPLETE: DumpBuilder = DumpBuilder { version: 6, bitmaps: 2, frames: 70, split: None, status: 0 };
 
 fn exists(pfn: u64) -> bool {
     pfn.is_multiple_of(3)
@@ -48,7 +48,7 @@ impl DumpBuilder {
         let mut bytes = header.to_bytes().to_vec();
         bytes.resize(BLOCK_SIZE, 0);
         bytes.extend(sub.to_bytes());
-        // A field that the version does not have must not be looked at.
+        // The reader must ignore fields that the version does not have.
         let known = match self.version {
             1 => 12,
             2 => 32,
@@ -89,13 +89,13 @@ fn open(bytes: Vec<u8>) -> Result<KdumpImage> {
 
 fn byte(image: &KdumpImage, pfn: u64) -> Option<u8> {
     let mut bytes = [0; 2];
-    // Across the middle of the page, so that it is not only its start that counts.
+    // Across the middle of the page, so that the test does not depend on its first bytes only.
     image.read(PhysAddr::new(pfn * PAGE_SIZE as u64 + 2047), &mut bytes).ok()?;
     assert_eq!(bytes[0], bytes[1]);
     Some(bytes[0])
 }
 
-/// The stream of `bytes` in records of 1000 bytes, backwards.
+/// A flattened stream of `bytes` with records of 1000 bytes, in descending order.
 fn flatten(bytes: &[u8]) -> Vec<u8> {
     let mut stream = flattened::header().to_vec();
     for (i, piece) in bytes.chunks(1000).enumerate().rev() {
@@ -107,9 +107,9 @@ fn flatten(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_version_reads_plain_and_flattened() {
+fn every_version_is_read_plain_and_flattened() {
     for version in 1..=6 {
-        let plain = DumpBuilder { version, ..WHOLE }.build();
+        let plain = DumpBuilder { version, ..COMPLETE }.build();
         for (bytes, flattened) in [(plain.clone(), false), (flatten(&plain), true)] {
             let image = open(bytes).unwrap();
             let facts = image.facts();
@@ -129,8 +129,8 @@ fn every_version_reads_plain_and_flattened() {
 }
 
 #[test]
-fn with_one_bitmap_every_page_that_exists_is_there() {
-    let image = open(DumpBuilder { bitmaps: 1, ..WHOLE }.build()).unwrap();
+fn with_one_bitmap_every_existing_page_is_in_the_file() {
+    let image = open(DumpBuilder { bitmaps: 1, ..COMPLETE }.build()).unwrap();
     assert_eq!(byte(&image, 3), Some(4));
     assert_eq!(byte(&image, 69), Some(70));
     assert_eq!(byte(&image, 1), None);
@@ -138,16 +138,16 @@ fn with_one_bitmap_every_page_that_exists_is_there() {
 
 #[test]
 fn one_part_of_a_split_dump_has_its_own_pages() {
-    let image = open(DumpBuilder { split: Some((20, 50)), ..WHOLE }.build()).unwrap();
-    let there: Vec<u64> = (0..70).filter(|pfn| byte(&image, *pfn).is_some()).collect();
-    assert_eq!(there, [24, 30, 36, 42, 48]);
+    let image = open(DumpBuilder { split: Some((20, 50)), ..COMPLETE }.build()).unwrap();
+    let readable: Vec<u64> = (0..70).filter(|pfn| byte(&image, *pfn).is_some()).collect();
+    assert_eq!(readable, [24, 30, 36, 42, 48]);
     assert_eq!(byte(&image, 48), Some(49));
     assert_eq!(image.facts().exists.count(), 24);
 }
 
 #[test]
-fn what_never_arrived_is_unreadable_and_the_rest_is_not() {
-    let mut bytes = DumpBuilder { status: STATUS_INCOMPLETE, ..WHOLE }.build();
+fn only_missing_pages_are_unreadable() {
+    let mut bytes = DumpBuilder { status: STATUS_INCOMPLETE, ..COMPLETE }.build();
     let descriptors = 4 * BLOCK_SIZE;
     bytes[descriptors + 3 * PageDesc::SIZE..][..PageDesc::SIZE].fill(0);
     bytes.truncate(bytes.len() - 1);
@@ -161,23 +161,23 @@ fn what_never_arrived_is_unreadable_and_the_rest_is_not() {
 }
 
 #[test]
-fn contradictions_are_named() {
+fn contradictory_headers_are_errors() {
     let error = |bytes: Vec<u8>| open(bytes).err().unwrap().report();
-    let mut bytes = WHOLE.build();
+    let mut bytes = COMPLETE.build();
     bytes[BLOCK_SIZE + 96..][..8].copy_from_slice(&80_000u64.to_le_bytes());
-    assert!(error(bytes).contains("don't cover the 80000 frames"));
-    let mut bytes = WHOLE.build();
+    assert!(error(bytes).contains("do not cover the 80000 frames"));
+    let mut bytes = COMPLETE.build();
     bytes.truncate(3 * BLOCK_SIZE);
-    assert!(error(bytes).contains("lies outside the file"));
-    let mut bytes = WHOLE.build();
+    assert!(error(bytes).contains("is outside the file"));
+    let mut bytes = COMPLETE.build();
     bytes[BLOCK_SIZE + 40..][..8].fill(0x7f);
     assert!(error(bytes).contains("VMCOREINFO"));
     assert!(error(b"KDUMP   ".to_vec()).contains("cut off inside the header"));
-    let mut bytes = WHOLE.build();
+    let mut bytes = COMPLETE.build();
     bytes[12 + 4 * UTS_FIELD..][..8].copy_from_slice(b"aarch64\0");
     assert!(error(bytes).contains("the machine is aarch64, expected x86_64"));
-    // A stream that claims a file of exabytes has no bytes to back it.
-    let mut stream = flatten(&WHOLE.build());
+    // A stream that claims a file of 1 TiB is too small to contain it.
+    let mut stream = flatten(&COMPLETE.build());
     stream.truncate(stream.len() - 16);
     let size = 1u64 << 40;
     for (offset, value) in [(436, (size >> 14) as u32), (440, u32::MAX)] {
@@ -189,7 +189,7 @@ fn contradictions_are_named() {
     stream.extend(flattened::record_header(size, 1));
     stream.extend([0]);
     stream.extend(flattened::END_RECORD);
-    assert!(error(stream).contains("lies outside the file"));
+    assert!(error(stream).contains("is outside the file"));
 }
 
 proptest! {
@@ -200,8 +200,8 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
         head in any::<bool>(), flat in any::<bool>(), cut in any::<prop::sample::Index>(), whole in any::<bool>(),
     ) {
-        let mut bytes = WHOLE.build();
-        // Most of the file is page data; most numbers are in the first bytes of the headers and descriptors.
+        let mut bytes = COMPLETE.build();
+        // Most of the file is page data. So some changes go to the headers and descriptors only.
         let places = [400..464, BLOCK_SIZE..BLOCK_SIZE + 104, 4 * BLOCK_SIZE..4 * BLOCK_SIZE + 200];
         let places: Vec<usize> = places.into_iter().flatten().collect();
         for (index, value) in changes {

@@ -130,6 +130,13 @@ fn a_word_is_lent_only_if_all_its_64_frames_have_bits_in_it() {
 }
 
 #[test]
+fn the_last_word_is_lent_if_it_is_whole() {
+    let mut words = [1, 2];
+    let mut bitmap = Bitmap::new(range(64, 192), &mut words).unwrap();
+    assert_eq!(bitmap.word_mut(Pfn::new(128)).copied(), Some(2));
+}
+
+#[test]
 fn some_of_64_frames_are_cleared_wherever_the_bitmap_starts() {
     let which = 1 << 63 | 0b1011;
     for (first_of_bitmap, first, expected) in [

@@ -9,7 +9,7 @@ use scanner_core::{Bitmap, DumpLevel, Pfn, PfnRange, RuleSet, Rules, Scan};
 use std::hint::black_box;
 use vmcore::frames::{FrameBitmap, FrameRanges};
 use vmcore::image::MemoryImage;
-use vmcore_synth::{Generation, Profile, Spec};
+use vmcore_synth::{KernelGeneration, Profile, Spec};
 
 /// A machine whose array of `struct page` has 4 MiB.
 const MEMORY: u64 = 256 << 20;
@@ -18,7 +18,7 @@ const BITMAP: usize = 2 << 20;
 
 fn scans(criterion: &mut Criterion) {
     let mut room = Room::new(MachineInMemory::array_size(MEMORY));
-    let generation = Generation::named("6.12").expect("a generation");
+    let generation = KernelGeneration::named("6.12").expect("a generation");
     let mut group = criterion.benchmark_group("scan, by struct page");
     for profile in [Profile::Crowded, Profile::Busy, Profile::Mixed, Profile::Idle] {
         let spec =

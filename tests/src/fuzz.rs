@@ -4,13 +4,13 @@
 //! [`seeds`] and whatever once was found, so that neither they nor the parsers rot.
 
 use crate::fixture;
-use crate::planted::{Planted, Site, pieces};
-use crate::simulated::{Dice, GENERATIONS, SimulatedMachine};
+use crate::overlay::{OverlayImage, Site, pieces};
+use crate::simulated::{Dice, EXPORTS, SimulatedMachine};
 use core::mem::offset_of;
 use page_codecs::{Codec, Compressor, Decompressor};
 use page_filter::bitmap_file::{BitmapFile, BitmapReader, Info};
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Clues, find};
+use page_filter::memory_bitmap::{SearchHints, find};
 use page_filter::scan::WindowScan;
 use scanner_core::crc32c::crc32c;
 use scanner_core::info::v2::{ChunkEntry, Header, MAGIC, VERSION};
@@ -89,7 +89,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "kdump_image" => vec![small_kdump()],
         "flattened" => vec![flatten(&small_kdump())],
         "notes" => vec![head()[4096..8192].to_vec(), head()],
-        "vmcoreinfo" => GENERATIONS.iter().map(|g| g.vmcoreinfo(27).into_bytes()).chain([text()]).collect(),
+        "vmcoreinfo" => EXPORTS.iter().map(|g| g.vmcoreinfo(27).into_bytes()).chain([text()]).collect(),
         "raw_map" => vec![
             b"1000-2fff\n100000-101bff 2000 # the second\n".to_vec(),
             b"00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n".to_vec(),
@@ -98,7 +98,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             let table = |entry: u64| entry.to_le_bytes().repeat(512);
             vec![[vec![0; 9], table(0x1063), table(0x2063), table(0xe3)].concat()]
         }
-        "hostile_memory" => (0..GENERATIONS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
+        "hostile_memory" => (0..EXPORTS.len() as u8).map(|index| vec![index, 31, 0]).collect(),
         "found" => found_seeds(),
         "page_codecs" => head().chunks(PAGE_SIZE).map(<[u8]>::to_vec).collect(),
         "bitmap_file" | "info_v1" | "info_v2" => {
@@ -173,15 +173,15 @@ fn found(bytes: &[u8]) {
     let Some(way) = bytes.first() else { return };
     let range = MapRange { start: 0, size: bytes.len() as u64, offset: 0 };
     let image = RawImage::from_bytes(PlainFile::InMemory(bytes.to_vec()), &[range]);
-    let mut image = Planted::new(&image);
-    let mut clues = Clues::default();
+    let mut image = OverlayImage::new(&image);
+    let mut hints = SearchHints::default();
     match way % 4 {
         0 => image = image.vmcoreinfo_line(&format!("SYMBOL(crash_dump_bitmap_info)={FOUND_AT:x}")),
         1 => image = image.note(b"CDBITMAP", 1, &FOUND_AT.to_le_bytes()),
-        2 => clues.command_line = Some(String::from_utf8_lossy(bytes).replace('=', "= crash_dump_bitmap=")),
-        _ => clues.address = Some(PhysAddr::new(FOUND_AT)),
+        2 => hints.command_line = Some(String::from_utf8_lossy(bytes).replace('=', "= crash_dump_bitmap=")),
+        _ => hints.address = Some(PhysAddr::new(FOUND_AT)),
     }
-    let Ok(found) = find(&image, None, &clues) else { return };
+    let Ok(found) = find(&image, None, &hints) else { return };
     let Ok(report) = found.describe() else { return };
     assert_eq!(report.bitmap.kept_frames + report.bitmap.excluded_frames, report.bitmap.frames);
     let frames = found.reader.info().frames();
@@ -231,7 +231,7 @@ fn page_walk(bytes: &[u8]) {
 /// of address and eight bytes of memory.
 fn hostile_memory(bytes: &[u8]) {
     let Some((&[generation, level, rules], records)) = bytes.split_first_chunk::<3>() else { return };
-    let generation = &GENERATIONS[usize::from(generation) % GENERATIONS.len()];
+    let generation = &EXPORTS[usize::from(generation) % EXPORTS.len()];
     let mut memory = SimulatedMachine::new(generation, &mut Dice::new(u64::from(level >> 5)));
     for record in records.chunks_exact(12) {
         let (at, word) = record.split_at(4);

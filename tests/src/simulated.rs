@@ -6,178 +6,62 @@ use scanner_core::{
 };
 use vmcore::frames::FrameRanges;
 use vmcore::image::{ImageFacts, ImageFormat, MemoryImage};
+use vmcore_synth::{KernelGeneration, page_keys};
 
-/// A kernel, by what it exports: its release, and keys of VMCOREINFO that classification goes by.
+/// One way in which a kernel exports what classification goes by: a generation of [`vmcore_synth`], as it is or with
+/// keys left out.
 #[derive(Clone, Copy, Debug)]
-pub struct Generation {
+pub struct Exports {
     /// Its name in messages.
     pub name: &'static str,
-    /// `KEY=VALUE`, separated by spaces.
-    keys: &'static [&'static str],
+    /// The generation.
+    generation: &'static str,
+    /// Whether the keys are there that users add by hand for kernels before 3.9.
+    hand_keys: bool,
+    /// Starts of the lines that are left out.
+    without: &'static [&'static str],
 }
 
-const PAGE_2_6: &str = "SIZE(page)=56 OFFSET(page.flags)=0 OFFSET(page._count)=8 OFFSET(page.mapping)=24 \
-    OFFSET(page.lru)=40 OFFSET(list_head.next)=0 OFFSET(list_head.prev)=8";
-const PAGE_3_9: &str = "SIZE(page)=64 OFFSET(page.flags)=0 OFFSET(page._count)=28 OFFSET(page.mapping)=8 \
-    OFFSET(page._mapcount)=24 OFFSET(page.lru)=32 OFFSET(page.private)=48 LENGTH(zone.free_area)=11";
-const PAGE_4_18: &str = "SIZE(page)=64 OFFSET(page.flags)=0 OFFSET(page._refcount)=52 OFFSET(page.mapping)=24 \
-    OFFSET(page._mapcount)=48 OFFSET(page.lru)=8 OFFSET(page.private)=40 LENGTH(zone.free_area)=11";
-const FLAGS_3_9: &str = "NUMBER(PG_lru)=5 NUMBER(PG_private)=11 NUMBER(PG_swapcache)=16 NUMBER(PG_slab)=7 \
-    NUMBER(PG_hwpoison)=23 NUMBER(PG_head_mask)=16384";
-const FLAGS_4_17: &str = "NUMBER(PG_lru)=4 NUMBER(PG_private)=13 NUMBER(PG_swapcache)=10 \
-    NUMBER(PG_swapbacked)=19 NUMBER(PG_slab)=9 NUMBER(PG_head_mask)=65536";
-const FLAGS_6_6: &str = "NUMBER(PG_lru)=5 NUMBER(PG_private)=14 NUMBER(PG_swapcache)=10 NUMBER(PG_swapbacked)=17 \
-    NUMBER(PG_hwpoison)=21 NUMBER(PG_head_mask)=64";
-const TYPES_2_6_39: &str = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-128";
-const TYPES_4_18: &str = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129 NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-257";
-const TYPES_6_12: &str = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=4026531840 \
-    NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=4043309056 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=4093640704 \
-    NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=4110417920";
-const UNACCEPTED: &str = "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)=4143972352";
-const HEAD: &str = "OFFSET(page.compound_head)=8";
+const fn all_of(generation: &'static str) -> Exports {
+    Exports { name: generation, generation, hand_keys: false, without: &[] }
+}
 
 /// Every way of exporting that the project knows.
-pub const GENERATIONS: [Generation; 16] = [
-    Generation { name: "2.6.32", keys: &["OSRELEASE=2.6.32", PAGE_2_6] },
-    Generation {
-        name: "2.6.32 with PG_buddy",
-        keys: &[
-            "OSRELEASE=2.6.32",
-            PAGE_2_6,
-            "OFFSET(page._mapcount)=12 OFFSET(page.private)=16 NUMBER(PG_buddy)=19",
-        ],
-    },
-    Generation {
-        name: "3.18",
-        keys: &[
-            "OSRELEASE=3.18.0",
-            PAGE_3_9,
-            FLAGS_3_9,
-            TYPES_2_6_39,
-            "OFFSET(list_head.next)=0 OFFSET(list_head.prev)=8 SYMBOL(free_huge_page)=ffffffff811b0000",
-        ],
-    },
-    Generation {
-        name: "4.9",
-        keys: &[
-            "OSRELEASE=4.9.0",
-            PAGE_3_9,
-            FLAGS_3_9,
-            TYPES_2_6_39,
-            "OFFSET(page.compound_head)=32 OFFSET(page.compound_dtor)=40 OFFSET(page.compound_order)=42",
-            "NUMBER(HUGETLB_PAGE_DTOR)=2",
-        ],
-    },
-    Generation {
-        name: "4.16, PG_swapbacked not exported",
-        keys: &[
-            "OSRELEASE=4.16.18",
-            PAGE_3_9,
-            "NUMBER(PG_lru)=4 NUMBER(PG_private)=13 NUMBER(PG_swapcache)=10 NUMBER(PG_slab)=9",
-            "NUMBER(PG_hwpoison)=23 NUMBER(PG_head_mask)=65536",
-            TYPES_2_6_39,
-            "OFFSET(page.compound_head)=32 OFFSET(page.compound_dtor)=40 OFFSET(page.compound_order)=41",
-            "NUMBER(HUGETLB_PAGE_DTOR)=2",
-        ],
-    },
-    Generation {
-        name: "5.10",
-        keys: &[
-            "OSRELEASE=5.10.0 NUMBER(PG_hwpoison)=23",
-            PAGE_4_18,
-            FLAGS_4_17,
-            TYPES_4_18,
-            HEAD,
-            "OFFSET(page.compound_dtor)=16 OFFSET(page.compound_order)=17 NUMBER(HUGETLB_PAGE_DTOR)=2",
-        ],
-    },
-    Generation {
+pub const EXPORTS: [Exports; 16] = [
+    all_of("2.6.32"),
+    Exports { name: "2.6.32 with PG_buddy", hand_keys: true, ..all_of("2.6.32") },
+    all_of("3.18"),
+    all_of("4.6"),
+    // PG_swapbacked is not exported before 4.17.
+    all_of("4.16"),
+    all_of("5.10"),
+    Exports {
         name: "5.10 without hugetlb and hwpoison",
-        keys: &["OSRELEASE=5.10.0", PAGE_4_18, FLAGS_4_17, "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129", HEAD],
+        without: &["NUMBER(HUGETLB_PAGE_DTOR)", "OFFSET(page.compound_", "NUMBER(PG_hwpoison)", OFFLINE],
+        ..all_of("5.10")
     },
-    Generation {
-        name: "6.4",
-        keys: &[
-            "OSRELEASE=6.4.0 NUMBER(PG_hwpoison)=23",
-            PAGE_4_18,
-            FLAGS_4_17,
-            TYPES_4_18,
-            HEAD,
-            "OFFSET(folio._folio_dtor)=80 OFFSET(folio._folio_order)=81 NUMBER(HUGETLB_PAGE_DTOR)=2",
-        ],
-    },
-    Generation {
-        name: "6.6",
-        keys: &[
-            "OSRELEASE=6.6.0 NUMBER(PG_slab)=9 NUMBER(PG_hugetlb)=8",
-            PAGE_4_18,
-            FLAGS_6_6,
-            TYPES_4_18,
-            HEAD,
-        ],
-    },
-    Generation {
-        name: "6.6 without hugetlb",
-        keys: &[
-            "OSRELEASE=6.6.0 NUMBER(PG_slab)=9",
-            PAGE_4_18,
-            FLAGS_6_6,
-            "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129",
-            HEAD,
-        ],
-    },
-    Generation {
-        name: "6.9",
-        keys: &[
-            "OSRELEASE=6.9.0 NUMBER(PG_slab)=9 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049",
-            PAGE_4_18,
-            FLAGS_6_6,
-            TYPES_4_18,
-            HEAD,
-        ],
-    },
-    Generation {
-        name: "6.10",
-        keys: &[
-            "OSRELEASE=6.10.0 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049 NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-4097",
-            PAGE_4_18,
-            FLAGS_6_6,
-            TYPES_4_18,
-            HEAD,
-        ],
-    },
-    Generation {
-        name: "6.11",
-        keys: &[
-            "OSRELEASE=6.11.0 NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-1073741825",
-            "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-536870913 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-67108865",
-            "NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-33554433",
-            PAGE_4_18,
-            FLAGS_6_6,
-            HEAD,
-        ],
-    },
-    Generation { name: "6.12", keys: &["OSRELEASE=6.12.0", PAGE_4_18, FLAGS_6_6, TYPES_6_12, HEAD] },
-    Generation {
-        name: "6.16",
-        keys: &["OSRELEASE=6.16.0", PAGE_4_18, FLAGS_6_6, TYPES_6_12, UNACCEPTED, HEAD],
-    },
-    Generation {
-        name: "7.2",
-        keys: &[
-            "OSRELEASE=7.2.0",
-            PAGE_4_18,
-            FLAGS_6_6,
-            TYPES_6_12,
-            UNACCEPTED,
-            "OFFSET(page.compound_info)=8",
-        ],
-    },
+    all_of("6.4"),
+    all_of("6.6"),
+    Exports { name: "6.6 without hugetlb", without: &["NUMBER(PG_hugetlb)", OFFLINE], ..all_of("6.6") },
+    all_of("6.9"),
+    all_of("6.10"),
+    all_of("6.11"),
+    all_of("6.12"),
+    all_of("6.16"),
+    all_of("7.2"),
 ];
 
-impl Generation {
+const OFFLINE: &str = "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)";
+
+impl Exports {
     /// A VMCOREINFO text of a [`SimulatedMachine`] with sections of `1 << section_bits` bytes.
+    ///
+    /// # Panics
+    /// There is no such generation.
     pub fn vmcoreinfo(&self, section_bits: u32) -> String {
+        let generation = KernelGeneration::named(self.generation).expect("a generation");
+        let keys = page_keys(generation, self.hand_keys);
+        let kept = keys.lines().filter(|line| !self.without.iter().any(|start| line.starts_with(start)));
         let sections = MAX_SECTIONS;
         let physmem_bits = section_bits + sections.ilog2();
         let machine = format!(
@@ -187,8 +71,7 @@ impl Generation {
             IMAGE_MAP + PGD,
             IMAGE_MAP + MEM_SECTION
         );
-        let parts = self.keys.iter().copied().chain([machine.as_str()]);
-        parts.flat_map(str::split_whitespace).flat_map(|line| [line, "\n"]).collect()
+        kept.chain(machine.split_whitespace()).flat_map(|line| [line, "\n"]).collect()
     }
 
     /// The layout that follows from it.
@@ -197,8 +80,8 @@ impl Generation {
     /// It doesn't resolve.
     pub fn layout(&self) -> KernelLayout {
         let text = self.vmcoreinfo(21);
-        let info = VmcoreInfo::parse(text.as_bytes()).expect("the generation's text parses");
-        KernelLayout::resolve(&info, None).expect("the generation's layout resolves")
+        let info = VmcoreInfo::parse(text.as_bytes()).expect("the text parses");
+        KernelLayout::resolve(&info, None).expect("the layout resolves")
     }
 }
 
@@ -322,9 +205,9 @@ pub struct SimulatedMachine {
 }
 
 impl SimulatedMachine {
-    /// A machine of `generation` that follows from `dice`.
-    pub fn new(generation: &Generation, dice: &mut Dice) -> Self {
-        let layout = generation.layout();
+    /// A machine whose kernel exports as `exports` says, and that follows from `dice`.
+    pub fn new(exports: &Exports, dice: &mut Dice) -> Self {
+        let layout = exports.layout();
         let size = layout.page.size as u64;
         let section_bits = 21 + dice.below(3) as u32;
         let section_frames = 1 << (section_bits - 12);
@@ -355,7 +238,7 @@ impl SimulatedMachine {
             memory[at..at + size as usize].copy_from_slice(&random_page(&layout, dice));
             at += size as usize;
         }
-        let facts = facts(frames, generation.vmcoreinfo(section_bits), dice);
+        let facts = facts(frames, exports.vmcoreinfo(section_bits), dice);
         Self { memory, facts, viewable: dice.once_in(2) }
     }
 
@@ -377,15 +260,11 @@ fn facts(frames: u64, vmcoreinfo: String, dice: &mut Dice) -> ImageFacts {
     }
     let backed = exists.iter().filter(|_| !dice.once_in(6)).copied();
     ImageFacts {
-        format: ImageFormat::Raw,
-        segments: Vec::new(),
         backed: FrameRanges::from_ranges(backed),
         exists: FrameRanges::from_ranges(exists.iter().copied()),
         max_pfn: frames,
-        notes: Vec::new(),
         vmcoreinfo: Some(vmcoreinfo.into_bytes()),
-        filtered: None,
-        warnings: Vec::new(),
+        ..ImageFacts::empty(ImageFormat::Raw)
     }
 }
 

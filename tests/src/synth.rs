@@ -1,10 +1,10 @@
 //! Simulated machines in temporary files.
 
 use tempfile::NamedTempFile;
-use vmcore_synth::{Generation, Spec, Summary, write};
+use vmcore_synth::{KernelGeneration, Spec, Summary, write};
 
 /// A small machine of `generation` with everything in it: all kinds of pages, all edge cases.
-pub fn small(generation: &'static Generation) -> Spec {
+pub fn small(generation: &'static KernelGeneration) -> Spec {
     Spec::with_everything(generation, 256 << 20)
 }
 

@@ -13,7 +13,7 @@ use scanner_core::{
 use std::ops::ControlFlow;
 use vmcore::frames::FrameBitmap;
 use vmcore::image::{MemoryImage, OpenOptions, open};
-use vmcore_synth::{Fault, Generation, Profile, Spec};
+use vmcore_synth::{Fault, KernelGeneration, Profile, Spec};
 
 /// A machine with pages of all orders, and one whose struct pages of huge pages share memory page by page.
 const FIXTURES: [&str; 2] = ["6.1-numa", "6.12-hvo"];
@@ -139,7 +139,7 @@ fn threads_find_what_one_finds() {
     for name in FIXTURES {
         with_machine(name, |machine| compare_threads(machine, name));
     }
-    let generation = Generation::named("6.12").expect("a generation");
+    let generation = KernelGeneration::named("6.12").expect("a generation");
     for (memory, profile, faults) in [
         (5 << 30, Profile::Busy, vec![]),
         (2 << 30, Profile::Mixed, vec![Fault::UnmappedVmemmap, Fault::SectionOutside]),

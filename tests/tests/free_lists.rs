@@ -7,11 +7,11 @@ use scanner_core::memmap::free_lists::{FreeListError, FreeLists};
 use scanner_core::scan::RunToCompletion;
 use scanner_core::{DumpLevel, PageClass, RuleSet};
 use vmcore::image::{OpenOptions, open};
-use vmcore_synth::{Fault, Generation, MemoryModel, Spec, write};
+use vmcore_synth::{Fault, KernelGeneration, MemoryModel, Spec, write};
 
 /// A machine whose VMCOREINFO has nothing about free pages in it but the free lists.
 fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {
-    let generation = Generation::named(generation).expect("there is such a generation");
+    let generation = KernelGeneration::named(generation).expect("there is such a generation");
     let everything = Spec::with_everything(generation, 256 << 20);
     Spec {
         model: Some(model),

@@ -2,7 +2,7 @@
 
 use cross_tests::stage::image;
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
-use stage_loader::area::{Area, Facts, Job};
+use stage_loader::area::{Area, Facts, StageRequest};
 use stage_loader::intercept::{Outcome, run};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ fn area(at: u64) -> Area {
         has_1g: false,
         tsc_khz: 1_000_000,
     };
-    let job = Job {
+    let request = StageRequest {
         level: DumpLevel::all(),
         rules: RuleSet::Makedumpfile,
         budget_ms: 1000,
         serial_port: 0,
         injected_fault: 0,
     };
-    Area::new(&image(), &facts, &job, at).unwrap()
+    Area::new(&image(), &facts, &request, at).unwrap()
 }
 
 /// A program that does what kexec does, and writes to the file `out` what came of it.

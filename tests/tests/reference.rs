@@ -1,7 +1,7 @@
 //! The scanner against the reference: two implementations of the same rules must agree on everything.
 
 use cross_tests::fixture::{self, Fixture};
-use cross_tests::simulated::{Dice, GENERATIONS, SimulatedMachine, random_page};
+use cross_tests::simulated::{Dice, EXPORTS, SimulatedMachine, random_page};
 use cross_tests::synth::{file, small};
 use page_filter::machine::Machine;
 use page_filter::scan::scan;
@@ -12,7 +12,7 @@ use scanner_core::{Counters, DumpLevel, Pfn, RuleSet, Rules};
 use std::collections::BTreeSet;
 use std::path::Path;
 use vmcore::image::{MemoryImage, OpenOptions, open};
-use vmcore_analysis::reference::{Difference, Fate, Fixes, Judge, PageFacts, ReferenceScan, Rule};
+use vmcore_analysis::reference::{Difference, Fixes, FrameDecision, Judge, PageFacts, ReferenceScan, Rule};
 use vmcore_synth::Spec;
 
 const RULE_SETS: [RuleSet; 2] = [RuleSet::Makedumpfile, RuleSet::Kernel];
@@ -39,7 +39,7 @@ proptest! {
 
     #[test]
     fn each_page_is_decided_alike(
-        generation in prop::sample::select(&GENERATIONS[..]),
+        generation in prop::sample::select(&EXPORTS[..]),
         seed: u64,
         pfn in prop_oneof![0_u64..4096, (0_u64..64).prop_map(|n| n * 512), (0_u64..8).prop_map(|n| n << 18)],
         has_next: bool,
@@ -75,7 +75,7 @@ fn compare(image: &dyn MemoryImage, rule_set: RuleSet, level: DumpLevel, what: &
     for run in ReferenceScan::new(&machine, level) {
         assert_eq!(run.frames.start, next, "{what}: a gap between runs");
         next = run.frames.end;
-        if let Fate::Excluded(exclusion) = run.fate {
+        if let FrameDecision::Excluded(exclusion) = run.decision {
             counters.add(exclusion.class, run.frames.len());
             bitmap.clear_range(run.frames);
         }
@@ -99,7 +99,7 @@ proptest! {
 
     #[test]
     fn machines_are_scanned_alike(
-        generation in prop::sample::select(&GENERATIONS[..]),
+        generation in prop::sample::select(&EXPORTS[..]),
         seed: u64,
         levels in prop::collection::vec((0_u64..32).prop_filter_map("a level", DumpLevel::from_number), 6),
     ) {
@@ -156,7 +156,7 @@ fn vmcores_are_scanned_alike_at_every_level() {
 #[test]
 fn random_pages_reach_every_rule_and_difference() {
     let (mut rules, mut differences) = (BTreeSet::new(), BTreeSet::new());
-    for generation in &GENERATIONS {
+    for generation in &EXPORTS {
         let (layout, mut dice) = (generation.layout(), Dice::new(1));
         for _ in 0..3000 {
             let (page, next) = (random_page(&layout, &mut dice), random_page(&layout, &mut dice));

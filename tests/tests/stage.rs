@@ -9,7 +9,7 @@ use page_filter::machine::Machine as ScannedMachine;
 use scanner_core::info::ScanStatus;
 use scanner_core::info::v2::{Cause, Header, NOT_COUNTED, Producer, State};
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
-use stage_loader::area::{Area, Facts, Job};
+use stage_loader::area::{Area, Facts, StageRequest};
 use std::cell::Cell;
 use vmcore::frames::FrameBitmap;
 use vmcore::image::{MemoryImage, OpenOptions, open};
@@ -161,8 +161,9 @@ const ENOUGH: u64 = 1 << 40;
 
 fn area(facts: &Facts, level: u64, budget_ms: u64) -> Area {
     let level = DumpLevel::from_number(level).unwrap();
-    let job = Job { level, rules: RuleSet::Makedumpfile, budget_ms, serial_port: 0, injected_fault: 0 };
-    Area::new(&image(), facts, &job, AREA).unwrap()
+    let request =
+        StageRequest { level, rules: RuleSet::Makedumpfile, budget_ms, serial_port: 0, injected_fault: 0 };
+    Area::new(&image(), facts, &request, AREA).unwrap()
 }
 
 fn with_machine(name: &str, check: impl FnOnce(&ScannedMachine<'_>, &Fixture)) {

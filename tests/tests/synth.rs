@@ -7,7 +7,7 @@ use scanner_core::scan::RunToCompletion;
 use scanner_core::{Counters, DumpLevel, PageClass, RuleSet};
 use std::os::unix::fs::MetadataExt;
 use vmcore::image::{OpenOptions, open};
-use vmcore_synth::{ClassCounts, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec};
+use vmcore_synth::{ClassCounts, Fault, GENERATIONS, KernelGeneration, MemoryModel, Profile, Spec};
 
 fn counted(counters: &Counters) -> ClassCounts {
     ClassCounts {
@@ -46,7 +46,7 @@ fn every_memory_model_leads_to_the_struct_pages() {
     for name in ["2.6.18", "2.6.32", "3.1"] {
         use MemoryModel::{Discontig, Flat, Sparse, SparseExtreme, Vmemmap};
         for model in [Vmemmap, SparseExtreme, Sparse, Discontig, Flat] {
-            check(&Spec { model: Some(model), ..small(Generation::named(name).unwrap()) });
+            check(&Spec { model: Some(model), ..small(KernelGeneration::named(name).unwrap()) });
         }
     }
 }
@@ -56,7 +56,7 @@ fn every_profile_on_machines_with_nodes_and_five_levels() {
     for name in ["4.18", "6.1", "6.6", "7.2"] {
         for profile in [Profile::Idle, Profile::Booted, Profile::Busy, Profile::Crowded, Profile::Mixed] {
             let spec =
-                Spec { profile, five_level: true, nodes: 2, ..small(Generation::named(name).unwrap()) };
+                Spec { profile, five_level: true, nodes: 2, ..small(KernelGeneration::named(name).unwrap()) };
             check(&spec);
             check(&Spec { memory: 5 << 30, edge_cases: false, nodes: 3, five_level: false, ..spec });
         }
@@ -65,7 +65,7 @@ fn every_profile_on_machines_with_nodes_and_five_levels() {
 
 #[test]
 fn the_same_seed_makes_the_same_file() {
-    let spec = Spec { contents: true, ..small(Generation::named("6.12").unwrap()) };
+    let spec = Spec { contents: true, ..small(KernelGeneration::named("6.12").unwrap()) };
     let read = |spec: &Spec| std::fs::read(file(spec).0.path()).unwrap();
     let first = read(&spec);
     assert!(first == read(&spec));
@@ -74,7 +74,7 @@ fn the_same_seed_makes_the_same_file() {
 
 #[test]
 fn a_dense_file_has_the_same_bytes() {
-    let spec = Spec { profile: Profile::Idle, ..small(Generation::named("6.12").unwrap()) };
+    let spec = Spec { profile: Profile::Idle, ..small(KernelGeneration::named("6.12").unwrap()) };
     let ((sparse, _), (dense, _)) = (file(&spec), file(&Spec { dense: true, ..spec }));
     assert!(std::fs::read(sparse.path()).unwrap() == std::fs::read(dense.path()).unwrap());
     let blocks = |file: &std::fs::File| file.metadata().unwrap().blocks();
@@ -87,7 +87,8 @@ fn no_fault_makes_a_scan_drop_more() {
     let level = DumpLevel::from_number(31).unwrap();
     // With free pages told by their struct pages, and by the free lists only.
     for name in ["6.12", "2.6.32"] {
-        let sound = Spec { memory: 512 << 20, hand_keys: false, ..small(Generation::named(name).unwrap()) };
+        let sound =
+            Spec { memory: 512 << 20, hand_keys: false, ..small(KernelGeneration::named(name).unwrap()) };
         let (core, _) = file(&sound);
         let image = open(core.path(), &OpenOptions::default()).unwrap();
         let whole =

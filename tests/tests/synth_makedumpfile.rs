@@ -10,9 +10,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use vmcore::dump::dumpable::Candidates;
+use vmcore::dump::dumpable::DumpableFrames;
 use vmcore::image::{OpenOptions, open};
-use vmcore_synth::{GENERATIONS, Generation, MemoryModel, Profile, Spec};
+use vmcore_synth::{GENERATIONS, KernelGeneration, MemoryModel, Profile, Spec};
 
 /// The binary to compare with; says so on the terminal if there is none.
 fn makedumpfile() -> Option<OsString> {
@@ -44,14 +44,14 @@ fn compare(makedumpfile: &OsString, spec: &Spec, levels: impl IntoIterator<Item 
     let machine = Machine::new(&*image, RuleSet::Makedumpfile).unwrap();
     let exists = machine.exists();
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
-    let candidates = Candidates::new(image.facts(), &exists).window(all);
+    let dumpable = DumpableFrames::new(image.facts(), &exists).window(all);
     let name = spec.generation.name;
     for number in levels {
         let level = DumpLevel::from_number(number).unwrap();
         filter(makedumpfile, core.path(), dump.path(), number);
         let theirs = open(dump.path(), &OpenOptions::default()).unwrap();
         let theirs = &theirs.facts().filtered.as_ref().expect("a dump is filtered").kept;
-        let mut ours = candidates.clone();
+        let mut ours = dumpable.clone();
         ours.intersect(&scan(&machine, level, &mut RunToCompletion).bitmap);
         let (ours, theirs) = (ours.to_ranges(), theirs.to_ranges());
         assert!(
@@ -83,7 +83,7 @@ fn every_memory_model_with_and_without_values_given_by_hand() {
                     model: Some(model),
                     hand_keys,
                     nodes: if model == Flat { 1 } else { 2 },
-                    ..small(Generation::named(name).unwrap())
+                    ..small(KernelGeneration::named(name).unwrap())
                 };
                 compare(&makedumpfile, &spec, [8, 16, 31]);
             }
@@ -101,7 +101,7 @@ fn profiles_nodes_and_five_levels() {
                 memory: 5 << 30,
                 five_level: true,
                 nodes: 3,
-                ..small(Generation::named(name).unwrap())
+                ..small(KernelGeneration::named(name).unwrap())
             };
             compare(&makedumpfile, &spec, [4, 8, 31]);
         }

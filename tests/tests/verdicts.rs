@@ -15,9 +15,9 @@ use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
 use vmcore::image::{MemoryImage, OpenOptions, open};
 use vmcore_analysis::explain::Explanation;
-use vmcore_analysis::reference::{Fate, KeptBecause, ReferenceScan, Rule};
-use vmcore_analysis::{Asked, Subject, Verdict, VerifyReport, diff, verify};
-use vmcore_synth::{Generation, Spec};
+use vmcore_analysis::reference::{FrameDecision, KeptBecause, ReferenceScan, Rule};
+use vmcore_analysis::{Asked, Subject, VerifyOutcome, VerifyReport, diff, verify};
+use vmcore_synth::{KernelGeneration, Spec};
 
 const ALL_BUT_ZERO: DumpLevel = DumpLevel::all().difference(DumpLevel::ZERO);
 
@@ -30,7 +30,7 @@ struct Setting {
 
 impl Setting {
     fn new(generation: &str, seed: u64) -> Self {
-        let generation = Generation::named(generation).unwrap();
+        let generation = KernelGeneration::named(generation).unwrap();
         let (file, _) = file(&Spec { seed, ..small(generation) });
         let image = open(file.path(), &OpenOptions::default()).unwrap();
         Self { image, directory: tempfile::tempdir().unwrap(), _file: file }
@@ -89,7 +89,7 @@ fn a_bitmap_of_the_same_machine_holds() {
     for (level, rules) in [(30, RuleSet::Makedumpfile), (31, RuleSet::Kernel), (0, RuleSet::Makedumpfile)] {
         let level = DumpLevel::from_number(level).unwrap();
         let report = setting.verdict(&setting.bitmap(level, rules, &mut RunToCompletion));
-        assert_eq!(report.verdict, Verdict::Holds, "{report}");
+        assert_eq!(report.verdict, VerifyOutcome::Holds, "{report}");
         assert!(report.comparison.unwrap().frames > 60_000);
     }
 }
@@ -100,7 +100,7 @@ fn a_lost_page_is_named_with_its_rule() {
     let mut file = setting.full();
     let pfn = flip(&setting, &mut file, true);
     let report = setting.verdict(&file);
-    assert_eq!(report.verdict, Verdict::LosesPages);
+    assert_eq!(report.verdict, VerifyOutcome::LosesPages);
     let comparison = report.comparison.as_ref().unwrap();
     assert_eq!((comparison.loses, comparison.keeps_more), (1, 0));
     assert_eq!(comparison.ranges[0].frames.0, PfnRange::from_start(pfn, 1));
@@ -118,7 +118,7 @@ fn a_page_too_many_is_no_loss() {
     // So that the counts still agree.
     header.cache_pages = v2::NOT_COUNTED;
     let report = setting.verdict(&file);
-    assert_eq!(report.verdict, Verdict::KeepsMore, "{report}");
+    assert_eq!(report.verdict, VerifyOutcome::KeepsMore, "{report}");
     let text = report.to_string();
     assert!(text.contains("keeps 1 page more than needed") && text.contains("left out as"), "{text}");
     assert!(!text.contains("LOSES"), "{text}");
@@ -140,7 +140,7 @@ fn a_scan_that_stopped_keeps_more_and_says_why() {
     let setting = Setting::new("6.12", 1);
     let mut early = Early(None);
     let report = setting.verdict(&setting.bitmap(DumpLevel::all(), RuleSet::Makedumpfile, &mut early));
-    assert_eq!(report.verdict, Verdict::KeepsMore, "{report}");
+    assert_eq!(report.verdict, VerifyOutcome::KeepsMore, "{report}");
     // Free blocks side by side count once for each memory section: up to 128 MiB.
     let stopped = early.0.unwrap();
     assert!((0x4000..=0x8000).contains(&stopped), "{stopped:#x}");
@@ -156,7 +156,7 @@ fn another_machine_is_named_and_its_bits_not_compared() {
     header.vmcoreinfo_crc ^= 1;
     for (other, what) in [(rebooted, "another boot"), (older.full(), "its kernel is 6.1")] {
         let report = setting.verdict(&other);
-        assert_eq!(report.verdict, Verdict::OtherMachine, "{report}");
+        assert_eq!(report.verdict, VerifyOutcome::OtherMachine, "{report}");
         assert!(report.comparison.is_none() && report.to_string().contains(what), "{report}");
     }
 }
@@ -168,7 +168,7 @@ fn a_flipped_bit_in_the_file_is_damage() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let report = setting.verify(&bytes, Asked::default());
-    assert_eq!(report.verdict, Verdict::Damaged);
+    assert_eq!(report.verdict, VerifyOutcome::Damaged);
     assert!(report.to_string().contains("chunk 0 (frames 0x0.."), "{report}");
 }
 
@@ -179,7 +179,7 @@ fn files_that_are_no_valid_bitmap_are_refused() {
     let refused = |bytes: &[u8]| {
         let path = setting.directory.path().join("refused");
         std::fs::write(&path, bytes).unwrap();
-        Subject::open_filtered(&path).err().unwrap().to_string()
+        Subject::open_filtered(&path).err().unwrap().report()
     };
     assert!(refused(&bytes[..bytes.len() - 1]).contains("The file was cut off"));
     let mut newer = bytes.clone();
@@ -194,13 +194,13 @@ fn version_1_needs_a_level_and_holds() {
     let bytes = setting.full().convert(Version::V1).unwrap().file.to_bytes().unwrap();
     let subject = setting.open("version 1", &bytes);
     let machine = Machine::new(&*setting.image, RuleSet::Makedumpfile).unwrap();
-    let error = verify(&subject, Some(&machine), Asked::default()).err().unwrap().to_string();
+    let error = verify(&subject, Some(&machine), Asked::default()).err().unwrap().report();
     assert!(error.contains("--dump-level"), "{error}");
     let report = setting.verify(&bytes, Asked { level: Some(ALL_BUT_ZERO), rules: None });
-    assert_eq!(report.verdict, Verdict::Holds, "{report}");
+    assert_eq!(report.verdict, VerifyOutcome::Holds, "{report}");
     // At a level without free pages the bitmap leaves out too many.
     let report = setting.verify(&bytes, Asked { level: DumpLevel::from_number(14), rules: None });
-    assert_eq!(report.verdict, Verdict::LosesPages);
+    assert_eq!(report.verdict, VerifyOutcome::LosesPages);
 }
 
 /// At a level with zero pages, one that is left out although no rule says so is none too few.
@@ -212,7 +212,7 @@ fn a_zero_page_may_be_left_out_where_the_level_says_so() {
     let Info::V2(header) = &mut file.info else { panic!("not version 2") };
     header.zero_pages = 1;
     let report = setting.verdict(&file);
-    assert_eq!((report.verdict, report.comparison.unwrap().zero), (Verdict::Holds, 1));
+    assert_eq!((report.verdict, report.comparison.unwrap().zero), (VerifyOutcome::Holds, 1));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn the_rule_set_that_would_hold_is_named() {
     let file = setting.bitmap(ALL_BUT_ZERO, RuleSet::Kernel, &mut RunToCompletion);
     let asked = Asked { level: None, rules: Some(RuleSet::Makedumpfile) };
     let report = setting.verify(&file.to_bytes().unwrap(), asked);
-    assert_ne!(report.verdict, Verdict::Holds, "the machine has no page that the rule sets differ on");
+    assert_ne!(report.verdict, VerifyOutcome::Holds, "the machine has no page that the rule sets differ on");
     assert!(report.to_string().contains("by the rule set kernel all bits would be right"), "{report}");
 }
 
@@ -262,12 +262,14 @@ fn examples(image: &dyn MemoryImage) -> BTreeMap<Rule, Pfn> {
     let machine = Machine::new(image, RuleSet::Makedumpfile).unwrap();
     let mut examples = BTreeMap::new();
     for run in ReferenceScan::new(&machine, DumpLevel::all()) {
-        match run.fate {
-            Fate::Excluded(exclusion) => {
+        match run.decision {
+            FrameDecision::Excluded(exclusion) => {
                 examples.entry(exclusion.rule).or_insert(run.frames.end.as_u64() - 1)
             }
-            Fate::Kept(KeptBecause::Rule(rule)) => examples.entry(rule).or_insert(run.frames.start.as_u64()),
-            Fate::Kept(_) => continue,
+            FrameDecision::Kept(KeptBecause::Rule(rule)) => {
+                examples.entry(rule).or_insert(run.frames.start.as_u64())
+            }
+            FrameDecision::Kept(_) => continue,
         };
     }
     examples.into_iter().map(|(rule, pfn)| (rule, Pfn::new(pfn))).collect()

@@ -1,6 +1,6 @@
 //! The command line of `cdbitmap`.
 
-use cdbitmap::commands::{Answer, CommandLine, warn};
+use cdbitmap::commands::{Answer, CommandLine, exit_code, warn};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -9,8 +9,8 @@ fn main() -> ExitCode {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
-            warn(&error);
-            ExitCode::from(error.exit_code() as u8)
+            warn(error.report());
+            exit_code(error.kind())
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Shows how far a long job has come, for people and for logs. Always on standard error.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use scanner_core::Pfn;
+use scanner_core::scan::Checkpoint;
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -113,6 +116,33 @@ impl<W: Write + Send> Progress for Lines<W> {
             let seconds = state.started.elapsed().as_secs_f64();
             let _ = writeln!(state.out, "{}: done in {seconds:.1} s", state.what);
         });
+    }
+}
+
+/// Shows how far a scan has come.
+pub struct ProgressCheckpoint<'p> {
+    progress: &'p dyn Progress,
+    reached: Pfn,
+}
+
+impl<'p> ProgressCheckpoint<'p> {
+    /// Begins the stage `what` over `frames` frames.
+    pub fn start(progress: &'p dyn Progress, what: &str, frames: u64) -> Self {
+        progress.start(what, frames);
+        Self { progress, reached: Pfn::new(0) }
+    }
+
+    /// Ends the stage.
+    pub fn finish(self) {
+        self.progress.finish();
+    }
+}
+
+impl Checkpoint for ProgressCheckpoint<'_> {
+    fn check(&mut self, next: Pfn) -> ControlFlow<()> {
+        self.progress.advance(next.frames_since(self.reached));
+        self.reached = next;
+        ControlFlow::Continue(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Asks for the cache line that is `AHEAD` bytes after `at`, wherever that is, into the second cache.
 #[inline(always)]
-pub fn far<const AHEAD: usize>(at: *const u8) {
+pub fn to_l2<const AHEAD: usize>(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint: it takes any address, and touches neither memory nor registers that anyone sees.
     unsafe {

@@ -31,7 +31,7 @@ impl<const STEP: usize> PaddedPage<STEP> {
     pub fn set(&mut self, page: &[u8; PAGE_SIZE]) {
         let lines = self.0[IN_FRONT..][..PAGE_SIZE].as_chunks_mut::<LINE>().0;
         for (to, from) in lines.iter_mut().zip(page.as_chunks().0) {
-            prefetch::far::<PAGE_SIZE>(from.as_ptr());
+            prefetch::to_l2::<PAGE_SIZE>(from.as_ptr());
             *to = *from;
         }
     }

@@ -4,6 +4,7 @@ use page_filter::machine::Machine;
 use page_filter::scan::WindowScan;
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::Path;
+use vmcore::dump::Codec;
 use vmcore::dump::kdump::{DumpOptions, write};
 use vmcore::image::{OpenOptions, open};
 use vmcore::output::OutputFile;
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let level = DumpLevel::all();
     let options = DumpOptions {
         level: level.bits().into(),
-        codec: page_codecs::Codec::Zstd,
+        codec: Codec::Zstd,
         max_mapnr: Some(machine.frames),
         ..DumpOptions::default()
     };

@@ -5,8 +5,8 @@
 
 use crate::bitmap_file::{BitmapReader, FileAsMemory};
 use crate::machine::Machine;
-use crate::memory_bitmap::{Clues, Found, FoundReport, Job};
-use crate::scan::{Findings, WindowScan};
+use crate::memory_bitmap::{MemoryBitmap, MemoryBitmapReport, Request, SearchHints};
+use crate::scan::{ScanFindings, WindowScan};
 use scanner_core::{DumpLevel, PfnRange};
 use std::path::{Path, PathBuf};
 use vmcore::filter::FrameFilter;
@@ -30,7 +30,7 @@ pub enum Decider<'m> {
     /// A bitmap file.
     File(Box<BitmapReader<FileAsMemory>>),
     /// The bitmap in memory.
-    InMemory(Box<Found<'m>>),
+    InMemory(Box<MemoryBitmap<'m>>),
     /// A scan.
     Scan(Box<WindowScan<'m>>),
     /// Nothing: every page is kept.
@@ -41,7 +41,7 @@ pub enum Decider<'m> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
     /// It decides.
-    Used(FoundReport),
+    Used(MemoryBitmapReport),
     /// It does not decide.
     NotUsed {
         /// Why, in one line.
@@ -64,7 +64,7 @@ pub fn needs_kernel(level: DumpLevel) -> bool {
     !level.difference(DumpLevel::ZERO).is_empty()
 }
 
-/// Chooses what decides about the pages of `machine` for `job`. Without a machine, its kernel is not known. `clues` say
+/// Chooses what decides about the pages of `machine` for `request`. Without a machine, its kernel is not known. `hints` say
 /// where in memory a bitmap may be; a scan is done by `threads` threads.
 ///
 /// # Errors
@@ -72,28 +72,30 @@ pub fn needs_kernel(level: DumpLevel) -> bool {
 pub fn choose<'m>(
     source: &Source,
     machine: Option<&'m Machine<'m>>,
-    job: Job,
-    clues: &dyn Fn() -> Clues,
+    request: Request,
+    hints: &dyn Fn() -> SearchHints,
     threads: usize,
 ) -> Result<Choice<'m>> {
     let scan = || match machine {
         // Setting up a scan may follow free lists: only if there is nothing that has done so already.
-        Some(machine) => Decider::Scan(Box::new(WindowScan::new(machine, job.level).with_threads(threads))),
+        Some(machine) => {
+            Decider::Scan(Box::new(WindowScan::new(machine, request.level).with_threads(threads)))
+        }
         None => Decider::Nothing,
     };
     let required = match source {
         Source::Scan => return Ok(Choice { decider: scan(), search: None }),
         Source::File(path) => {
-            let bitmap = checked_file(path, machine, job)?;
+            let bitmap = checked_file(path, machine, request)?;
             return Ok(Choice { decider: Decider::File(Box::new(bitmap)), search: None });
         }
         Source::Auto => false,
         Source::Required => true,
     };
-    match in_memory(machine, job, clues) {
+    match in_memory(machine, request, hints) {
         Ok(mut found) => {
             if !required && let Some(machine) = machine {
-                found.scan_the_rest(machine, job.level);
+                found.scan_the_rest(machine, request.level);
             }
             let search = Some(Search::Used(found.report().clone()));
             Ok(Choice { decider: Decider::InMemory(Box::new(found)), search })
@@ -107,19 +109,27 @@ pub fn choose<'m>(
 }
 
 /// The bitmap in the image's memory, if it can be used.
-fn in_memory<'m>(machine: Option<&'m Machine<'m>>, job: Job, clues: &dyn Fn() -> Clues) -> Result<Found<'m>> {
+fn in_memory<'m>(
+    machine: Option<&'m Machine<'m>>,
+    request: Request,
+    hints: &dyn Fn() -> SearchHints,
+) -> Result<MemoryBitmap<'m>> {
     let machine = machine.ok_or_else(|| {
         Error::unusable("the kernel is not known, so that no bitmap can be known to be of it")
     })?;
-    Found::new(machine, &clues(), job)
+    MemoryBitmap::new(machine, &hints(), request)
 }
 
 /// The bitmap in `path`, if it can be used.
-fn checked_file(path: &Path, machine: Option<&Machine<'_>>, job: Job) -> Result<BitmapReader<FileAsMemory>> {
+fn checked_file(
+    path: &Path,
+    machine: Option<&Machine<'_>>,
+    request: Request,
+) -> Result<BitmapReader<FileAsMemory>> {
     let bitmap = BitmapReader::open(path)?;
     let checked = match machine {
-        Some(machine) => job.check(&bitmap, machine).map(drop),
-        None => job.suits(bitmap.info()).and_then(|()| bitmap.survey()?.intact()),
+        Some(machine) => request.check(&bitmap, machine).map(drop),
+        None => request.matches(bitmap.info()).and_then(|()| bitmap.survey()?.intact()),
     };
     checked.map_err(|error| error.at(path))?;
     Ok(bitmap)
@@ -138,7 +148,7 @@ impl FrameFilter for Decider<'_> {
 
 impl Decider<'_> {
     /// What a scan has found so far, if there is one.
-    pub fn findings(&self) -> Option<&Findings> {
+    pub fn findings(&self) -> Option<&ScanFindings> {
         match self {
             Self::Scan(scan) => Some(scan.findings()),
             Self::InMemory(found) => found.findings(),

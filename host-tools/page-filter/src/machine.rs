@@ -36,7 +36,7 @@ impl<'i> Machine<'i> {
     pub fn new(image: &'i dyn MemoryImage, rule_set: RuleSet) -> Result<Self> {
         let facts = image.facts();
         let text = facts.vmcoreinfo.as_deref().ok_or_else(|| {
-            Error::unusable("the image has no VMCOREINFO, so the kernel's layout is not known").hint(
+            Error::unusable("the image has no VMCOREINFO, so the kernel's layout is not known").with_hint(
                 "Give one with --vmcoreinfo FILE: from another dump of the same boot (cdbitmap inspect IMAGE \
                  --vmcoreinfo-text), or made from the kernel's debug information by makedumpfile -x VMLINUX -g FILE.",
             )
@@ -53,7 +53,7 @@ impl<'i> Machine<'i> {
                 "The image is not whole: that memory may be in the part that is missing. At dump level 0 or 1 what \
                  is there is kept as it is, without a scan."
             };
-            Error::unusable(format!("the array of struct page can't be found: {error}")).hint(hint)
+            Error::unusable(format!("the array of struct page can't be found: {error}")).with_hint(hint)
         })?;
         let frames = sections.end(image).as_u64();
         if frames > MAX_FRAMES {
@@ -68,7 +68,7 @@ impl<'i> Machine<'i> {
     /// mode makes of the segments; by the kernel's it is every frame that a segment touches.
     pub fn exists(&self) -> FrameRanges {
         let facts = self.image.facts();
-        if self.rule_set == RuleSet::Makedumpfile && facts.makedumpfile_goes_in_cycles() {
+        if self.rule_set == RuleSet::Makedumpfile && facts.makedumpfile_is_cyclic() {
             facts.exists_in_cycles()
         } else {
             facts.exists.clone()
@@ -128,6 +128,7 @@ fn check_end(text: &[u8]) -> Result<()> {
 }
 
 fn layout_error(what: String) -> Error {
-    Error::unusable(what)
-        .hint("The kernel's layout can't be trusted; a corrected text can be given with --vmcoreinfo FILE.")
+    Error::unusable(what).with_hint(
+        "The kernel's layout can't be trusted; a corrected text can be given with --vmcoreinfo FILE.",
+    )
 }

@@ -2,7 +2,6 @@
 
 mod threads;
 
-use self::threads::Before;
 use crate::machine::Machine;
 use scanner_core::bitmap::runs_of;
 use scanner_core::kernel::layout::FreePages;
@@ -19,10 +18,10 @@ use vmcore::frames::{FrameBitmap, FrameRanges};
 
 /// What a scan found.
 #[derive(Clone, Debug, Default)]
-pub struct Findings {
+pub struct ScanFindings {
     /// Pages left out, per class.
     pub counters: Counters,
-    /// Frames kept because their `struct page`s can't be read, and why; at most [`Findings::MAX_UNREADABLE`] places.
+    /// Frames kept because their `struct page`s can't be read, and why; at most [`ScanFindings::MAX_UNREADABLE`] places.
     pub unreadable: Vec<(PfnRange, SectionError)>,
     /// How many frames that are in all.
     pub unreadable_frames: u64,
@@ -39,7 +38,7 @@ pub struct Findings {
     pub complete: bool,
 }
 
-impl Findings {
+impl ScanFindings {
     /// Unreadable places that are remembered one by one.
     pub const MAX_UNREADABLE: usize = 1000;
 
@@ -59,14 +58,14 @@ impl Findings {
 }
 
 /// Notes that the `struct page`s of `frames` can't be read.
-fn note_unreadable(findings: &mut Findings, frames: PfnRange, error: SectionError) {
+fn note_unreadable(findings: &mut ScanFindings, frames: PfnRange, error: SectionError) {
     findings.unreadable_frames += frames.len();
     let places = &mut findings.unreadable;
     if let Some((last, _)) = places.last_mut()
         && last.end == frames.start
     {
         last.end = frames.end;
-    } else if places.len() < Findings::MAX_UNREADABLE {
+    } else if places.len() < ScanFindings::MAX_UNREADABLE {
         places.push((frames, error));
     }
 }
@@ -77,7 +76,7 @@ pub struct ScannedBitmap {
     /// 1 for "dump it"; frames that don't exist have a 1.
     pub bitmap: FrameBitmap,
     /// What was found.
-    pub findings: Findings,
+    pub findings: ScanFindings,
 }
 
 /// Scans the whole of `machine` at `level`; `checkpoint` is told how far it has come, and can stop it: frames that are not
@@ -101,6 +100,16 @@ pub fn scan_in_threads(
     ScannedBitmap { bitmap, findings: scan.findings }
 }
 
+/// What the bits of a window are before it is scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// They say which frames count.
+    Given,
+    /// They say nothing, and all frames count: bits are set piece by piece, by whoever scans it. The first touch of memory
+    /// takes the kernel longer than setting the bits, and so threads share that.
+    Unset,
+}
+
 /// A scan that goes over the machine window by window, so that only a window's bits need memory.
 #[derive(Debug)]
 pub struct WindowScan<'m> {
@@ -112,7 +121,7 @@ pub struct WindowScan<'m> {
     free_blocks: FrameRanges,
     /// Excluded frames that the last window has cut off.
     carried: Option<(PfnRange, PageClass)>,
-    findings: Findings,
+    findings: ScanFindings,
     rules: Rules,
     threads: usize,
 }
@@ -135,7 +144,7 @@ impl<'m> WindowScan<'m> {
         };
         let rules = Rules::new(&machine.layout, level, machine.rule_set);
         let scan = rules.need_scan().then(|| scan_from(machine, rules, start));
-        let mut findings = Findings::default();
+        let mut findings = ScanFindings::default();
         let by_lists = level.contains(DumpLevel::FREE) && machine.layout.free == FreePages::FreeLists;
         let free_blocks =
             if by_lists { follow_free_lists(machine, &mut findings) } else { FrameRanges::default() };
@@ -218,7 +227,7 @@ impl<'m> WindowScan<'m> {
     }
 
     /// What was found in the windows so far.
-    pub fn findings(&self) -> &Findings {
+    pub fn findings(&self) -> &ScanFindings {
         &self.findings
     }
 }
@@ -272,7 +281,7 @@ impl WindowTarget for Bitmap<'_> {
 struct WindowObserver<'f> {
     target: &'f mut dyn WindowTarget,
     carried: Option<(PfnRange, PageClass)>,
-    findings: &'f mut Findings,
+    findings: &'f mut ScanFindings,
 }
 
 impl Observer for WindowObserver<'_> {
@@ -306,7 +315,7 @@ impl Observer for WindowObserver<'_> {
 }
 
 /// The free blocks that the zones' free lists have.
-fn follow_free_lists(machine: &Machine<'_>, findings: &mut Findings) -> FrameRanges {
+fn follow_free_lists(machine: &Machine<'_>, findings: &mut ScanFindings) -> FrameRanges {
     #[derive(Default)]
     struct Blocks {
         frames: Vec<PfnRange>,

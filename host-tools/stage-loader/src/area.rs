@@ -12,7 +12,7 @@ use vmcore::{Error, Result};
 
 /// What a stage is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct StageRequest {
     /// The dump level.
     pub level: DumpLevel,
     /// Whose rules decide.
@@ -117,11 +117,11 @@ impl Area {
         Ok(Sizes::new(facts)?.total(image.size()))
     }
 
-    /// The area for `job` at physical address `at`, a multiple of the page size.
+    /// The area for `request` at physical address `at`, a multiple of the page size.
     ///
     /// # Errors
     /// If there is memory that can't be mapped.
-    pub fn new(image: &StageImage, facts: &Facts, job: &Job, at: u64) -> Result<Self> {
+    pub fn new(image: &StageImage, facts: &Facts, request: &StageRequest, at: u64) -> Result<Self> {
         let sizes = Sizes::new(facts)?;
         let page = |offset: u64| offset.next_multiple_of(PAGE_SIZE as u64);
         let moved = image.moved_to(at);
@@ -148,14 +148,14 @@ impl Area {
             frame_count: facts.end(),
             range_count: ram.len() as u64,
             text_size: facts.vmcoreinfo.len() as u64,
-            level: job.level.bits().into(),
-            rules: job.rules as u64,
+            level: request.level.bits().into(),
+            rules: request.rules as u64,
             five_level: facts.five_level.into(),
             large_pages: parameters::LARGE_2M | if facts.has_1g { parameters::LARGE_1G } else { 0 },
             tsc_khz: facts.tsc_khz,
-            budget_ms: job.budget_ms,
-            serial_port: job.serial_port.into(),
-            injected_fault: job.injected_fault,
+            budget_ms: request.budget_ms,
+            serial_port: request.serial_port.into(),
+            injected_fault: request.injected_fault,
         };
         if !numbers.is_consistent() {
             return Err(Error::failure("the stage's parameters contradict themselves"));

@@ -1,13 +1,17 @@
 //! The stage's image, as `linker/purgatory/build` makes it: an ELF file that can be moved to any page.
 
 use crash_stage::parameters::INFO_SIZE;
-use object::LittleEndian as LE;
-use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
+use goblin::container::{Container, Ctx, Endian};
+use goblin::elf::header::{EM_X86_64, ET_DYN, header64};
+use goblin::elf::program_header::{PT_LOAD, ProgramHeader};
+use goblin::elf::reloc::{R_X86_64_RELATIVE, RelocSection};
+use goblin::elf::section_header::{SHT_RELA, SectionHeader};
 use scanner_core::PAGE_SIZE;
 use std::path::Path;
 use vmcore::{Error, Result};
 
+/// How the headers are laid out.
+const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 /// The largest image that is taken for one.
 const MAX_SIZE: u64 = 4 << 20;
 
@@ -34,7 +38,7 @@ impl StageImage {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let error = Error::unusable("the stage's image can't be read").at(path).because(error);
             if missing {
-                error.hint("linker/purgatory/build makes it; name it by --image, or install it there.")
+                error.with_hint("linker/purgatory/build makes it; name it by --image, or install it there.")
             } else {
                 error
             }
@@ -42,7 +46,7 @@ impl StageImage {
         Self::parse(&file).map_err(|what| {
             Error::unusable(format!("is no image of a purgatory stage: {what}"))
                 .at(path)
-                .hint("Build it with linker/purgatory/build, from the same source as this program.")
+                .with_hint("Build it with linker/purgatory/build, from the same source as this program.")
         })
     }
 
@@ -51,16 +55,16 @@ impl StageImage {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(file: &[u8]) -> Result<Self, String> {
-        let damaged = |error: object::Error| error.to_string();
-        let header = FileHeader64::<LE>::parse(file).map_err(damaged)?;
-        if header.e_machine(LE) != elf::EM_X86_64 || header.e_type(LE) != elf::ET_DYN {
+        let damaged = |error: goblin::error::Error| error.to_string();
+        let header = header64::Header::parse(file).map_err(damaged)?;
+        let known = header.e_ident.starts_with(b"\x7fELF\x02\x01\x01");
+        if !known || header.e_machine != EM_X86_64 || header.e_type != ET_DYN {
             return Err("not an x86_64 ELF file that can be moved".to_owned());
         }
-        let segments = header.program_headers(LE, file).map_err(damaged)?;
-        let loaded = || segments.iter().filter(|s| s.p_type(LE) == elf::PT_LOAD);
-        let end = |s: &elf::ProgramHeader64<LE>| {
-            s.p_vaddr(LE).checked_add(s.p_memsz(LE)).filter(|end| *end <= MAX_SIZE)
-        };
+        let segments = ProgramHeader::parse(file, header.e_phoff as usize, header.e_phnum.into(), CTX);
+        let segments = segments.map_err(damaged)?;
+        let loaded = || segments.iter().filter(|s| s.p_type == PT_LOAD);
+        let end = |s: &ProgramHeader| s.p_vaddr.checked_add(s.p_memsz).filter(|end| *end <= MAX_SIZE);
         let mut size = 0;
         for segment in loaded() {
             size = size.max(end(segment).ok_or("a segment is too large")?);
@@ -69,37 +73,34 @@ impl StageImage {
         let mut checked = 0;
         let mut changing = size as usize;
         for segment in loaded() {
-            let data = segment.data(LE, file).map_err(|()| "a segment is cut off")?;
-            let start = segment.p_vaddr(LE) as usize;
+            let data = bytes_at(file, segment.p_offset, segment.p_filesz).ok_or("a segment is cut off")?;
+            let start = segment.p_vaddr as usize;
             let place = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..data.len()));
             place.ok_or("a segment has more bytes than memory")?.copy_from_slice(data);
-            if segment.p_flags(LE).contains(elf::PF_W) {
+            if segment.is_write() {
                 changing = changing.min(start);
             } else {
                 checked = checked.max(start + data.len());
             }
         }
-        let entry = header.e_entry(LE);
+        let entry = header.e_entry;
         let room = bytes.len().saturating_sub(INFO_SIZE as usize);
         if checked == 0 || checked > changing.min(room) || entry >= checked as u64 {
             return Err("code and data are not where they should be".to_owned());
         }
-        let sections = header.sections(LE, file).map_err(damaged)?;
+        let sections = SectionHeader::parse(file, header.e_shoff as usize, header.e_shnum.into(), CTX);
         let mut relocations = Vec::new();
-        for section in sections.iter() {
-            let Some((list, _)) = section.rela(LE, file).map_err(damaged)? else { continue };
-            for relocation in list {
-                let at = relocation.r_offset.get(LE);
-                if relocation.r_type(LE, false) != elf::R_X86_64_RELATIVE {
-                    return Err(format!("a relocation of type {}", relocation.r_type(LE, false)));
+        for section in sections.map_err(damaged)?.iter().filter(|section| section.sh_type == SHT_RELA) {
+            let list = bytes_at(file, section.sh_offset, section.sh_size).ok_or("relocations are cut off")?;
+            for relocation in RelocSection::parse(list, 0, list.len(), true, CTX).map_err(damaged)?.iter() {
+                if relocation.r_type != R_X86_64_RELATIVE {
+                    return Err(format!("a relocation of type {}", relocation.r_type));
                 }
-                let at = usize::try_from(at)
+                let at = usize::try_from(relocation.r_offset)
                     .ok()
                     .filter(|at| at.checked_add(8).is_some_and(|end| end <= bytes.len()));
-                relocations.push((
-                    at.ok_or("a relocation outside of the image")?,
-                    relocation.r_addend.get(LE) as u64,
-                ));
+                let address = relocation.r_addend.unwrap_or_default() as u64;
+                relocations.push((at.ok_or("a relocation outside of the image")?, address));
             }
         }
         Ok(Self { bytes, checked, entry, relocations })
@@ -128,4 +129,9 @@ impl StageImage {
         }
         bytes
     }
+}
+
+/// The `len` bytes of `file` at `offset`.
+fn bytes_at(file: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
+    file.get(usize::try_from(offset).ok()?..)?.get(..usize::try_from(len).ok()?)
 }

@@ -1,9 +1,8 @@
 //! The running kernel's memory and VMCOREINFO, through `/proc/kcore`.
 
-use object::LittleEndian as LE;
-use object::elf::{self, FileHeader64, ProgramHeader64};
-use object::pod;
-use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use goblin::container::{Container, Ctx, Endian};
+use goblin::elf::header::{EM_X86_64, ET_CORE, header64};
+use goblin::elf::program_header::{PT_LOAD, PT_NOTE, ProgramHeader};
 use scanner_core::{Pfn, PhysAddr, PhysicalMemory, Unreadable};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,6 +10,8 @@ use std::path::Path;
 use vmcore::image::notes::CoreNotes;
 use vmcore::{Error, Result};
 
+/// How the headers are laid out.
+const CTX: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 /// The most notes that are read, in bytes.
 const MAX_NOTES: u64 = 1 << 20;
 
@@ -32,26 +33,26 @@ impl Kcore {
         let failed = |error| Error::io(path, "the running kernel's memory can't be read", error);
         let damaged = || Error::unusable("is not the memory of a running x86_64 kernel").at(path);
         let file = File::open(path).map_err(failed)?;
-        let mut start = [0; size_of::<FileHeader64<LE>>()];
+        let mut start = [0; header64::SIZEOF_EHDR];
         file.read_exact_at(&mut start, 0).map_err(failed)?;
-        let header = FileHeader64::<LE>::parse(&start[..]).map_err(|_| damaged())?;
-        if header.e_machine(LE) != elf::EM_X86_64 || header.e_type(LE) != elf::ET_CORE {
+        let header = header64::Header::parse(&start).map_err(|_| damaged())?;
+        let known = header.e_ident.starts_with(b"\x7fELF\x02\x01\x01");
+        if !known || header.e_machine != EM_X86_64 || header.e_type != ET_CORE {
             return Err(damaged());
         }
-        let count = usize::from(header.e_phnum(LE));
-        let mut bytes = vec![0; count * size_of::<ProgramHeader64<LE>>()];
-        file.read_exact_at(&mut bytes, header.e_phoff(LE)).map_err(failed)?;
-        let (headers, _) =
-            pod::slice_from_bytes::<ProgramHeader64<LE>>(&bytes, count).map_err(|()| damaged())?;
+        let count = usize::from(header.e_phnum);
+        let mut bytes = vec![0; count * ProgramHeader::size(CTX)];
+        file.read_exact_at(&mut bytes, header.e_phoff).map_err(failed)?;
+        let headers = ProgramHeader::parse(&bytes, 0, count, CTX).map_err(|_| damaged())?;
         let mut kcore = Self { file, pieces: Vec::new(), vmcoreinfo: Vec::new() };
         for header in headers {
-            let (phys, size, offset) = (header.p_paddr(LE), header.p_memsz(LE), header.p_offset(LE));
-            match header.p_type(LE) {
-                elf::PT_LOAD if phys.checked_add(size).is_some_and(|end| end <= Pfn::END.addr().as_u64()) => {
+            let (phys, size, offset) = (header.p_paddr, header.p_memsz, header.p_offset);
+            match header.p_type {
+                PT_LOAD if phys.checked_add(size).is_some_and(|end| end <= Pfn::END.addr().as_u64()) => {
                     kcore.pieces.push((phys, size, offset));
                 }
-                elf::PT_NOTE => {
-                    let mut notes = vec![0; header.p_filesz(LE).min(MAX_NOTES) as usize];
+                PT_NOTE => {
+                    let mut notes = vec![0; header.p_filesz.min(MAX_NOTES) as usize];
                     kcore.file.read_exact_at(&mut notes, offset).map_err(failed)?;
                     let found = CoreNotes::parse(&notes).map_err(|error| error.at(path))?;
                     kcore.vmcoreinfo = found.vmcoreinfo.unwrap_or_default().to_vec();
@@ -62,7 +63,7 @@ impl Kcore {
         if kcore.vmcoreinfo.is_empty() {
             return Err(Error::unusable("has no VMCOREINFO")
                 .at(path)
-                .hint("Linux 4.19 or later puts it there."));
+                .with_hint("Linux 4.19 or later puts it there."));
         }
         Ok(kcore)
     }

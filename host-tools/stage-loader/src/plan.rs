@@ -1,6 +1,6 @@
 //! What to load, and where: decided from the running kernel before kexec is run.
 
-use super::area::{Area, Facts, Job};
+use super::area::{Area, Facts, StageRequest};
 use super::image::StageImage;
 use super::iomem::Iomem;
 use super::kcore::Kcore;
@@ -32,23 +32,23 @@ impl Plan {
     ///
     /// # Errors
     /// If there is a reason why the stage can't be loaded on this machine: which one, and what to do about it.
-    pub fn for_this_machine(image: &Path, job: &Job) -> Result<Self> {
+    pub fn for_this_machine(image: &Path, request: &StageRequest) -> Result<Self> {
         let image = StageImage::read(image)?;
         check_permission()?;
         let kcore = Kcore::open(Path::new("/proc/kcore"))?;
         let iomem = read_iomem()?;
-        let facts = facts(&kcore, &iomem, job.rules)?;
-        Self::new(&image, &facts, &iomem, job)
+        let facts = facts(&kcore, &iomem, request.rules)?;
+        Self::new(&image, &facts, &iomem, request)
     }
 
     /// Decides where the stage lies on a machine with these facts.
     ///
     /// # Errors
     /// If the crash kernel region is missing or too small.
-    pub fn new(image: &StageImage, facts: &Facts, iomem: &Iomem, job: &Job) -> Result<Self> {
+    pub fn new(image: &StageImage, facts: &Facts, iomem: &Iomem, request: &StageRequest) -> Result<Self> {
         let region = iomem.crash_kernel().ok_or_else(|| {
             Error::unusable("no memory is reserved for a capture kernel")
-                .hint("Boot with crashkernel=SIZE, for example crashkernel=256M.")
+                .with_hint("Boot with crashkernel=SIZE, for example crashkernel=256M.")
         })?;
         let size = Area::size_for(image, facts)?;
         let start = region.end.checked_sub(size).map(|start| start & !(ALIGNMENT - 1));
@@ -59,9 +59,9 @@ impl Plan {
                 (region.end - region.start) >> 20,
                 size.div_ceil(1 << 20)
             ))
-            .hint("Boot with a larger crashkernel=."));
+            .with_hint("Boot with a larger crashkernel=."));
         };
-        let area = Area::new(image, facts, job, start)?;
+        let area = Area::new(image, facts, request, start)?;
         let word = format!("crash_dump_bitmap={:#x}", area.info());
         Ok(Self { map: iomem.with_shorter_crash_kernel(start), area, word })
     }
@@ -72,12 +72,12 @@ fn check_permission() -> Result<()> {
     let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     if lockdown.contains('[') && !lockdown.contains("[none]") {
         return Err(Error::unusable(format!("the kernel is locked down ({})", lockdown.trim()))
-            .hint("Secure Boot does that. Only signed kernels can then be loaded, by kexec_file_load, without a stage."));
+            .with_hint("Secure Boot does that. Only signed kernels can then be loaded, by kexec_file_load, without a stage."));
     }
     let disabled = std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled").unwrap_or_default();
     if disabled.trim() == "1" {
         return Err(Error::unusable("loading of kernels is disabled (kernel.kexec_load_disabled is 1)")
-            .hint("It can't be enabled again before the next boot."));
+            .with_hint("It can't be enabled again before the next boot."));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The words that reports share: why a frame is kept or left out, and which frames.
 
-use crate::reference::{Fate, KeptBecause};
+use crate::reference::{FrameDecision, KeptBecause};
 use scanner_core::PfnRange;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
@@ -9,10 +9,12 @@ use serde::ser::{SerializeStruct, Serializer};
 pub const MAX_RANGES: usize = 1000;
 
 /// What becomes of a frame by the rules, in one sentence without a full stop.
-pub fn because(fate: &Fate) -> String {
-    match fate {
-        Fate::Excluded(exclusion) => format!("left out as {} by {}", exclusion.class, exclusion.rule),
-        Fate::Kept(why) => match why {
+pub fn because(decision: &FrameDecision) -> String {
+    match decision {
+        FrameDecision::Excluded(exclusion) => {
+            format!("left out as {} by {}", exclusion.class, exclusion.rule)
+        }
+        FrameDecision::Kept(why) => match why {
             KeptBecause::Rule(rule) => format!("kept by {rule}"),
             KeptBecause::NotScanned => "kept: no struct page is looked at, at this level".to_owned(),
             KeptBecause::NoFileData => {

@@ -9,7 +9,7 @@ use scanner_core::{DumpLevel, Pfn, PfnRange};
 use serde::Serialize;
 use std::fmt;
 use vmcore::Result;
-use vmcore::dump::dumpable::Candidates;
+use vmcore::dump::dumpable::DumpableFrames;
 use vmcore::frames::{FrameBitmap, FrameRanges};
 
 /// How two files differ.
@@ -110,7 +110,7 @@ pub fn diff(
         report.notes.push("contents can't be compared: a bitmap file has none".to_owned());
     }
     for (name, subject) in [("A", a), ("B", b)] {
-        if let Some(reason) = machine.and_then(|(machine, _)| subject.stranger_to(machine)) {
+        if let Some(reason) = machine.and_then(|(machine, _)| subject.differs_from_machine(machine)) {
             report.notes.push(format!("{name} is not of the image's crash: {reason}"));
         }
     }
@@ -179,7 +179,7 @@ fn relevant_frames(
         (Some(machine), ..) if is_dump(a) || is_dump(b) => {
             let exists = machine.exists();
             let all = PfnRange::new(Pfn::new(0), Pfn::new(frames));
-            (Candidates::new(machine.image.facts(), &exists).window(all), "that have data in the image")
+            (DumpableFrames::new(machine.image.facts(), &exists).window(all), "that have data in the image")
         }
         (Some(machine), ..) => {
             (FrameBitmap::from_ranges(&machine.exists(), frames), "that exist in the image")
@@ -220,7 +220,7 @@ fn classify(
             .collect();
         parts.sort_by_key(|(range, _)| range.start);
         for (range, kept_by) in parts {
-            add(DifferingRange { frames: Frames(range), kept_by, rules_say: Some(because(&run.fate)) });
+            add(DifferingRange { frames: Frames(range), kept_by, rules_say: Some(because(&run.decision)) });
         }
     }
     let behind = PfnRange::new(Pfn::new(machine.frames), Pfn::new(u64::MAX));

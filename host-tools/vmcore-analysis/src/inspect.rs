@@ -6,10 +6,10 @@ use scanner_core::memmap::sections::Lookup;
 use scanner_core::{DumpLevel, PAGE_SIZE, RuleSet};
 use serde::Serialize;
 use std::fmt;
-use vmcore::Result;
 use vmcore::format::kdump::UTS_FIELD;
 use vmcore::image::{ImageFormat, MemoryImage, notes::CoreNotes};
 use vmcore::units::human_bytes;
+use vmcore::{Error, Result};
 
 /// What an image says about itself.
 #[derive(Clone, Debug, Serialize)]
@@ -125,7 +125,7 @@ impl ImageReport {
                 .collect(),
             cpus: CoreNotes::parse(&facts.notes)?.registers.len(),
             dump,
-            not_understood: machine.as_ref().err().map(ToString::to_string),
+            not_understood: machine.as_ref().err().map(Error::report),
             machine: machine.ok().map(|m| MachineReport::new(&m)),
             warnings: facts.warnings.clone(),
         })

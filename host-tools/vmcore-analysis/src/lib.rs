@@ -19,4 +19,4 @@ pub use because::because;
 pub use contents::{ContentsReport, compare_contents};
 pub use diff::{DiffReport, DifferingRange, diff};
 pub use subject::{Subject, differing_line};
-pub use verify::{Asked, Comparison, Finding, Mistake, Verdict, VerifyReport, verify};
+pub use verify::{Asked, Comparison, Finding, Mistake, VerifyOutcome, VerifyReport, verify};

@@ -7,7 +7,7 @@ use scanner_core::{DumpLevel, PAGE_SIZE, PageClass, Pfn, PfnRange};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
-use vmcore::dump::dumpable::{Candidates, windows};
+use vmcore::dump::dumpable::{DumpableFrames, windows};
 use vmcore::dump::zero::is_zero;
 use vmcore::format::kdump::{BLOCK_SIZE, PageDesc, bitmap_blocks};
 use vmcore::frames::FrameBitmap;
@@ -142,10 +142,10 @@ fn each_kept(machine: &Machine<'_>, scanned: &ScannedBitmap, mut look: impl FnMu
     /// A multiple of 64.
     const WINDOW_FRAMES: u64 = 1 << 18;
     let exists = machine.exists();
-    let candidates = Candidates::new(machine.image.facts(), &exists);
+    let dumpable = DumpableFrames::new(machine.image.facts(), &exists);
     let words = scanned.bitmap.words().chunks(WINDOW_FRAMES as usize / 64);
     for (window, words) in windows(machine.frames, WINDOW_FRAMES).zip(words) {
-        let mut kept = candidates.window(window);
+        let mut kept = dumpable.window(window);
         kept.intersect_words(words);
         look(window, &kept);
     }

@@ -39,7 +39,7 @@ impl Subject {
         match Self::open(path)? {
             Self::Memory(_) => Err(Error::unusable("has no 2nd bitmap: it is memory that was not filtered")
                 .at(path)
-                .hint("Give a bitmap file or a kdump-compressed dump, and the vmcore with --image.")),
+                .with_hint("Give a bitmap file or a kdump-compressed dump, and the vmcore with --image.")),
             subject => Ok(subject),
         }
     }
@@ -75,10 +75,10 @@ impl Subject {
     }
 
     /// What tells that it is not of `machine`, or of another boot; `None` if nothing does.
-    pub fn stranger_to(&self, machine: &Machine<'_>) -> Option<String> {
+    pub fn differs_from_machine(&self, machine: &Machine<'_>) -> Option<String> {
         match self {
             // Without its hint, which is about making dumps.
-            Self::Bitmap(reader) => reader.belongs_to(machine).err().map(|error| error.in_one_line()),
+            Self::Bitmap(reader) => reader.check_machine(machine).err().map(|error| error.in_one_line()),
             Self::Dump(image) | Self::Memory(image) => differing_line(&**image, machine.image)
                 .map(|(own, other)| format!("VMCOREINFO has {own} in the dump, {other} in the image")),
         }

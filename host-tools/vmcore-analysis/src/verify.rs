@@ -1,7 +1,7 @@
 //! Whether a bitmap file or a dump holds: by itself, and for a machine.
 
 use crate::because::{Frames, MAX_RANGES, because};
-use crate::reference::{Exclusion, Fate, KeptBecause, ReferenceScan, Rule};
+use crate::reference::{Exclusion, FrameDecision, KeptBecause, ReferenceScan, Rule};
 use crate::subject::Subject;
 use page_filter::bitmap_file::{BitmapReader, Counted, FileAsMemory, Info};
 use page_filter::machine::Machine;
@@ -9,7 +9,7 @@ use scanner_core::info::v2::{self, RecordedRules, State};
 use scanner_core::{DumpLevel, PAGE_SIZE, PageClass, Pfn, PfnRange, RuleSet};
 use serde::Serialize;
 use std::fmt;
-use vmcore::dump::dumpable::Candidates;
+use vmcore::dump::dumpable::DumpableFrames;
 use vmcore::dump::zero::is_zero;
 use vmcore::frames::FrameBitmap;
 use vmcore::image::MemoryImage;
@@ -18,7 +18,7 @@ use vmcore::{Error, Result};
 /// What it comes to; the worst of all findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum VerifyOutcome {
     /// All holds.
     Holds,
     /// It keeps more pages than needed: larger than it could be, but nothing is lost.
@@ -33,7 +33,7 @@ pub enum Verdict {
     Damaged,
 }
 
-impl Verdict {
+impl VerifyOutcome {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Holds => "it holds",
@@ -50,7 +50,7 @@ impl Verdict {
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// How bad it is.
-    pub verdict: Verdict,
+    pub verdict: VerifyOutcome,
     /// What it is: a sentence without a full stop.
     pub what: String,
 }
@@ -77,7 +77,7 @@ pub struct VerifyReport {
     /// What the file is.
     pub kind: &'static str,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: VerifyOutcome,
     /// What does not hold.
     pub findings: Vec<Finding>,
     /// What was checked and holds, and what could not be checked.
@@ -119,7 +119,7 @@ pub struct Mistake {
 }
 
 impl VerifyReport {
-    fn find(&mut self, verdict: Verdict, what: impl Into<String>) {
+    fn find(&mut self, verdict: VerifyOutcome, what: impl Into<String>) {
         self.verdict = self.verdict.max(verdict);
         self.findings.push(Finding { verdict, what: what.into() });
     }
@@ -137,7 +137,7 @@ impl VerifyReport {
 pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) -> Result<VerifyReport> {
     let mut report = VerifyReport {
         kind: subject.kind(),
-        verdict: Verdict::Holds,
+        verdict: VerifyOutcome::Holds,
         findings: Vec::new(),
         notes: Vec::new(),
         comparison: None,
@@ -152,7 +152,7 @@ pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) ->
         return Ok(report);
     };
     let level = asked.level.or(recorded(subject).0).ok_or_else(|| {
-        Error::unusable("the file doesn't say its dump level").hint("Give it with --dump-level LEVEL.")
+        Error::unusable("the file doesn't say its dump level").with_hint("Give it with --dump-level LEVEL.")
     })?;
     if !is_same_machine(&mut report, subject, machine)? {
         report.note("bits were not compared: those of another machine say nothing");
@@ -201,7 +201,7 @@ fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) 
     let survey = reader.survey()?;
     for chunk in &survey.damaged {
         report.find(
-            Verdict::Damaged,
+            VerifyOutcome::Damaged,
             format!(
                 "chunk {} (frames {}) has the checksum {:#010x}, but {:#010x} is recorded",
                 chunk.index, chunk.frames, chunk.found, chunk.expected
@@ -225,7 +225,7 @@ fn check_header(report: &mut VerifyReport, header: &v2::Header) {
     let end = header.frames().end.as_u64();
     match header.state {
         State::Complete if header.scanned_up_to < end => report.find(
-            Verdict::Inconsistent,
+            VerifyOutcome::Inconsistent,
             format!("the scan is said to be complete, but ends at frame {:#x}", header.scanned_up_to),
         ),
         State::Complete | State::NotRecorded => {}
@@ -240,7 +240,7 @@ fn check_counts(report: &mut VerifyReport, counted: Counted, cleared: u64) {
         report.note(format!("{cleared} bits are clear, {sum} of them counted"));
     } else {
         report.find(
-            Verdict::Inconsistent,
+            VerifyOutcome::Inconsistent,
             format!("{sum} pages are counted as left out, but {cleared} bits are clear"),
         );
     }
@@ -249,14 +249,14 @@ fn check_counts(report: &mut VerifyReport, counted: Counted, cleared: u64) {
 fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
     let facts = dump.facts();
     for warning in &facts.warnings {
-        report.find(Verdict::Damaged, warning.clone());
+        report.find(VerifyOutcome::Damaged, warning.clone());
     }
     let Some(filtered) = &facts.filtered else { return };
     let kept = filtered.kept.to_ranges();
     let not_existing = kept.minus(&facts.exists);
     if let Some(first) = not_existing.as_slice().first() {
         report.find(
-            Verdict::Inconsistent,
+            VerifyOutcome::Inconsistent,
             format!(
                 "{} frames are kept that don't exist by the 1st bitmap, from {} on",
                 not_existing.count(),
@@ -275,7 +275,7 @@ fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
     }
     match first {
         Some(first) => report.find(
-            Verdict::Damaged,
+            VerifyOutcome::Damaged,
             format!("{lost} of {} pages can't be read from the dump, from frame {first} on", kept.count()),
         ),
         None => report.note(format!("all {} pages of the dump can be read", kept.count())),
@@ -284,7 +284,7 @@ fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
 
 /// Whether the file is of `machine`; if not, what differs is found.
 fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machine<'_>) -> Result<bool> {
-    let mut other: Vec<String> = subject.stranger_to(machine).into_iter().collect();
+    let mut other: Vec<String> = subject.differs_from_machine(machine).into_iter().collect();
     match subject {
         Subject::Bitmap(reader) => {
             let behind = PfnRange::new(Pfn::new(machine.frames), reader.info().frames().end);
@@ -308,7 +308,7 @@ fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machi
         }
     }
     let same = other.is_empty();
-    other.into_iter().for_each(|what| report.find(Verdict::OtherMachine, what));
+    other.into_iter().for_each(|what| report.find(VerifyOutcome::OtherMachine, what));
     Ok(same)
 }
 
@@ -323,8 +323,8 @@ fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: 
     let exists = machine.exists();
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
     // A dump doesn't have pages without data; a bitmap keeps them.
-    let candidates = matches!(subject, Subject::Dump(_))
-        .then(|| Candidates::new(machine.image.facts(), &exists).window(all));
+    let dumpable = matches!(subject, Subject::Dump(_))
+        .then(|| DumpableFrames::new(machine.image.facts(), &exists).window(all));
     let mut mistakes = Mistakes { comparison: &mut comparison, last: None };
     let mut page = [0; PAGE_SIZE];
     for run in ReferenceScan::new(machine, level) {
@@ -332,9 +332,10 @@ fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: 
             mistakes.comparison.frames += range.len();
             for pfn in (range.start.as_u64()..range.end.as_u64()).map(Pfn::new) {
                 let is_kept = kept.get(pfn);
-                let has_data = candidates.as_ref().is_none_or(|bits| bits.get(pfn));
-                let fate = if has_data { run.fate } else { Fate::Kept(KeptBecause::NoFileData) };
-                let should_keep = has_data && matches!(fate, Fate::Kept(_));
+                let has_data = dumpable.as_ref().is_none_or(|bits| bits.get(pfn));
+                let decision =
+                    if has_data { run.decision } else { FrameDecision::Kept(KeptBecause::NoFileData) };
+                let should_keep = has_data && matches!(decision, FrameDecision::Kept(_));
                 if is_kept == should_keep {
                     continue;
                 }
@@ -345,7 +346,7 @@ fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: 
                 if zero {
                     mistakes.comparison.zero += 1;
                 } else {
-                    mistakes.add(pfn, is_kept, fate);
+                    mistakes.add(pfn, is_kept, decision);
                 }
             }
         }
@@ -357,30 +358,30 @@ fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: 
 /// Puts mistakes of the same kind together.
 struct Mistakes<'c> {
     comparison: &'c mut Comparison,
-    last: Option<(PfnRange, bool, Fate)>,
+    last: Option<(PfnRange, bool, FrameDecision)>,
 }
 
 impl Mistakes<'_> {
-    fn add(&mut self, pfn: Pfn, kept: bool, fate: Fate) {
+    fn add(&mut self, pfn: Pfn, kept: bool, decision: FrameDecision) {
         *(if kept { &mut self.comparison.keeps_more } else { &mut self.comparison.loses }) += 1;
         let end = pfn.saturating_add(1);
         match &mut self.last {
             Some((range, last_kept, last_fate))
-                if range.end == pfn && *last_kept == kept && alike(last_fate, &fate) =>
+                if range.end == pfn && *last_kept == kept && alike(last_fate, &decision) =>
             {
                 range.end = end;
             }
             _ => {
                 self.finish();
-                self.last = Some((PfnRange::new(pfn, end), kept, fate));
+                self.last = Some((PfnRange::new(pfn, end), kept, decision));
             }
         }
     }
 
     fn finish(&mut self) {
-        let Some((range, kept, fate)) = self.last.take() else { return };
+        let Some((range, kept, decision)) = self.last.take() else { return };
         if self.comparison.ranges.len() < MAX_RANGES {
-            let mistake = Mistake { frames: Frames(range), kept, rules_say: because(&fate) };
+            let mistake = Mistake { frames: Frames(range), kept, rules_say: because(&decision) };
             self.comparison.ranges.push(mistake);
         } else {
             self.comparison.ranges_left_out += 1;
@@ -388,18 +389,21 @@ impl Mistakes<'_> {
     }
 }
 
-/// Whether two fates have the same reason, although perhaps another head.
-fn alike(a: &Fate, b: &Fate) -> bool {
+/// Whether two decisions have the same reason, although perhaps another head.
+fn alike(a: &FrameDecision, b: &FrameDecision) -> bool {
     let kind = |exclusion: &Exclusion| -> (Rule, PageClass) { (exclusion.rule, exclusion.class) };
     match (a, b) {
-        (Fate::Excluded(a), Fate::Excluded(b)) => kind(a) == kind(b),
+        (FrameDecision::Excluded(a), FrameDecision::Excluded(b)) => kind(a) == kind(b),
         _ => a == b,
     }
 }
 
 fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) {
     if comparison.loses > 0 {
-        report.find(Verdict::LosesPages, format!("LOSES {} that the rules keep", pages(comparison.loses)));
+        report.find(
+            VerifyOutcome::LosesPages,
+            format!("LOSES {} that the rules keep", pages(comparison.loses)),
+        );
     }
     if comparison.keeps_more > 0 {
         let mut what = format!("keeps {} more than needed", pages(comparison.keeps_more));
@@ -409,7 +413,7 @@ fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) 
         {
             what += &format!("; its scan ended at frame {:#x}: {}", header.scanned_up_to, header.state);
         }
-        report.find(Verdict::KeepsMore, what);
+        report.find(VerifyOutcome::KeepsMore, what);
     }
     if comparison.zero > 0 {
         report.note(format!("left out as zero pages, which they are: {}", pages(comparison.zero)));

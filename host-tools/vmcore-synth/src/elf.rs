@@ -1,16 +1,17 @@
 //! The ELF core file: headers, notes, and physical memory as a sparse body.
 
 use super::machine::{FILE_START, Fault, Machine};
-use object::LittleEndian as LE;
-use object::elf;
-use object::endian::{U16, U32, U64};
-use object::pod::bytes_of;
+use goblin::elf::header::{self, header64};
+use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, program_header64};
+use scroll::{LE, Pwrite};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use vmcore::{Error, Result};
 
 /// Bytes of the descriptor of an `NT_PRSTATUS` note on x86_64 (`struct elf_prstatus`).
 const PRSTATUS_SIZE: usize = 336;
+/// Type of that note.
+const NT_PRSTATUS: u32 = 1;
 /// Where `pr_pid` is in it.
 const PRSTATUS_PID: usize = 32;
 /// Where the notes start in the file.
@@ -35,7 +36,7 @@ impl<'a> SparseCore<'a> {
         file.set_len(len).map_err(|error| {
             Error::failure("making the file as large as the machine failed")
                 .because(error)
-                .hint("The file system must allow sparse files of that size.")
+                .with_hint("The file system must allow sparse files of that size.")
         })?;
         let notes = notes(machine, vmcoreinfo);
         core.write_file(0, &headers(machine, notes.len() as u64))?;
@@ -68,55 +69,48 @@ impl<'a> SparseCore<'a> {
 }
 
 fn headers(machine: &Machine, notes_size: u64) -> Vec<u8> {
-    let header = elf::FileHeader64::<LE> {
-        e_ident: elf::Ident {
-            magic: elf::ELFMAG,
-            class: elf::ELFCLASS64,
-            data: elf::ELFDATA2LSB,
-            version: elf::EV_CURRENT,
-            os_abi: elf::ELFOSABI_NONE,
-            abi_version: 0,
-            padding: [0; 7],
-        },
-        e_type: U16::new(LE, elf::ET_CORE),
-        e_machine: U16::new(LE, elf::EM_X86_64),
-        e_version: U32::new(LE, u32::from(elf::EV_CURRENT.0)),
-        e_entry: U64::new(LE, 0),
-        e_phoff: U64::new(LE, size_of::<elf::FileHeader64<LE>>() as u64),
-        e_shoff: U64::new(LE, 0),
-        e_flags: U32::new(LE, elf::FileFlags(0)),
-        e_ehsize: U16::new(LE, size_of::<elf::FileHeader64<LE>>() as u16),
-        e_phentsize: U16::new(LE, size_of::<elf::ProgramHeader64<LE>>() as u16),
-        e_phnum: U16::new(LE, machine.loads.len() as u16 + 1),
-        e_shentsize: U16::new(LE, 0),
-        e_shnum: U16::new(LE, 0),
-        e_shstrndx: U16::new(LE, elf::SHN_UNDEF),
+    let mut e_ident = [0; header::SIZEOF_IDENT];
+    e_ident[..header::SELFMAG].copy_from_slice(header::ELFMAG);
+    e_ident[header::EI_CLASS] = header::ELFCLASS64;
+    e_ident[header::EI_DATA] = header::ELFDATA2LSB;
+    e_ident[header::EI_VERSION] = header::EV_CURRENT;
+    let header = header64::Header {
+        e_ident,
+        e_type: header::ET_CORE,
+        e_machine: header::EM_X86_64,
+        e_version: header::EV_CURRENT.into(),
+        e_phoff: header64::SIZEOF_EHDR as u64,
+        e_ehsize: header64::SIZEOF_EHDR as u16,
+        e_phentsize: program_header64::SIZEOF_PHDR as u16,
+        e_phnum: machine.loads.len() as u16 + 1,
+        ..header64::Header::default()
     };
-    let note = elf::ProgramHeader64::<LE> {
-        p_type: U32::new(LE, elf::PT_NOTE),
-        p_flags: U32::new(LE, elf::ProgramFlags(0)),
-        p_offset: U64::new(LE, NOTES_START),
-        p_vaddr: U64::new(LE, 0),
-        p_paddr: U64::new(LE, 0),
-        p_filesz: U64::new(LE, notes_size),
-        p_memsz: U64::new(LE, notes_size),
-        p_align: U64::new(LE, 4),
+    let note = program_header64::ProgramHeader {
+        p_type: PT_NOTE,
+        p_offset: NOTES_START,
+        p_filesz: notes_size,
+        p_memsz: notes_size,
+        p_align: 4,
+        ..program_header64::ProgramHeader::default()
     };
-    let mut bytes = bytes_of(&header).to_vec();
-    bytes.extend_from_slice(bytes_of(&note));
-    for load in &machine.loads {
-        bytes.extend_from_slice(bytes_of(&elf::ProgramHeader64::<LE> {
-            p_type: U32::new(LE, elf::PT_LOAD),
-            p_flags: U32::new(LE, elf::PF_R | elf::PF_W | elf::PF_X),
-            p_offset: U64::new(LE, load.offset),
-            p_vaddr: U64::new(LE, load.virt.as_u64()),
-            p_paddr: U64::new(LE, load.phys.as_u64()),
-            p_filesz: U64::new(LE, load.file_size),
-            p_memsz: U64::new(LE, load.mem_size),
-            p_align: U64::new(LE, 0),
-        }));
+    let loads = machine.loads.iter().map(|load| program_header64::ProgramHeader {
+        p_type: PT_LOAD,
+        p_flags: PF_R | PF_W | PF_X,
+        p_offset: load.offset,
+        p_vaddr: load.virt.as_u64(),
+        p_paddr: load.phys.as_u64(),
+        p_filesz: load.file_size,
+        p_memsz: load.mem_size,
+        p_align: 0,
+    });
+    let size = header64::SIZEOF_EHDR + (machine.loads.len() + 1) * program_header64::SIZEOF_PHDR;
+    assert!(size as u64 <= NOTES_START);
+    let mut bytes = vec![0; size];
+    let mut at = 0;
+    bytes.gwrite_with(header, &mut at, LE).expect("room for the header");
+    for header in std::iter::once(note).chain(loads) {
+        bytes.gwrite_with(header, &mut at, LE).expect("room for a program header");
     }
-    assert!(bytes.len() as u64 <= NOTES_START);
     bytes
 }
 
@@ -125,7 +119,7 @@ fn notes(machine: &Machine, vmcoreinfo: &str) -> Vec<u8> {
     for cpu in 0..machine.spec.nodes {
         let mut status = [0; PRSTATUS_SIZE];
         status[PRSTATUS_PID..PRSTATUS_PID + 4].copy_from_slice(&cpu.to_le_bytes());
-        note(&mut bytes, b"CORE\0", elf::NT_PRSTATUS.0, &status);
+        note(&mut bytes, b"CORE\0", NT_PRSTATUS, &status);
     }
     note(&mut bytes, b"VMCOREINFO\0", 0, vmcoreinfo.as_bytes());
     bytes

@@ -5,10 +5,6 @@
 //! Offsets and numbers are those of x86_64 with 4 KiB pages and a distribution-like configuration; where the numbers
 //! depend on the configuration (the tail of the page flags), one configuration stands for all.
 
-mod table;
-
-pub use table::GENERATIONS;
-
 use bitflags::bitflags;
 
 /// Where the members of `struct page` are, in bytes.
@@ -184,7 +180,7 @@ pub enum MemoryModel {
 
 /// One generation of kernels.
 #[derive(Clone, Copy, Debug)]
-pub struct Generation {
+pub struct KernelGeneration {
     /// What to call it: the first release that looks like this, or the usual one.
     pub name: &'static str,
     /// `OSRELEASE`.
@@ -225,12 +221,7 @@ pub(super) const VMEMMAP_5LEVEL: u64 = 0xffd4_0000_0000_0000;
 /// Physical address bits with five levels.
 pub(super) const PHYSMEM_BITS_5LEVEL: u32 = 52;
 
-impl Generation {
-    /// The generation of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        GENERATIONS.iter().find(|generation| generation.name == name)
-    }
-
+impl KernelGeneration {
     /// Whether the kernel itself tells how to know a free page from its `struct page`.
     pub(super) fn exports_buddy(&self) -> bool {
         self.keys.contains(Keys::BUDDY)
@@ -239,40 +230,5 @@ impl Generation {
     /// Whether order and destructor are called members of `struct folio` (6.3 to 6.5).
     pub(super) fn names_folio(&self) -> bool {
         matches!(self.name, "6.4")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_structures_hold_their_members() {
-        for generation in GENERATIONS {
-            let (page, zones) = (&generation.page, generation.zones);
-            for end in
-                [page.mapping + 8, page.lru + 16, page.private + 8, page.mapcount + 4, page.refcount + 4]
-            {
-                assert!(end <= page.size, "{}", generation.name);
-            }
-            let lists = zones.free_area + 11 * zones.free_area_size;
-            let behind =
-                if zones.free_pages > zones.free_area { zones.free_pages } else { zones.spanned_pages };
-            assert!(lists <= behind && zones.free_pages + 8 <= zones.zone_size, "{}", generation.name);
-            assert!(16 * zones.migrate_types.unwrap_or(1) < zones.free_area_size, "{}", generation.name);
-            assert!(4 * zones.zone_size <= zones.nr_zones, "{}", generation.name);
-            for member in [zones.node_mem_map, zones.node_start_pfn, zones.node_spanned_pages, zones.node_id]
-            {
-                assert!(member + 8 <= zones.node_size && member > zones.nr_zones, "{}", generation.name);
-            }
-        }
-    }
-
-    #[test]
-    fn a_name_finds_one_generation() {
-        for generation in GENERATIONS {
-            assert_eq!(Generation::named(generation.name).map(|g| g.release), Some(generation.release));
-        }
-        assert!(Generation::named("2.4").is_none());
     }
 }

@@ -16,6 +16,7 @@ mod edge;
 mod elf;
 mod free_lists;
 mod generation;
+mod generations;
 mod machine;
 mod memmap;
 mod metadata;
@@ -28,12 +29,19 @@ mod vmcoreinfo;
 
 pub use classes::ClassCounts;
 pub use edge::{EDGE_CASES, EdgeCase};
-pub use generation::{GENERATIONS, Generation, MemoryModel};
+pub use generation::{KernelGeneration, MemoryModel};
+pub use generations::GENERATIONS;
 pub use machine::{Fault, Profile, Spec};
 
 use machine::Machine;
 use std::fs::File;
 use vmcore::Result;
+
+/// The lines of VMCOREINFO by which a kernel of `generation` lets its pages be classified, and its release: no address of
+/// a machine is in them. `hand_keys` adds what users add for kernels before 3.9.
+pub fn page_keys(generation: &KernelGeneration, hand_keys: bool) -> String {
+    vmcoreinfo::page_keys(generation, hand_keys)
+}
 
 /// What was written.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The layout of a machine: where memory is, what of it the dump lists, and where the kernel's own data lives.
 
 use super::generation::{
-    Generation, Keys, MemoryModel, PAGE_OFFSET_5LEVEL, PHYSMEM_BITS_5LEVEL, VMEMMAP_5LEVEL,
+    KernelGeneration, Keys, MemoryModel, PAGE_OFFSET_5LEVEL, PHYSMEM_BITS_5LEVEL, VMEMMAP_5LEVEL,
 };
 use scanner_core::{PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange, PhysAddr, VirtAddr};
 use vmcore::frames::FrameRanges;
@@ -80,7 +80,7 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The kernel.
-    pub generation: &'static Generation,
+    pub generation: &'static KernelGeneration,
     /// Bytes of memory; the hole below 4 GiB comes on top.
     pub memory: u64,
     /// What the machine does.
@@ -112,7 +112,7 @@ pub struct Spec {
 impl Spec {
     /// A machine with everything in it: all kinds of pages, edge cases, memory added while running. One node, the
     /// generation's usual memory model, no page contents, no faults.
-    pub fn with_everything(generation: &'static Generation, memory: u64) -> Self {
+    pub fn with_everything(generation: &'static KernelGeneration, memory: u64) -> Self {
         Self {
             generation,
             memory,
@@ -163,7 +163,7 @@ pub(super) struct EdgeRegions {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub spec: Spec,
-    pub generation: &'static Generation,
+    pub generation: &'static KernelGeneration,
     pub model: MemoryModel,
     pub page_offset: u64,
     pub vmemmap: u64,
@@ -238,7 +238,7 @@ impl Machine {
             place_memmap(generation, model, &ram, &nodes, home, (page_offset, vmemmap));
         if memmap_start < bottom || arena_end > crash.start {
             return Err(Error::unusable("the machine's memory has no room for its own memory map")
-                .hint("Give it more --memory, or fewer --nodes."));
+                .with_hint("Give it more --memory, or fewer --nodes."));
         }
         let reserved = FrameRanges::from_ranges([
             frames(KERNEL_PHYS, arena_end),
@@ -449,7 +449,7 @@ fn check(spec: &Spec) -> Result<()> {
     }
     if spec.five_level && !spec.generation.keys.contains(Keys::FIVE_LEVEL) {
         return Err(Error::unusable(format!("Linux {name} has no five-level page tables"))
-            .hint("Five levels exist since 4.18 in this simulation."));
+            .with_hint("Five levels exist since 4.18 in this simulation."));
     }
     let bits = if spec.five_level { PHYSMEM_BITS_5LEVEL } else { spec.generation.max_physmem_bits };
     // The direct map and the page table pool of the simulation end at 16 TiB.
@@ -506,7 +506,7 @@ fn split_nodes(spec: &Spec, ram: &FrameRanges) -> Vec<PfnRange> {
 
 /// Puts the memory map just below `top`; returns its pieces and where it starts in physical memory.
 fn place_memmap(
-    generation: &Generation,
+    generation: &KernelGeneration,
     model: MemoryModel,
     ram: &FrameRanges,
     nodes: &[PfnRange],
@@ -561,7 +561,7 @@ mod tests {
     use super::*;
 
     fn spec(memory: u64) -> Spec {
-        Spec::with_everything(Generation::named("6.12").unwrap(), memory)
+        Spec::with_everything(KernelGeneration::named("6.12").unwrap(), memory)
     }
 
     #[test]
@@ -583,7 +583,7 @@ mod tests {
     #[test]
     fn a_machine_that_cannot_exist_is_refused() {
         assert!(Machine::new(&spec(64 * MIB)).is_err());
-        let old = Generation::named("2.6.18").unwrap();
+        let old = KernelGeneration::named("2.6.18").unwrap();
         assert!(Machine::new(&Spec { generation: old, ..spec(4096 * GIB) }).is_err());
         assert!(Machine::new(&Spec { generation: old, five_level: true, ..spec(GIB) }).is_err());
         assert!(Machine::new(&Spec { nodes: 0, ..spec(GIB) }).is_err());

@@ -3,7 +3,7 @@
 use super::classes::ClassCounts;
 use super::elf::SparseCore;
 use super::free_lists::{FreeLists, list_head};
-use super::generation::{Compound, Generation, HUGETLB_PAGE_DTOR, Keys, NO_TYPE, TailLink};
+use super::generation::{Compound, HUGETLB_PAGE_DTOR, KernelGeneration, Keys, NO_TYPE, TailLink};
 use super::machine::{Machine, REGION_FRAMES, SECTION_FRAMES};
 use super::page::{Destructor, Extent, PageImage, State};
 use super::population;
@@ -57,7 +57,7 @@ pub(super) fn write(machine: &Machine, out: &SparseCore<'_>) -> Result<(ClassCou
 /// Puts extents into a buffer that holds the memory map of one section.
 struct MapWriter<'a> {
     machine: &'a Machine,
-    generation: &'a Generation,
+    generation: &'a KernelGeneration,
     out: &'a SparseCore<'a>,
     lists: FreeLists,
     section: PfnRange,

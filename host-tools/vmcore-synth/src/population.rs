@@ -2,7 +2,7 @@
 
 use super::classes::{Class, ClassCounts, class};
 use super::edge;
-use super::generation::Generation;
+use super::generation::KernelGeneration;
 use super::machine::{Machine, Profile, REGION_FRAMES};
 use super::page::{Extent, State};
 use super::rng::Rng;
@@ -130,7 +130,7 @@ fn is_free_after_boot(machine: &Machine, rng: &mut Rng) -> bool {
 
 /// Fills `count` frames from `start` on.
 fn fill(
-    generation: &Generation,
+    generation: &KernelGeneration,
     start: u64,
     count: u64,
     uses: &[Use],
@@ -155,7 +155,7 @@ fn fill(
 }
 
 /// Whether `1 << order` pages of this state are one block, rather than as many single pages.
-fn is_block(state: State, order: u8, generation: &Generation, rng: &mut Rng) -> bool {
+fn is_block(state: State, order: u8, generation: &KernelGeneration, rng: &mut Rng) -> bool {
     match state {
         State::Free | State::Unaccepted | State::Hugetlb => true,
         State::Slab => order > 0,
@@ -167,7 +167,7 @@ fn is_block(state: State, order: u8, generation: &Generation, rng: &mut Rng) -> 
 }
 
 /// Whether the generation knows the state.
-fn exists(state: State, generation: &Generation) -> bool {
+fn exists(state: State, generation: &KernelGeneration) -> bool {
     match state {
         State::Unaccepted => generation.types.unaccepted.is_some(),
         State::Offline => generation.types.offline.is_some(),

@@ -1,23 +1,56 @@
 //! The VMCOREINFO text of a simulated machine: the keys that its generation has, in the kernel's order.
 
-use super::generation::{Compound, HUGETLB_PAGE_DTOR, Keys, MemoryModel, ORDERS, TailLink};
+use super::generation::{Compound, HUGETLB_PAGE_DTOR, KernelGeneration, Keys, MemoryModel, ORDERS, TailLink};
 use super::machine::{KERNEL_MAP, Machine, SECTION_FRAMES};
 use super::symbols::Symbols;
 use std::fmt::Write;
+
+/// Some address of `free_huge_page`, of a kernel by itself.
+const FREE_HUGE_PAGE: u64 = 0xffff_ffff_811b_0000;
 
 /// The text that the kernel of `machine` would have in its VMCOREINFO note.
 pub(super) fn text(machine: &Machine) -> String {
     let mut text = Text(String::new());
     kernel(machine, &mut text);
     memory_model(machine, &mut text);
-    structures(machine, &mut text);
-    classes(machine, &mut text);
+    structures(machine.generation, machine.model, &mut text);
+    classes(machine.generation, Symbols::of(machine).free_huge_page, &mut text);
     if machine.by_hand() {
-        by_hand(machine, &mut text);
+        by_hand(machine.generation, &mut text);
     }
     architecture(machine, &mut text);
     text.line("CRASHTIME", "1700000000");
     text.0
+}
+
+/// The lines of VMCOREINFO by which a kernel of `generation` lets its pages be classified, and its release: nothing of a
+/// machine. `hand_keys` adds what users add for kernels before 3.9.
+pub(super) fn page_keys(generation: &KernelGeneration, hand_keys: bool) -> String {
+    /// Starts of the keys of `struct page`, its flags and its types.
+    const PREFIXES: [&str; 9] = [
+        "SIZE(page)",
+        "OFFSET(page.",
+        "OFFSET(folio.",
+        "OFFSET(list_head.",
+        "LENGTH(zone.free_area)",
+        "NUMBER(PG_",
+        "NUMBER(PAGE_",
+        "NUMBER(HUGETLB_PAGE_DTOR)",
+        "SYMBOL(free_huge_page)",
+    ];
+    let mut text = Text(String::new());
+    structures(generation, generation.model, &mut text);
+    classes(generation, FREE_HUGE_PAGE, &mut text);
+    if hand_keys {
+        by_hand(generation, &mut text);
+    }
+    let mut keys = Text(String::new());
+    keys.line("OSRELEASE", generation.release);
+    for line in text.0.lines().filter(|line| PREFIXES.iter().any(|prefix| line.starts_with(prefix))) {
+        keys.0 += line;
+        keys.0.push('\n');
+    }
+    keys.0
 }
 
 fn kernel(machine: &Machine, text: &mut Text) {
@@ -54,9 +87,8 @@ fn memory_model(machine: &Machine, text: &mut Text) {
     }
 }
 
-fn structures(machine: &Machine, text: &mut Text) {
-    let (generation, zones) = (machine.generation, machine.generation.zones);
-    let (keys, page) = (generation.keys, &generation.page);
+fn structures(generation: &KernelGeneration, model: MemoryModel, text: &mut Text) {
+    let (keys, page, zones) = (generation.keys, &generation.page, generation.zones);
     text.size("page", page.size);
     text.size("pglist_data", zones.node_size);
     text.size("zone", zones.zone_size);
@@ -90,7 +122,7 @@ fn structures(machine: &Machine, text: &mut Text) {
     }
     text.offset("pglist_data.node_zones", 0);
     text.offset("pglist_data.nr_zones", zones.nr_zones);
-    if matches!(machine.model, MemoryModel::Flat | MemoryModel::Discontig) {
+    if matches!(model, MemoryModel::Flat | MemoryModel::Discontig) {
         text.offset("pglist_data.node_mem_map", zones.node_mem_map);
     }
     text.offset("pglist_data.node_start_pfn", zones.node_start_pfn);
@@ -112,8 +144,7 @@ fn structures(machine: &Machine, text: &mut Text) {
     }
 }
 
-fn classes(machine: &Machine, text: &mut Text) {
-    let generation = machine.generation;
+fn classes(generation: &KernelGeneration, free_huge_page: u64, text: &mut Text) {
     let (keys, flags, types) = (generation.keys, &generation.flags, &generation.types);
     text.number("PG_lru", flags.lru.into());
     text.number("PG_private", flags.private.into());
@@ -143,7 +174,7 @@ fn classes(machine: &Machine, text: &mut Text) {
         _ => {}
     }
     if keys.contains(Keys::FREE_HUGE_PAGE) {
-        text.symbol("free_huge_page", Symbols::of(machine).free_huge_page);
+        text.symbol("free_huge_page", free_huge_page);
     }
     if keys.contains(Keys::OFFLINE) {
         text.page_type("OFFLINE", types.offline);
@@ -152,8 +183,7 @@ fn classes(machine: &Machine, text: &mut Text) {
 }
 
 /// What users add for kernels before 3.9, so that free pages are found without the free lists.
-fn by_hand(machine: &Machine, text: &mut Text) {
-    let generation = machine.generation;
+fn by_hand(generation: &KernelGeneration, text: &mut Text) {
     text.size("pageflags", 4);
     text.offset("page._mapcount", generation.page.mapcount);
     text.offset("page.private", generation.page.private);

@@ -1,6 +1,6 @@
 //! Prints the page at a physical address of a vmcore or dump: `read_page IMAGE 0xADDRESS`.
 
-use scanner_core::{PAGE_SIZE, PhysAddr, PhysicalMemory};
+use scanner_core::{PAGE_SIZE, PhysAddr};
 use std::path::Path;
 use vmcore::image::{OpenOptions, open};
 

@@ -1,39 +1,44 @@
-//! One error type for the host tools: what went wrong, where, and what to do about it.
+//! One error type for the host tools: what failed, where, why, and what to do about it.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The exit code that an [`Error`] leads to; documented in the man page.
+/// What kind of error it is, for callers that tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitCode {
-    /// The job failed, or a check did not hold (1).
-    Failure = 1,
-    /// The command line or an input can't be used (2).
-    Unusable = 2,
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An input cannot be used: wrong format, damaged, contradictory, or named wrongly.
+    Unusable,
+    /// A job could not be finished, or a check does not hold.
+    Failure,
 }
 
-/// What went wrong, in which file, and what to do about it.
+/// What failed, in which file, why, and what to do about it.
+///
+/// [`Display`](fmt::Display) says what failed and where; [`source`](StdError::source) gives the cause,
+/// [`hint`](Self::hint) what to do. [`report`](Self::report) is all of it, as a command line prints it.
 #[derive(Debug)]
 pub struct Error {
-    exit: ExitCode,
+    kind: ErrorKind,
     path: Option<PathBuf>,
     what: String,
     hint: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
-    /// An input that can't be used: wrong format, damaged, contradictory.
+    /// An input that cannot be used.
     pub fn unusable(what: impl Into<String>) -> Self {
-        Self { exit: ExitCode::Unusable, path: None, what: what.into(), hint: None, source: None }
+        Self { kind: ErrorKind::Unusable, path: None, what: what.into(), hint: None, source: None }
     }
 
     /// A job that could not be finished, or a check that does not hold.
     pub fn failure(what: impl Into<String>) -> Self {
-        Self { exit: ExitCode::Failure, ..Self::unusable(what) }
+        Self { kind: ErrorKind::Failure, ..Self::unusable(what) }
     }
 
     /// An operation of the system that failed on `path`.
@@ -50,55 +55,69 @@ impl Error {
 
     /// Says what to do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Adds the error that caused this one.
     #[must_use]
-    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// The error without what to do about it, which stands on lines of its own.
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The file that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What to do about it: a sentence for the user of `cdbitmap`, which may name options of the command line.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// What failed and why, in one line: `PATH: what: cause`.
     pub fn in_one_line(&self) -> String {
-        self.to_string().lines().next().unwrap_or_default().to_owned()
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text += &format!(": {error}");
+            cause = error.source();
+        }
+        text
     }
 
-    /// The exit code that the error leads to.
-    pub fn exit_code(&self) -> ExitCode {
-        self.exit
-    }
-
-    /// The end of a program that can't go on: says why on standard error, and gives the exit code.
-    pub fn end(&self, program: &str) -> std::process::ExitCode {
-        eprintln!("{program}: {self}");
-        std::process::ExitCode::from(self.exit as u8)
+    /// All of it: `PATH: what: cause`, and the hint on a line of its own.
+    pub fn report(&self) -> String {
+        let mut text = self.in_one_line();
+        if let Some(hint) = &self.hint {
+            text += &format!("\n  {hint}");
+        }
+        text
     }
 }
 
 impl fmt::Display for Error {
-    /// `PATH: what: cause`, and the hint on a line of its own.
+    /// `PATH: what`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.path {
             write!(f, "{}: ", path.display())?;
         }
-        f.write_str(&self.what)?;
-        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\n  {hint}")?;
-        }
-        Ok(())
+        f.write_str(&self.what)
     }
 }
 
-impl std::error::Error for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -107,10 +126,14 @@ mod tests {
     #[test]
     fn says_where_what_why_and_what_to_do() {
         let cause = std::io::Error::other("the cable is out");
-        let error = Error::io(Path::new("core"), "reading the header failed", cause).hint("Put it in again.");
+        let error = Error::io(Path::new("core"), "reading the header failed", cause);
+        let error = Error::failure("no dump").because(error).with_hint("Put it in again.");
+        assert_eq!(error.to_string(), "no dump");
+        let why = error.source().map(ToString::to_string);
+        assert_eq!(why.as_deref(), Some("core: reading the header failed"));
         assert_eq!(
-            error.to_string(),
-            "core: reading the header failed: the cable is out\n  Put it in again."
+            error.report(),
+            "no dump: core: reading the header failed: the cable is out\n  Put it in again."
         );
     }
 }

@@ -116,7 +116,7 @@ impl FrameBitmap {
                 "a bitmap of {frames:#x} frames takes {} MiB, and there is not enough memory for {count} of them",
                 frames.div_ceil(8) >> 20
             ))
-            .hint("If the file is what it should be, free some memory. To filter a vmcore, dump needs much less than scan.")
+            .with_hint("If the file is what it should be, free some memory. To filter a vmcore, dump needs much less than scan.")
         })
     }
 

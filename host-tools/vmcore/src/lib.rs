@@ -19,4 +19,4 @@ pub mod output;
 pub mod progress;
 pub mod units;
 
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};

@@ -52,7 +52,7 @@ impl OutputFile {
             if io::stdout().is_terminal() {
                 return Err(Error::unusable("standard output is a terminal")
                     .at(target)
-                    .hint("Send it to a file or through a pipe."));
+                    .with_hint("Send it to a file or through a pipe."));
             }
             let stdout = io::stdout().as_fd().try_clone_to_owned();
             let file = stdout.map_err(|e| Error::io(target, "standard output can't be written", e))?;
@@ -61,7 +61,7 @@ impl OutputFile {
         }
         match std::fs::metadata(target) {
             Ok(meta) if meta.is_dir() => {
-                Err(Error::unusable("is a directory").at(target).hint("Give the name of a file in it."))
+                Err(Error::unusable("is a directory").at(target).with_hint("Give the name of a file in it."))
             }
             Ok(meta) if !meta.is_file() => {
                 let readable = meta.file_type().is_block_device();
@@ -104,7 +104,7 @@ impl OutputFile {
         if own.is_some() && inputs.iter().any(|input| identity(input) == own) && !is_stdout(target) {
             return Err(Error::unusable("is an input of this very command, and would be lost")
                 .at(target)
-                .hint("Choose another name for the output."));
+                .with_hint("Choose another name for the output."));
         }
         Self::create(target, force)
     }
@@ -230,8 +230,9 @@ impl OutputFile {
         let what = format!("writing failed after {} bytes", self.written);
         let failed = Error::io(&self.target, &what, error);
         if full {
-            failed
-                .hint("Make room, write to another file system, or use a higher dump level or a compressor.")
+            failed.with_hint(
+                "Make room, write to another file system, or use a higher dump level or a compressor.",
+            )
         } else {
             failed
         }
@@ -257,14 +258,14 @@ fn check_directory(directory: &Path) -> Result<()> {
     rustix::fs::access(&inside, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         Error::failure(format!("can't be created in {}", directory.display()))
             .because(io::Error::from(error))
-            .hint("Create that directory, or choose one that can be written.")
+            .with_hint("Create that directory, or choose one that can be written.")
     })
 }
 
 fn exists(target: &Path) -> Error {
     Error::unusable("exists already")
         .at(target)
-        .hint("Remove it, choose another name, or overwrite it with --force.")
+        .with_hint("Remove it, choose another name, or overwrite it with --force.")
 }
 
 #[cfg(test)]
@@ -313,9 +314,9 @@ mod tests {
         let mut early = OutputFile::create(&target, false).unwrap();
         early.append(b"new").unwrap();
         std::fs::write(&target, "old").unwrap();
-        assert!(OutputFile::create(&target, false).unwrap_err().to_string().contains("--force"));
+        assert!(OutputFile::create(&target, false).unwrap_err().report().contains("--force"));
         // It came while we wrote: still not replaced.
-        assert!(early.finish().unwrap_err().to_string().contains("--force"));
+        assert!(early.finish().unwrap_err().report().contains("--force"));
         assert_eq!(std::fs::read(&target).unwrap(), b"old");
         let mut forced = OutputFile::create(&target, true).unwrap();
         forced.append(b"new").unwrap();
@@ -331,11 +332,11 @@ mod tests {
         null.append(b"gone").unwrap();
         null.finish().unwrap();
         let mut full = OutputFile::create(Path::new("/dev/full"), false).unwrap();
-        let error = full.append(b"no room").unwrap_err().to_string();
+        let error = full.append(b"no room").unwrap_err().report();
         assert!(
             error.starts_with("/dev/full: writing failed after 0 bytes") && error.contains("Make room"),
             "{error}"
         );
-        assert!(OutputFile::create(Path::new("/"), true).unwrap_err().to_string().contains("directory"));
+        assert!(OutputFile::create(Path::new("/"), true).unwrap_err().report().contains("directory"));
     }
 }

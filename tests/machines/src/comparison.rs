@@ -48,7 +48,7 @@ impl Comparison {
         let differing = differing.chain(added.as_slice().iter().map(|range| ("added", range)));
         let explained = differing.take(EXPLAINED).map(|(how, range)| {
             let verdict = Explanation::new(our_image, range.start, DumpLevel::all(), RuleSet::Makedumpfile)
-                .map_or_else(|error| error.to_string(), |explanation| explanation.verdict);
+                .map_or_else(|error| error.report(), |explanation| explanation.verdict);
             format!("{how} {:#x}..{:#x}: at the jump: {verdict}", range.start.as_u64(), range.end.as_u64())
         });
         Ok(Self {

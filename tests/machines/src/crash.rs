@@ -74,7 +74,7 @@ pub fn trial(bench: &Bench, trial: &str, kind: &str) -> Outcome {
         if verdict.status != 0 {
             hint += &format!("\n    verify ends with {}:\n{}", verdict.status, verdict.text());
         }
-        return Err(Error::failure(comparison.summary()).hint(hint));
+        return Err(Error::failure(comparison.summary()).with_hint(hint));
     }
     dumps.remove()?;
     Ok(format!("{}; panic to jump {:.0?}; {said}", comparison.summary(), crashed.panic_to_jump()))
@@ -94,11 +94,11 @@ pub fn sabotage(bench: &Bench, trial: &str) -> Outcome {
     let dumps = Dumps::fetch(&mut crashed, bench.directory_of(trial))?;
     let comparison = dumps.compare()?;
     if verdict.status != 1 || !verdict.text().contains("LOSES 1 page") {
-        return Err(Error::failure("verify does not see a wrong bit").hint(verdict.text()));
+        return Err(Error::failure("verify does not see a wrong bit").with_hint(verdict.text()));
     }
     if comparison.same() || comparison.is_superset() || comparison.lost.count() != 1 || !comparison.loses(pfn)
     {
-        return Err(Error::failure("the comparison does not see a wrong bit").hint(comparison.summary()));
+        return Err(Error::failure("the comparison does not see a wrong bit").with_hint(comparison.summary()));
     }
     dumps.remove()?;
     Ok(format!("verify and comparison see the wrong bit of frame {pfn:#x}"))
@@ -125,7 +125,7 @@ pub fn churn(bench: &Bench, trial: &str) -> Outcome {
     let comparison = dumps.compare()?;
     let is_block = |frames: &FrameRanges, first: u64| matches!(frames.as_slice(), [range] if range.start.as_u64() == first && range.len() == 32);
     if verdict.status != 1 || !is_block(&comparison.lost, allocated) || !is_block(&comparison.added, freed) {
-        return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
+        return Err(Error::failure(comparison.summary()).with_hint(comparison.explained().join("\n    ")));
     }
     dumps.remove()?;
     Ok(format!(
@@ -160,15 +160,14 @@ pub fn in_64_mib(bench: &Bench, trial: &str) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap required", &dumps.ours, LIMIT)?;
     if reply.status != 0 {
         let said = crashed.guest.run("said", LIMIT)?.text();
-        return Err(
-            Error::failure(format!("with {left} available, the dump ends with {}", reply.status)).hint(said)
-        );
+        return Err(Error::failure(format!("with {left} available, the dump ends with {}", reply.status))
+            .with_hint(said));
     }
     let scan = crashed.guest.stream("dump -", &scanned, LIMIT)?;
     crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
     let comparison = dumps.compare()?;
     if scan.status != 0 || !comparison.same() {
-        return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
+        return Err(Error::failure(comparison.summary()).with_hint(comparison.explained().join("\n    ")));
     }
     dumps.remove()?;
     remove_files(&[scanned])?;

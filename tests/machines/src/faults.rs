@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 use vmcore::image::{OpenOptions, open};
 use vmcore::{Error, Result};
-use vmcore_analysis::{Asked, Subject, Verdict, verify};
+use vmcore_analysis::{Asked, Subject, VerifyOutcome, verify};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -89,7 +89,7 @@ pub fn sound(bench: &Bench) -> Result<Sound> {
     let bitmap = frozen.directory.join("bitmap");
     frozen.extract(bench, &bitmap)?.map_err(Error::failure)?;
     match frozen.verdict(&bitmap)? {
-        (Verdict::Holds, _) => {
+        (VerifyOutcome::Holds, _) => {
             frozen.remove(&[&bitmap])?;
             Ok(Sound { calls })
         }
@@ -125,15 +125,15 @@ pub fn frozen(bench: &Bench, trial: &Trial) -> Result<(Ending, String)> {
     }
     let (verdict, text) = frozen.verdict(&bitmap)?;
     let ending = match verdict {
-        Verdict::Holds => Ending::Holds,
-        Verdict::KeepsMore => Ending::KeepsMore,
+        VerifyOutcome::Holds => Ending::Holds,
+        VerifyOutcome::KeepsMore => Ending::KeepsMore,
         // No dump is made from it.
-        Verdict::Damaged => {
+        VerifyOutcome::Damaged => {
             let reason = frozen.refusal(bench)?;
             frozen.remove(&[&bitmap])?;
             return Ok((Ending::Refused, format!("{orders}: refused: {reason}")));
         }
-        _ => return Err(Error::failure(format!("{orders}: {text}")).hint(frozen.said.join("\n  "))),
+        _ => return Err(Error::failure(format!("{orders}: {text}")).with_hint(frozen.said.join("\n  "))),
     };
     frozen.remove(&[&bitmap])?;
     Ok((ending, format!("{orders}: {text}")))
@@ -151,7 +151,7 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap auto", &dumps.ours, LIMIT)?;
     let said = crashed.guest.run("said", LIMIT)?;
     if reply.status != 0 {
-        return Err(Error::failure(format!("the dump ends with {}", reply.status)).hint(said.text()));
+        return Err(Error::failure(format!("the dump ends with {}", reply.status)).with_hint(said.text()));
     }
     let said = said.after("said: cdbitmap: bitmap: ").unwrap_or_default().to_owned();
     let reference = crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
@@ -161,7 +161,7 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let comparison = dumps.compare()?;
     let holds = comparison.is_superset() && (trial.damages_pages || comparison.same());
     if !holds {
-        return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
+        return Err(Error::failure(comparison.summary()).with_hint(comparison.explained().join("\n    ")));
     }
     dumps.remove()?;
     Ok(format!("{}; {said}", comparison.summary()))
@@ -228,7 +228,7 @@ impl Frozen {
     }
 
     /// What `cdbitmap verify` says of it.
-    fn verdict(&self, bitmap: &Path) -> Result<(Verdict, String)> {
+    fn verdict(&self, bitmap: &Path) -> Result<(VerifyOutcome, String)> {
         let image = open(&self.memory, &OpenOptions::default())?;
         let (subject, asked) = (Subject::open_filtered(bitmap)?, Asked::default());
         let machine = Machine::new(&*image, asked.rules_for(&subject))?;

@@ -95,7 +95,7 @@ impl Guest {
         };
         let console = Console::new(output, &directory.join("console.log"))?;
         let qmp = Qmp::connect(&socket, || matches!(child.try_wait(), Ok(None)))
-            .map_err(|e| e.hint(format!("See {}.", directory.join("qemu.log").display())));
+            .map_err(|e| e.with_hint(format!("See {}.", directory.join("qemu.log").display())));
         let mut child = Some(child);
         let qmp = qmp.inspect_err(|_| child.iter_mut().for_each(end))?;
         let child = child.take().ok_or_else(|| Error::failure("QEMU is gone"))?;
@@ -146,9 +146,8 @@ impl Guest {
         if reply.status != 0 {
             let last: Vec<_> =
                 reply.lines.iter().rev().take(12).rev().map(|line| line.text.as_str()).collect();
-            return Err(
-                Error::failure(format!("\"{command}\" ends with {}", reply.status)).hint(last.join("\n  "))
-            );
+            return Err(Error::failure(format!("\"{command}\" ends with {}", reply.status))
+                .with_hint(last.join("\n  ")));
         }
         Ok(reply)
     }
@@ -173,7 +172,7 @@ impl Guest {
         loop {
             let line = self.console.next(until).map_err(|e| {
                 let last: Vec<_> = lines.iter().rev().take(12).rev().map(|line| line.text.as_str()).collect();
-                Error::failure(format!("waiting for \"{text}\"")).because(e).hint(last.join("\n  "))
+                Error::failure(format!("waiting for \"{text}\"")).because(e).with_hint(last.join("\n  "))
             })?;
             let found = line.text.contains(text);
             lines.push(line);

@@ -22,3 +22,9 @@ pub mod times;
 pub use guest::{Guest, Reply};
 pub use kit::Kit;
 pub use machine::Machine;
+
+/// Says on standard error why `program` cannot go on.
+pub fn failed(program: &str, error: &vmcore::Error) -> std::process::ExitCode {
+    eprintln!("{program}: {}", error.report());
+    std::process::ExitCode::FAILURE
+}

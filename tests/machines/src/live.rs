@@ -17,7 +17,7 @@ pub fn page_status(bench: &Bench, trial: &str, count: u64) -> Outcome {
     let complaints =
         guest.run("dmesg | grep -E 'BUG|WARNING|Oops|rcu.*stall|soft lockup'", Duration::from_secs(20))?;
     if complaints.status == 0 {
-        return Err(Error::failure("the kernel complains").hint(complaints.text()));
+        return Err(Error::failure("the kernel complains").with_hint(complaints.text()));
     }
     Ok(reply.after("machine: ").unwrap_or("?").to_owned())
 }
@@ -31,7 +31,7 @@ pub fn reload(bench: &Bench, trial: &str, count: u64, what: &str) -> Outcome {
     let reply = guest.succeed(&format!("reload {count} {what}"), Duration::from_secs(120 + count * 10))?;
     let grown: Vec<(&str, [i64; 2])> = reply.lines.iter().filter_map(|line| growth(&line.text)).collect();
     if grown.len() < 4 {
-        return Err(Error::failure("the guest did not measure").hint(reply.text()));
+        return Err(Error::failure("the guest did not measure").with_hint(reply.text()));
     }
     // What is lost each time is there as often as it was loaded, in both halves; what comes and goes is not.
     let leaks: Vec<_> = grown.iter().filter(|(_, [a, b])| *a.min(b) >= count.cast_signed() * 4 / 5).collect();
@@ -55,8 +55,8 @@ fn growth(line: &str) -> Option<(&str, [i64; 2])> {
 /// It doesn't.
 pub fn leak(bench: &Bench, trial: &str, count: u64) -> Outcome {
     match reload(bench, trial, count, "/crasher.ko leak=4096") {
-        Err(error) if error.to_string().contains("there are more") => {
-            Ok(format!("a leak of 4 KiB is seen: {error}"))
+        Err(error) if error.report().contains("there are more") => {
+            Ok(format!("a leak of 4 KiB is seen: {}", error.in_one_line()))
         }
         Err(error) => Err(error),
         Ok(text) => Err(Error::failure(format!("a leak of 4 KiB is not seen: {text}"))),

@@ -97,7 +97,7 @@ impl Test {
 fn main() -> ExitCode {
     match run(&CommandLine::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.end("panic-path"),
+        Err(error) => machines::failed("panic-path", &error),
     }
 }
 
@@ -116,7 +116,7 @@ fn run(asked: &CommandLine) -> Result<()> {
                 machine.memory = asked.memory;
                 if !machine.is_known_to(&version) {
                     let what = format!("makedumpfile {version} is no reference for {series}");
-                    return Err(Error::unusable(what).hint("Name a newer one by MAKEDUMPFILE."));
+                    return Err(Error::unusable(what).with_hint("Name a newer one by MAKEDUMPFILE."));
                 }
                 println!("{machine}, {} MiB, makedumpfile {version}", machine.memory);
                 let directory =
@@ -219,7 +219,9 @@ fn makedumpfile() -> Result<PathBuf> {
     let places = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&places).chain([PathBuf::from("/usr/sbin")]);
     let found = places.map(|place| place.join("makedumpfile")).find(|file| file.exists());
-    found.ok_or_else(|| Error::unusable("no makedumpfile").hint("Install it, or name one by MAKEDUMPFILE."))
+    found.ok_or_else(|| {
+        Error::unusable("no makedumpfile").with_hint("Install it, or name one by MAKEDUMPFILE.")
+    })
 }
 
 /// What it calls its version.

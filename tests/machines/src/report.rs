@@ -35,9 +35,10 @@ impl Report {
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 println!(
-                    "  {trial}: FAILED: {error}\n    \
+                    "  {trial}: FAILED: {}\n    \
                      again: tests/machines/panic-path {machine} --seed {seed} --only '{trial}' {test}\n    \
                      console: {}",
+                    error.report(),
                     directory.join("console.log").display()
                 );
             }

@@ -41,7 +41,7 @@ pub fn table(bench: &Bench, rounds: u64) -> Result<()> {
                 let reply = crashed.guest.run(command, LIMIT)?;
                 if reply.status != 0 {
                     let said = crashed.guest.run("said", LIMIT)?.text();
-                    return Err(Error::failure(format!("the dump by {way} failed")).hint(said));
+                    return Err(Error::failure(format!("the dump by {way} failed")).with_hint(said));
                 }
                 dumps[index].push(started.elapsed().as_secs_f64());
             }

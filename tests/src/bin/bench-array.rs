@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             println!("{fresh:.4} {again:.4}");
             ExitCode::SUCCESS
         }
-        Err(error) => error.end("bench-array"),
+        Err(error) => cross_tests::failed("bench-array", &error),
     }
 }
 

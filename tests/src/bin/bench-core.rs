@@ -14,7 +14,7 @@ use std::time::Instant;
 use vmcore::dump::zero::is_zero;
 use vmcore::frames::FrameBitmap;
 use vmcore::image::MemoryImage;
-use vmcore_synth::{Generation, Profile, Spec};
+use vmcore_synth::{KernelGeneration, Profile, Spec};
 
 /// Bytes that the loops go over: more than any cache has.
 const LOOP_BYTES: usize = 1 << 30;
@@ -45,7 +45,7 @@ fn main() {
         return loops(arguments.rounds);
     }
     let generation =
-        Generation::named(&arguments.kernel).expect("a generation that `cdbitmap synth --list` names");
+        KernelGeneration::named(&arguments.kernel).expect("a generation that `cdbitmap synth --list` names");
     let memory = arguments.memory << 30;
     let mut room = Room::new(MachineInMemory::array_size(memory));
     println!(

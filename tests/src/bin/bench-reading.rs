@@ -45,8 +45,8 @@ enum Way {
     Read(usize),
     /// Map a block, look at it, unmap it.
     Map(usize),
-    /// What a dump does: the reader lends, and copies only what it can't lend.
-    Lent(usize),
+    /// What a dump does: the reader borrows, and copies only what it can't lend.
+    Borrowed(usize),
     /// The reader copies.
     Copied(usize),
 }
@@ -57,7 +57,7 @@ impl Way {
         let by_system =
             blocks.clone().map(|block| Self::Read(*block)).chain(blocks.map(|block| Self::Map(*block)));
         by_system
-            .chain([Self::Lent(RUN), Self::Lent(4 * KIB), Self::Copied(RUN), Self::Copied(4 * KIB)])
+            .chain([Self::Borrowed(RUN), Self::Borrowed(4 * KIB), Self::Copied(RUN), Self::Copied(4 * KIB)])
             .collect()
     }
 
@@ -65,7 +65,7 @@ impl Way {
         let (what, block) = match self {
             Self::Read(block) => ("read", block),
             Self::Map(block) => ("mmap", block),
-            Self::Lent(block) => ("cdbitmap, in place", block),
+            Self::Borrowed(block) => ("cdbitmap, in place", block),
             Self::Copied(block) => ("cdbitmap, copied", block),
         };
         format!("{what}, {} KiB", block / KIB)
@@ -84,7 +84,7 @@ struct Subject<'a> {
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.end("bench-reading"),
+        Err(error) => cross_tests::failed("bench-reading", &error),
     }
 }
 
@@ -125,7 +125,7 @@ impl Subject<'_> {
     /// Reads all of it, and looks at each line.
     fn read(&self, way: Way) -> std::io::Result<u64> {
         let (start, end) = (self.segment.offset, self.segment.offset + self.bytes);
-        let (Way::Read(block) | Way::Map(block) | Way::Lent(block) | Way::Copied(block)) = way;
+        let (Way::Read(block) | Way::Map(block) | Way::Borrowed(block) | Way::Copied(block)) = way;
         let mut buffer = vec![0; block];
         let mut sum = 0_u64;
         for offset in (start..end).step_by(block) {
@@ -140,7 +140,7 @@ impl Subject<'_> {
                     let map = unsafe { MmapOptions::new().offset(offset).len(block).map(&self.file) }?;
                     touch(&map)
                 }
-                Way::Lent(_) => self.lent(addr, &mut buffer)?,
+                Way::Borrowed(_) => self.borrowed(addr, &mut buffer)?,
                 Way::Copied(_) => self.copied(addr, &mut buffer)?,
             };
             sum = sum.wrapping_add(seen);
@@ -148,12 +148,12 @@ impl Subject<'_> {
         Ok(sum)
     }
 
-    /// As a dump does: as far as the reader lends it.
-    fn lent(&self, addr: PhysAddr, buffer: &mut [u8]) -> std::io::Result<u64> {
+    /// As a dump does: as far as the reader borrows it.
+    fn borrowed(&self, addr: PhysAddr, buffer: &mut [u8]) -> std::io::Result<u64> {
         let (mut sum, mut done) = (0_u64, 0);
         while done < buffer.len() {
             let (addr, rest) = (PhysAddr::new(addr.as_u64() + done as u64), &mut buffer[done..]);
-            let (seen, bytes) = match self.image.lend(addr, rest.len()) {
+            let (seen, bytes) = match self.image.borrow_bytes(addr, rest.len()) {
                 Some(bytes) => (touch(&bytes), bytes.len()),
                 None => (self.copied(addr, rest)?, rest.len()),
             };

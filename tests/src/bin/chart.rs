@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             print!("{svg}");
             ExitCode::SUCCESS
         }
-        Err(error) => error.end("chart"),
+        Err(error) => cross_tests::failed("chart", &error),
     }
 }
 
@@ -33,7 +33,7 @@ fn run() -> Result<String> {
     let groups: Vec<Group<'_>> = groups.into_iter().filter(|group| !group.bars.is_empty()).collect();
     if groups.is_empty() {
         return Err(Error::unusable("the table has no rows with a ratio and one that was asked for")
-            .hint("Give the output of tests/benchmarks/all on standard input."));
+            .with_hint("Give the output of tests/benchmarks/all on standard input."));
     }
     let mut svg = String::new();
     // Writing to a string doesn't fail.

@@ -20,10 +20,7 @@ fn main() -> ExitCode {
             println!("{result}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("compare-dumps: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cross_tests::failed("compare-dumps", &error),
     }
 }
 

@@ -19,10 +19,7 @@ use vmcore::{Error, Result};
 fn main() -> ExitCode {
     match make_fixture() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("trim-vmcore: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cross_tests::failed("trim-vmcore", &error),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `cdbitmap diff`: how two bitmaps, or two dumps, differ.
 
-use super::{Answer, ImageOptions, machine_of, parse_level, parse_rules, print, print_json};
+use super::answer::Answer;
+use super::arguments::{ImageOptions, machine_of, parse_level, parse_rules};
+use super::print::{print, print_json};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::{Path, PathBuf};

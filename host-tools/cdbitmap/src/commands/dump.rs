@@ -1,13 +1,14 @@
 //! `cdbitmap dump`: the filtered dump.
 
-use super::{ImageArgs, parse_level, parse_physical, parse_rules, warn};
+use super::arguments::{ImageArgs, parse_level, parse_physical, parse_rules};
+use super::print::warn;
 use crate::progress;
 use clap::Args;
 use page_codecs::Codec;
 use page_filter::choose::{Choice, Search, Source, choose, needs_kernel};
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Clues, FoundReport, Job};
-use page_filter::scan::Findings;
+use page_filter::memory_bitmap::{MemoryBitmapReport, Request, SearchHints};
+use page_filter::scan::ScanFindings;
 use scanner_core::{DumpLevel, PhysAddr, RuleSet};
 use serde::Serialize;
 use std::convert::Infallible;
@@ -122,7 +123,7 @@ struct Report {
 struct InMemory {
     used: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    found: Option<FoundReport>,
+    found: Option<MemoryBitmapReport>,
     /// Why none is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -149,7 +150,7 @@ impl Dump {
             Ok(machine) => Some(machine),
             // At levels 0 and 1 nothing needs to be known of the kernel.
             Err(error) if !needs_kernel(self.level) => {
-                warn(format_args!("{}\n  Every page is kept.", here(error)));
+                warn(format_args!("{}\n  Every page is kept.", here(error).report()));
                 None
             }
             Err(error) => return Err(here(error)),
@@ -167,7 +168,7 @@ impl Dump {
         let out = OutputFile::create_beside(&self.output, self.force, &inputs)?;
         let report = write(&*image, &mut decider, &options, out, &*progress::for_stderr())?;
         if let (Some(findings), Some(machine)) = (decider.findings(), &machine) {
-            self.tell_kept(findings, machine);
+            self.warn_about_kept(findings, machine);
         }
         self.tell(&report, options.codec, in_memory, to_stdout)
     }
@@ -175,12 +176,14 @@ impl Dump {
     /// What decides about the pages.
     fn choose<'m>(&self, machine: Option<&'m Machine<'m>>) -> Result<Choice<'m>> {
         let source = self.bitmap.as_ref().unwrap_or(&Source::Scan);
-        let job = Job { level: self.level, rules: self.rules };
-        let clues = || Clues::for_image(&self.image.image, self.bitmap_address);
-        choose(source, machine, job, &clues, usize::from(self.num_threads)).map_err(|error| match source {
-            Source::Required => error.at(&self.image.image),
-            _ => error,
-        })
+        let request = Request { level: self.level, rules: self.rules };
+        let hints = || SearchHints::for_image(&self.image.image, self.bitmap_address);
+        choose(source, machine, request, &hints, usize::from(self.num_threads)).map_err(
+            |error| match source {
+                Source::Required => error.at(&self.image.image),
+                _ => error,
+            },
+        )
     }
 
     /// Says what became of the search for a bitmap in memory.
@@ -199,7 +202,7 @@ impl Dump {
     }
 
     /// Says why the dump may be larger than expected.
-    fn tell_kept(&self, findings: &Findings, machine: &Machine<'_>) {
+    fn warn_about_kept(&self, findings: &ScanFindings, machine: &Machine<'_>) {
         for rule in machine.unavailable_rules(self.level) {
             warn(format_args!("{}: {}", self.image.image.display(), rule.reason()));
         }
@@ -228,7 +231,7 @@ impl Dump {
             ));
         }
         if self.json && !to_stdout {
-            return super::print_json(&Report {
+            return super::print::print_json(&Report {
                 output: self.output.clone(),
                 level: self.level.bits(),
                 codec: codec.name(),
@@ -257,9 +260,9 @@ impl Dump {
         );
         if to_stdout {
             warn(text);
-        } else if let Err(error) = super::print(text + "\n") {
+        } else if let Err(error) = super::print::print(text + "\n") {
             // The dump is whole, and that is what counts.
-            warn(error);
+            warn(error.report());
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `cdbitmap explain`: everything about one page.
 
-use super::{ImageArgs, parse_level, parse_rules, print, print_json};
+use super::arguments::{ImageArgs, parse_level, parse_rules};
+use super::print::{print, print_json};
 use clap::Args;
 use scanner_core::{DumpLevel, Pfn, RuleSet};
 use serde::Serialize;

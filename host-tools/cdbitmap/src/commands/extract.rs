@@ -1,9 +1,10 @@
 //! `cdbitmap extract`: the bitmap in a crashed machine's memory, as a file.
 
-use super::{ImageArgs, json, parse_physical, print_about};
+use super::arguments::{ImageArgs, parse_physical};
+use super::print::{json, print_about};
 use clap::Args;
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Clues, find};
+use page_filter::memory_bitmap::{SearchHints, find};
 use scanner_core::{PhysAddr, RuleSet};
 use std::path::PathBuf;
 use vmcore::Result;
@@ -40,8 +41,8 @@ impl Extract {
         // Only a virtual address needs to know the kernel.
         let machine = Machine::new(&*image, RuleSet::Makedumpfile).ok();
         let space = machine.as_ref().map(|machine| &machine.layout.space);
-        let clues = Clues::for_image(path, self.bitmap_address);
-        let found = find(&*image, space, &clues).map_err(|error| error.at(path))?;
+        let hints = SearchHints::for_image(path, self.bitmap_address);
+        let found = find(&*image, space, &hints).map_err(|error| error.at(path))?;
         let report = found.describe().map_err(|error| error.at(path))?;
         let out = OutputFile::create_beside(&self.output, self.force, &[path])?;
         found.reader.copy_to(out)?;

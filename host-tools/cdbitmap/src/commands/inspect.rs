@@ -1,6 +1,7 @@
 //! `cdbitmap inspect`: everything that a file says about itself.
 
-use super::{ImageArgs, print, print_by, print_json};
+use super::arguments::ImageArgs;
+use super::print::{print, print_by, print_json};
 use clap::Args;
 use page_filter::bitmap_file::{self, BitmapReader};
 use std::io::Write;
@@ -32,7 +33,7 @@ impl Inspect {
             if self.vmcoreinfo_text {
                 return Err(Error::unusable("is a bitmap file, which has no VMCOREINFO")
                     .at(path)
-                    .hint("Give the vmcore that it belongs to."));
+                    .with_hint("Give the vmcore that it belongs to."));
             }
             let report = BitmapReader::open(path)?.describe().map_err(|e| e.at(path))?;
             return if self.json { print_json(&report) } else { print(report) };

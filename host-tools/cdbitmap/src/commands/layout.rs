@@ -43,6 +43,6 @@ impl Layout {
             Kind::Json => format!("{:#}\n", info_layout::json(&versions)),
             Kind::C => info_layout::c_header(&versions),
         };
-        super::print(text)
+        super::print::print(text)
     }
 }

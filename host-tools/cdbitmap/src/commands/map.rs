@@ -1,7 +1,9 @@
 //! `cdbitmap map`: a picture of memory by class.
 
-use super::{ImageArgs, ProgressCheckpoint, parse_level, parse_rules, print};
+use super::arguments::{ImageArgs, parse_level, parse_rules};
+use super::print::print;
 use crate::progress;
+use crate::progress::ProgressCheckpoint;
 use clap::Args;
 use page_filter::machine::Machine;
 use scanner_core::{DumpLevel, RuleSet};
@@ -89,6 +91,6 @@ fn kind_of(path: &Path) -> Result<Kind> {
         Some(ending) if ending.eq_ignore_ascii_case("svg") => Ok(Kind::Svg),
         _ => Err(Error::unusable("the kind of picture is not known")
             .at(path)
-            .hint("Name it FILE.png or FILE.svg.")),
+            .with_hint("Name it FILE.png or FILE.svg.")),
     }
 }

@@ -1,8 +1,10 @@
 //! `cdbitmap scan`: counts per class, times, sizes of dumps; the bitmap.
 
+use super::arguments::{ImageArgs, parse_level, parse_rules};
 use super::format::Format;
-use super::{ImageArgs, ProgressCheckpoint, json, parse_level, parse_rules, print, print_about};
+use super::print::{json, print, print_about};
 use crate::progress;
+use crate::progress::ProgressCheckpoint;
 use clap::Args;
 use page_filter::bitmap_file::BitmapFile;
 use page_filter::machine::Machine;

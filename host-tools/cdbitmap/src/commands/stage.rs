@@ -1,11 +1,13 @@
 //! `cdbitmap stage`: loads the purgatory stage beside a capture kernel, and says what is loaded.
 
-use super::{Answer, parse_level, parse_rules, print, print_json, warn};
+use super::answer::Answer;
+use super::arguments::{parse_level, parse_rules};
+use super::print::{print, print_json, warn};
 use clap::{Args, Subcommand};
 use crash_stage::parameters::FaultInjection;
 use scanner_core::{DumpLevel, RuleSet};
 use stage_loader::DEFAULT_IMAGE;
-use stage_loader::area::Job;
+use stage_loader::area::StageRequest;
 use stage_loader::intercept::{self, Outcome};
 use stage_loader::kexec_command::{self, Task};
 use stage_loader::plan::Plan;
@@ -102,7 +104,7 @@ impl Exec {
         let code = match self.load(kexec, arguments) {
             Ok(code) => code,
             Err(error) => {
-                warn(&error);
+                warn(error.report());
                 warn(format_args!("the purgatory stage is not loaded; running kexec without it"));
                 run_as_it_is(kexec, arguments)?
             }
@@ -115,20 +117,19 @@ impl Exec {
         match kexec_command::task(arguments) {
             Task::LoadCapture => {}
             Task::LoadCaptureByFile => {
-                return Err(
-                    Error::unusable("kexec_file_load takes no segments").hint("Leave -s out, or say -c.")
-                );
+                return Err(Error::unusable("kexec_file_load takes no segments")
+                    .with_hint("Leave -s out, or say -c."));
             }
             Task::Other => return run_as_it_is(kexec, arguments),
         }
-        let job = Job {
+        let request = StageRequest {
             level: self.level,
             rules: self.rules,
             budget_ms: u64::from(self.budget) * 1000,
             serial_port: self.serial.unwrap_or(0),
             injected_fault: self.injected_fault.map_or(0, |fault| fault as u64),
         };
-        let plan = Plan::for_this_machine(&self.image, &job)?;
+        let plan = Plan::for_this_machine(&self.image, &request)?;
         let mut map = temporary_file()?;
         map.write_all(plan.map.as_bytes())
             .map_err(|error| Error::io(map.path(), "the memory map can't be written", error))?;
@@ -144,7 +145,7 @@ impl Exec {
             Outcome::Ended { code, loaded: Some(loaded) } => {
                 let record = Record::new(&plan.area, &loaded);
                 if let Err(error) = record.write(Path::new(record::PATH)) {
-                    warn(&error);
+                    warn(error.report());
                 }
                 warn(format_args!(
                     "the purgatory stage is loaded at {:#x} ({}), its bitmap's info at {:#x}",

@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use vmcore::output::OutputFile;
 use vmcore::{Error, Result};
-use vmcore_synth::{EDGE_CASES, Fault, GENERATIONS, Generation, MemoryModel, Profile, Spec, Summary, write};
+use vmcore_synth::{
+    EDGE_CASES, Fault, GENERATIONS, KernelGeneration, MemoryModel, Profile, Spec, Summary, write,
+};
 
 /// Write a simulated machine as an ELF vmcore: a sparse file with page tables, memory sections, struct pages and
 /// VMCOREINFO of any kernel generation.
@@ -25,7 +27,7 @@ pub struct Synth {
     pub profile: Profile,
     /// The kernel's generation, such as 6.12; --list names all.
     #[arg(short, long, value_name = "GENERATION", value_parser = generation, default_value = "6.12")]
-    pub kernel: &'static Generation,
+    pub kernel: &'static KernelGeneration,
     /// Decides everything that is left to chance: the same command and seed write the same file.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -70,7 +72,7 @@ impl Synth {
     /// A machine that can't exist, or a file that can't be written.
     pub fn run(&self) -> Result<()> {
         let Some(path) = self.output.as_ref().filter(|_| !self.list) else {
-            return super::print(List);
+            return super::print::print(List);
         };
         let spec = Spec {
             generation: self.kernel,
@@ -91,18 +93,18 @@ impl Synth {
         if !out.can_seek() {
             return Err(Error::unusable("a machine is written to a file with holes, not to a pipe")
                 .at(path)
-                .hint("Give the name of a file."));
+                .with_hint("Give the name of a file."));
         }
         let summary = write(&spec, out.file()).map_err(|error| error.at(path))?;
         out.finish()?;
-        super::print(Done { path, kernel: self.kernel, summary: &summary })
+        super::print::print(Done { path, kernel: self.kernel, summary: &summary })
     }
 }
 
 /// What was written, for people.
 struct Done<'a> {
     path: &'a Path,
-    kernel: &'a Generation,
+    kernel: &'a KernelGeneration,
     summary: &'a Summary,
 }
 
@@ -138,8 +140,8 @@ impl fmt::Display for List {
     }
 }
 
-fn generation(name: &str) -> Result<&'static Generation, String> {
-    Generation::named(name).ok_or_else(|| {
+fn generation(name: &str) -> Result<&'static KernelGeneration, String> {
+    KernelGeneration::named(name).ok_or_else(|| {
         let names: Vec<&str> = GENERATIONS.iter().map(|generation| generation.name).collect();
         format!("no such generation; there are {}", names.join(", "))
     })

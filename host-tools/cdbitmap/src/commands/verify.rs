@@ -1,11 +1,13 @@
 //! `cdbitmap verify`: does a bitmap hold.
 
-use super::{Answer, ImageOptions, machine_of, parse_level, parse_rules, print, print_json};
+use super::answer::Answer;
+use super::arguments::{ImageOptions, machine_of, parse_level, parse_rules};
+use super::print::{print, print_json};
 use clap::Args;
 use scanner_core::{DumpLevel, RuleSet};
 use std::path::PathBuf;
 use vmcore::Result;
-use vmcore_analysis::{Asked, Subject, Verdict, verify};
+use vmcore_analysis::{Asked, Subject, VerifyOutcome, verify};
 
 /// Checks a bitmap file or a dump.
 #[derive(Args, Debug)]
@@ -45,6 +47,6 @@ impl Verify {
         } else {
             print(&report)?;
         }
-        Ok(if report.verdict == Verdict::Holds { Answer::Yes } else { Answer::No })
+        Ok(if report.verdict == VerifyOutcome::Holds { Answer::Yes } else { Answer::No })
     }
 }

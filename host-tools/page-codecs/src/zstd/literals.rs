@@ -1,11 +1,12 @@
 //! The literals of a block: in a Huffman code of their own, or as they are.
 
-use super::Page;
 use crate::bits::BitWriter;
 use crate::fse::{self, Table};
 use crate::huffman;
 use crate::page::{PAGE_SIZE, ROOM};
-use crate::repeats::PIECE;
+use crate::repeats::{PIECE, PaddedPage};
+
+pub type Page = PaddedPage<16>;
 
 /// Fewer literals are written as they are.
 const FEWEST_CODED: usize = 32;

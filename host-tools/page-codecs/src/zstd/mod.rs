@@ -9,8 +9,8 @@ mod literals;
 mod sequences;
 
 use crate::page::{PAGE_SIZE, ROOM};
-use crate::repeats::{LastSeen, PaddedPage, are_same};
-use literals::Literals;
+use crate::repeats::{LastSeen, are_same};
+use literals::{Literals, Page};
 use sequences::Sequences;
 
 /// Bytes that have to be equal to count as a match.
@@ -28,7 +28,6 @@ const FRAME_HEADER: [u8; 7] = [0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f];
 const BLOCK_HEADER: usize = 3;
 const LAST_COMPRESSED_BLOCK: u32 = 1 | 2 << 1;
 
-type Page = PaddedPage<16>;
 type Seen = LastSeen<MIN_MATCH, 0x1000, 1>;
 
 /// Compresses pages.

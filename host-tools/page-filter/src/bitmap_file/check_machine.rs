@@ -1,6 +1,7 @@
 //! Whether a bitmap is of a machine.
 
-use super::{BitmapReader, Info};
+use super::info::Info;
+use super::reader::BitmapReader;
 use crate::machine::Machine;
 use scanner_core::PhysicalMemory;
 use vmcore::{Error, Result};
@@ -11,10 +12,10 @@ impl<M: PhysicalMemory> BitmapReader<M> {
     ///
     /// # Errors
     /// Names what is different.
-    pub fn belongs_to(&self, machine: &Machine<'_>) -> Result<()> {
+    pub fn check_machine(&self, machine: &Machine<'_>) -> Result<()> {
         let refuse = |what: String| {
             Err(Error::unusable(format!("the bitmap is not of this machine: {what}"))
-                .hint("Make a bitmap from this image with cdbitmap scan IMAGE -o FILE."))
+                .with_hint("Make a bitmap from this image with cdbitmap scan IMAGE -o FILE."))
         };
         let frames = self.info().frames();
         if let Info::V2(header) = self.info() {

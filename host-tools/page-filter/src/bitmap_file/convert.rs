@@ -1,7 +1,9 @@
 //! From one version of the format to the other.
 
+use super::file::{BitmapFile, MAX_IN_MEMORY};
+use super::info::Info;
 use super::stopped::stopped_by;
-use super::{BitmapFile, Info};
+use super::writer::ALIGNMENT;
 use scanner_core::info::v2::{self, Header, NOT_COUNTED, Producer, State};
 use scanner_core::info::{Version, v1};
 use scanner_core::{Pfn, PfnRange};
@@ -37,7 +39,7 @@ impl BitmapFile {
 fn to_v1(header: &Header, bits: &FrameBitmap) -> Result<Conversion> {
     let frames = header.frames();
     let bytes = frames.end.as_u64().div_ceil(8);
-    if bytes > super::MAX_IN_MEMORY {
+    if bytes > MAX_IN_MEMORY {
         return Err(Error::failure(format!(
             "version 1 starts at page frame 0, and would need {bytes} bytes up to frame {:#x}",
             frames.end
@@ -57,7 +59,7 @@ fn to_v1(header: &Header, bits: &FrameBitmap) -> Result<Conversion> {
     let count = |pages: u64| if pages == NOT_COUNTED { 0 } else { pages };
     let info = v1::Info {
         version: v1::VERSION,
-        bitmap: super::writer::ALIGNMENT,
+        bitmap: ALIGNMENT,
         bitmap_size: bytes,
         cache_pages: count(header.cache_pages),
         cache_private_pages: count(header.cache_private_pages),

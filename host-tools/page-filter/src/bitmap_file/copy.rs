@@ -1,7 +1,8 @@
 //! A bitmap from memory as a file, with whatever may be wrong with it.
 
+use super::info::Info;
+use super::reader::BitmapReader;
 use super::writer::{ALIGNMENT, start_v1};
-use super::{BitmapReader, Info};
 use scanner_core::PhysicalMemory;
 use scanner_core::info::InfoError;
 use scanner_core::info::v2::{ChunkEntry, Header};

@@ -1,6 +1,6 @@
 //! Reading a bitmap in constant memory, from a file or from the memory of a crashed machine.
 
-use super::{Bytes, Info};
+use super::info::Info;
 use scanner_core::crc32c::Crc32c;
 use scanner_core::info::v2::ChunkEntry;
 use scanner_core::info::{InfoError, Version, probe, v1, v2};
@@ -12,6 +12,22 @@ use vmcore::{Error, Result};
 
 /// Bytes of bitmap that are looked at in one go.
 const WINDOW_BYTES: usize = 64 << 10;
+
+/// Bytes that are a file's content.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl PhysicalMemory for Bytes<'_> {
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
+        let found = self.view(addr, buf.len()).ok_or(Unreadable { addr })?;
+        buf.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn view(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
+        self.0.get(usize::try_from(addr.as_u64()).ok()?..)?.get(..len)
+    }
+}
 
 /// A file as memory: addresses are file offsets.
 #[derive(Debug)]
@@ -79,7 +95,7 @@ impl Survey {
             self.damaged.len(),
             self.damaged.len() + self.sealed as usize + self.unsealed as usize,
         ))
-        .hint("The bitmap can't be trusted. Scan the memory itself instead."))
+        .with_hint("The bitmap can't be trusted. Scan the memory itself instead."))
     }
 }
 
@@ -90,7 +106,9 @@ impl BitmapReader<FileAsMemory> {
     /// If it can't be read, or is not a valid bitmap file.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Err(Error::unusable("is a directory").at(path).hint("Give the bitmap file inside it."));
+            return Err(Error::unusable("is a directory")
+                .at(path)
+                .with_hint("Give the bitmap file inside it."));
         }
         let file = PlainFile::open_unmapped(path)?;
         let size = file.size();
@@ -237,7 +255,7 @@ impl<M: PhysicalMemory> BitmapReader<M> {
                 return Err(Error::unusable(format!(
                     "chunk {index} of the bitmap ends at byte {end}, but the file has {size} bytes"
                 ))
-                .hint("The file was cut off. Make it again, or scan the memory itself."));
+                .with_hint("The file was cut off. Make it again, or scan the memory itself."));
             }
             if chunk.address < v1::Info::SIZE as u64 {
                 let at = chunk.address;
@@ -277,7 +295,7 @@ fn read_v1<M: PhysicalMemory>(memory: &M, at: PhysAddr) -> Result<(Info, Vec<(Pf
     let info = v1::Info::decode(&read_start(memory, at, v1::Info::SIZE)?).map_err(invalid)?;
     if !info.has_bitmap() {
         return Err(Error::unusable("crash_dump_bitmap_info says that there is no bitmap")
-            .hint("The first kernel didn't make one. Scan the memory itself."));
+            .with_hint("The first kernel didn't make one. Scan the memory itself."));
     }
     let chunk = ChunkEntry::unsealed(info.bitmap, info.bitmap_size);
     Ok((Info::V1(info), vec![(PfnRange::from_start(Pfn::new(0), info.frames()), chunk)]))
@@ -297,7 +315,9 @@ fn read_start<M: PhysicalMemory>(memory: &M, at: PhysAddr, size: usize) -> Resul
     let mut bytes = vec![0; size];
     memory.read(at, &mut bytes).map_err(|_| {
         Error::unusable(format!("crash_dump_bitmap_info can't be read as a whole: {size} bytes at {at}"))
-            .hint("The bitmap was cut off, or this is no bitmap. Make it again, or scan the memory itself.")
+            .with_hint(
+                "The bitmap was cut off, or this is no bitmap. Make it again, or scan the memory itself.",
+            )
     })?;
     Ok(bytes)
 }
@@ -308,5 +328,5 @@ fn invalid(error: InfoError) -> Error {
     } else {
         "This is no crash dump bitmap, or it is damaged. Scan the memory itself instead."
     };
-    Error::unusable("not a valid crash_dump_bitmap_info").because(error).hint(hint)
+    Error::unusable("not a valid crash_dump_bitmap_info").because(error).with_hint(hint)
 }

@@ -1,7 +1,7 @@
 //! What a bitmap file says, for people and for programs.
 
-use super::Info;
 use super::check_machine::hex;
+use super::info::Info;
 use super::reader::{BitmapReader, Survey};
 use super::stopped::stopped_by;
 use scanner_core::PhysicalMemory;
@@ -27,7 +27,7 @@ pub struct Report {
     /// Excluded and kept pages as the producer counted them.
     pub counts: Vec<CountReport>,
     /// The scan; absent in version 1.
-    pub scan: Option<ScanReport>,
+    pub scan: Option<RecordedScan>,
     /// The chunks.
     pub chunks: ChunkReport,
 }
@@ -45,7 +45,7 @@ pub struct CountReport {
 
 /// How the bitmap came about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ScanReport {
+pub struct RecordedScan {
     /// Who wrote the bitmap.
     pub producer: &'static str,
     /// How far the scan got.
@@ -178,9 +178,9 @@ fn counts_v2(header: &Header) -> Vec<CountReport> {
     recorded.map(|(class, kept, pages)| CountReport { class, kept, pages }).collect()
 }
 
-fn scan(header: &Header) -> ScanReport {
+fn scan(header: &Header) -> RecordedScan {
     let meaning = scanner_core::info::v2::State::CODES.iter().find(|code| code.value == header.state.code());
-    ScanReport {
+    RecordedScan {
         producer: header.producer.name(),
         state: header.state.name(),
         state_meaning: meaning.map_or("", |code| code.meaning),

@@ -1,6 +1,7 @@
 //! The bitmap file of a scan on a host.
 
-use super::{BitmapFile, Info};
+use super::file::BitmapFile;
+use super::info::Info;
 use crate::machine::Machine;
 use crate::scan::ScannedBitmap;
 use scanner_core::info::{Version, v1, v2};

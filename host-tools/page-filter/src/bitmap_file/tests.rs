@@ -2,8 +2,11 @@
 
 use super::*;
 use proptest::prelude::*;
+use scanner_core::info::Version;
 use scanner_core::info::v2::{ChunkEntry, Header, Producer, RecordedRules, State};
+use scanner_core::{Pfn, PfnRange, PhysAddr};
 use vmcore::filter::FrameFilter;
+use vmcore::frames::FrameBitmap;
 use vmcore::frames::FrameRanges;
 
 fn range(start: u64, end: u64) -> PfnRange {
@@ -66,7 +69,7 @@ fn a_damaged_chunk_is_found_and_named() {
     let survey = BitmapReader::from_bytes(&bytes).unwrap().survey().unwrap();
     assert_eq!((survey.sealed, survey.damaged.len(), survey.damaged[0].index), (1, 1, 1));
     assert_eq!(survey.kept, frames);
-    let error = BitmapFile::from_bytes(&bytes).unwrap_err().to_string();
+    let error = BitmapFile::from_bytes(&bytes).unwrap_err().report();
     assert!(error.contains("chunk 1 of the bitmap (page frames 0x800000..0x800001): crc32c"), "{error}");
     let report = BitmapReader::from_bytes(&bytes).unwrap().describe().unwrap();
     assert_eq!(report.chunks.damaged, [1]);
@@ -79,7 +82,7 @@ fn a_file_that_was_cut_off_is_refused() {
         for len in 0..bytes.len() {
             assert!(BitmapFile::from_bytes(&bytes[..len]).is_err(), "{len} bytes");
         }
-        let error = BitmapFile::from_bytes(&bytes[..bytes.len() - 1]).unwrap_err().to_string();
+        let error = BitmapFile::from_bytes(&bytes[..bytes.len() - 1]).unwrap_err().report();
         assert!(error.contains("ends at byte 4221, but the file has 4220 bytes"), "{error}");
     }
 }
@@ -93,13 +96,13 @@ fn a_bitmap_of_a_hostile_size_takes_no_memory() {
         ..scanner_core::info::v1::Info::NO_BITMAP
     };
     info.encode(&mut bytes).unwrap();
-    let error = BitmapFile::from_bytes(&bytes).unwrap_err().to_string();
+    let error = BitmapFile::from_bytes(&bytes).unwrap_err().report();
     assert!(error.contains("the file has 4096 bytes"), "{error}");
 }
 
 #[test]
 fn what_is_no_bitmap_file_is_refused_with_a_reason() {
-    let reason = |bytes: &[u8]| BitmapFile::from_bytes(bytes).unwrap_err().to_string();
+    let reason = |bytes: &[u8]| BitmapFile::from_bytes(bytes).unwrap_err().report();
     assert!(reason(b"").contains("can't be read as a whole"));
     assert!(reason(&[0; 64]).contains("version: expected 1, or version 2's magic CDBITMAP, found 0"));
     let mut empty = [0; 64];
@@ -171,7 +174,7 @@ fn a_bitmap_is_read_from_the_memory_of_a_crashed_machine() {
 
     // The same bytes a page further on are someone else's.
     memory.copy_within(AT as usize..AT as usize + area.len(), 0xa000);
-    let error = BitmapReader::in_memory(Bytes(&memory), PhysAddr::new(0xa000)).unwrap_err().to_string();
+    let error = BitmapReader::in_memory(Bytes(&memory), PhysAddr::new(0xa000)).unwrap_err().report();
     assert!(error.contains("self_address: expected 40960 (0xa000), found 12288 (0x3000)"), "{error}");
 }
 

@@ -1,6 +1,7 @@
 //! Writing bitmap files.
 
-use super::{BitmapFile, Info};
+use super::file::BitmapFile;
+use super::info::Info;
 use scanner_core::crc32c::Crc32c;
 use scanner_core::info::v2::{ChunkEntry, Header};
 use scanner_core::info::{InfoError, v1, v2};

@@ -45,15 +45,15 @@ impl Place {
 
 /// What may say where the bitmap is, apart from the image itself.
 #[derive(Clone, Debug, Default)]
-pub struct Clues {
+pub struct SearchHints {
     /// The command line of the kernel that this runs under, if it is the capture kernel of the image.
     pub command_line: Option<String>,
     /// What the user says.
     pub address: Option<PhysAddr>,
 }
 
-impl Clues {
-    /// The clues for the image `path`: the running kernel's command line speaks only of its own `/proc/vmcore`.
+impl SearchHints {
+    /// The hints for the image `path`: the running kernel's command line speaks only of its own `/proc/vmcore`.
     pub fn for_image(path: &Path, address: Option<PhysAddr>) -> Self {
         Self { command_line: live_command_line(path), address }
     }
@@ -70,7 +70,7 @@ pub fn live_command_line(image: &Path) -> Option<String> {
 }
 
 /// A bitmap whose structure and chunk table are valid by themselves.
-pub struct FoundAt<'i> {
+pub struct LocatedBitmap<'i> {
     /// What named its address.
     pub place: Place,
     /// The physical address of its structure.
@@ -87,14 +87,14 @@ pub struct FoundAt<'i> {
 pub fn find<'i>(
     image: &'i dyn MemoryImage,
     space: Option<&AddressSpace>,
-    clues: &Clues,
-) -> Result<FoundAt<'i>> {
+    hints: &SearchHints,
+) -> Result<LocatedBitmap<'i>> {
     let mut reasons = Vec::new();
-    for (place, named) in named(image, clues) {
+    for (place, named) in named(image, hints) {
         let read = named.and_then(|address| {
             let at = physical(image, space, place, address)?;
             let reader = structure(image, at).map_err(|error| prefixed(&format!("at {at}"), &error))?;
-            Ok(FoundAt { place, at, reader })
+            Ok(LocatedBitmap { place, at, reader })
         });
         match read {
             Ok(found) => return Ok(found),
@@ -105,18 +105,18 @@ pub fn find<'i>(
         return Err(Error::unusable(
             "no bitmap is named by VMCOREINFO, an ELF note, the command line or --bitmap-address",
         )
-        .hint("Was the module of the first kernel loaded, and its address on the capture kernel's command line?"));
+        .with_hint("Was the module of the first kernel loaded, and its address on the capture kernel's command line?"));
     }
     Err(Error::unusable(reasons.join("; ")))
 }
 
 /// The addresses that are named, in the order of asking; or why one can't be understood.
-fn named(image: &dyn MemoryImage, clues: &Clues) -> Vec<(Place, Result<u64>)> {
+fn named(image: &dyn MemoryImage, hints: &SearchHints) -> Vec<(Place, Result<u64>)> {
     let facts = image.facts();
     let symbol = facts.vmcoreinfo.as_deref().and_then(in_vmcoreinfo);
     let note = in_notes(&facts.notes);
-    let word = clues.command_line.as_deref().and_then(in_command_line);
-    let option = clues.address.map(|address| Ok(address.as_u64()));
+    let word = hints.command_line.as_deref().and_then(in_command_line);
+    let option = hints.address.map(|address| Ok(address.as_u64()));
     [(Place::Vmcoreinfo, symbol), (Place::Note, note), (Place::CommandLine, word), (Place::Option, option)]
         .into_iter()
         .filter_map(|(place, named)| Some((place, named?)))

@@ -8,6 +8,6 @@ mod locate;
 mod report;
 mod validate;
 
-pub use locate::{Clues, FoundAt, Place, find, live_command_line, parse_address};
-pub use report::FoundReport;
-pub use validate::{Found, Job};
+pub use locate::{LocatedBitmap, Place, SearchHints, find, live_command_line, parse_address};
+pub use report::MemoryBitmapReport;
+pub use validate::{MemoryBitmap, Request};

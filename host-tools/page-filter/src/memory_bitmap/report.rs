@@ -1,6 +1,6 @@
 //! What to tell about a bitmap that was found in memory: one line for people, an object for programs.
 
-use super::Place;
+use super::locate::Place;
 use crate::bitmap_file::Report;
 use scanner_core::{PfnRange, PhysAddr};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What was found in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FoundReport {
+pub struct MemoryBitmapReport {
     /// What named the address.
     pub found_by: &'static str,
     /// The physical address of the structure.
@@ -24,7 +24,7 @@ pub struct FoundReport {
     pub bitmap: Report,
 }
 
-impl FoundReport {
+impl MemoryBitmapReport {
     pub(super) fn new(place: Place, at: PhysAddr, bitmap: Report, decided: PfnRange) -> Self {
         Self {
             found_by: place.name(),
@@ -41,7 +41,7 @@ impl FoundReport {
     }
 }
 
-impl fmt::Display for FoundReport {
+impl fmt::Display for MemoryBitmapReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bitmap = &self.bitmap;
         write!(f, "found by {} at {:#x}: version {}", self.found_by, self.address, bitmap.version)?;

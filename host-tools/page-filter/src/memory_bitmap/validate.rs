@@ -1,9 +1,10 @@
-//! Whether a bitmap can be used for a job, and as a filter of what it decides.
+//! Whether a bitmap can be used for a request, and as a filter of what it decides.
 
-use super::{Clues, FoundAt, FoundReport, find};
+use super::locate::{LocatedBitmap, SearchHints, find};
+use super::report::MemoryBitmapReport;
 use crate::bitmap_file::{BitmapReader, Info, Survey};
 use crate::machine::Machine;
-use crate::scan::{Findings, WindowScan};
+use crate::scan::{ScanFindings, WindowScan};
 use scanner_core::info::v1;
 use scanner_core::info::v2::{Header, NOT_COUNTED, RecordedRules, State};
 use scanner_core::memmap::sections::Lookup;
@@ -15,15 +16,15 @@ use vmcore::{Error, Result};
 
 /// What a bitmap is wanted for: one in memory, or in a file.
 #[derive(Clone, Copy, Debug)]
-pub struct Job {
+pub struct Request {
     /// The dump level.
     pub level: DumpLevel,
     /// Whose rules are to decide.
     pub rules: RuleSet,
 }
 
-/// A bitmap that was found in memory and can be used for a job.
-pub struct Found<'m> {
+/// A bitmap that was found in memory and can be used for a request.
+pub struct MemoryBitmap<'m> {
     bitmap: BitmapReader<&'m dyn MemoryImage>,
     /// The frames of which it says something.
     frames: PfnRange,
@@ -31,35 +32,35 @@ pub struct Found<'m> {
     decided: PfnRange,
     /// Decides about the others.
     rest: Option<WindowScan<'m>>,
-    report: FoundReport,
+    report: MemoryBitmapReport,
 }
 
-impl FoundAt<'_> {
+impl LocatedBitmap<'_> {
     /// Reads all of the bitmap, and says what it is, whatever it may be good for.
     ///
     /// # Errors
     /// If a chunk can't be read.
-    pub fn describe(&self) -> Result<FoundReport> {
+    pub fn describe(&self) -> Result<MemoryBitmapReport> {
         let report = self.reader.describe()?;
-        Ok(FoundReport::new(self.place, self.at, report, decided(self.reader.info())))
+        Ok(MemoryBitmapReport::new(self.place, self.at, report, decided(self.reader.info())))
     }
 }
 
-impl<'m> Found<'m> {
+impl<'m> MemoryBitmap<'m> {
     /// Finds the bitmap of `machine` in its memory, and checks all of it.
     ///
     /// # Errors
-    /// If there is none, or it can't be used for `job`: in one line why.
-    pub fn new(machine: &'m Machine<'m>, clues: &Clues, job: Job) -> Result<Self> {
-        let FoundAt { place, at, reader } = find(machine.image, Some(&machine.layout.space), clues)?;
+    /// If there is none, or it can't be used for `request`: in one line why.
+    pub fn new(machine: &'m Machine<'m>, hints: &SearchHints, request: Request) -> Result<Self> {
+        let LocatedBitmap { place, at, reader } = find(machine.image, Some(&machine.layout.space), hints)?;
         let here =
             |error: Error| Error::unusable(format!("{}: at {at}: {}", place.name(), error.in_one_line()));
-        let survey = job.check(&reader, machine).map_err(here)?;
+        let survey = request.check(&reader, machine).map_err(here)?;
         if survey.unsealed > 0 {
             keeps_itself(&reader, at).map_err(here)?;
         }
         let decided = decided(reader.info());
-        let report = FoundReport::new(place, at, reader.report(&survey), decided);
+        let report = MemoryBitmapReport::new(place, at, reader.report(&survey), decided);
         let frames = reader.info().frames();
         Ok(Self { bitmap: reader, frames, decided, rest: None, report })
     }
@@ -74,17 +75,17 @@ impl<'m> Found<'m> {
     }
 
     /// What to tell about it.
-    pub fn report(&self) -> &FoundReport {
+    pub fn report(&self) -> &MemoryBitmapReport {
         &self.report
     }
 
     /// What the scan of the rest has found, if there was one.
-    pub fn findings(&self) -> Option<&Findings> {
+    pub fn findings(&self) -> Option<&ScanFindings> {
         self.rest.as_ref().map(WindowScan::findings)
     }
 }
 
-impl FrameFilter for Found<'_> {
+impl FrameFilter for MemoryBitmap<'_> {
     fn filter(&mut self, window: PfnRange, keep: &mut [u64]) -> Result<()> {
         self.bitmap.clear_excluded(window, keep)?;
         // Both start at a multiple of 64 frames, and so does what they have in common.
@@ -100,14 +101,14 @@ impl FrameFilter for Found<'_> {
     }
 }
 
-impl Job {
-    /// Reads all of a bitmap, and refuses one that can't be used for this job on `machine`.
+impl Request {
+    /// Reads all of a bitmap, and refuses one that can't be used for this request on `machine`.
     ///
     /// # Errors
     /// Names the first thing that doesn't hold.
     pub fn check<M: PhysicalMemory>(self, reader: &BitmapReader<M>, machine: &Machine<'_>) -> Result<Survey> {
-        reader.belongs_to(machine)?;
-        self.suits(reader.info())?;
+        reader.check_machine(machine)?;
+        self.matches(reader.info())?;
         check_progress(reader.info())?;
         check_size(reader.info(), machine)?;
         let survey = reader.survey()?;
@@ -121,7 +122,7 @@ impl Job {
     ///
     /// # Errors
     /// Names the level, the rules, or the class of pages that the bitmap leaves out.
-    pub fn suits(self, info: &Info) -> Result<()> {
+    pub fn matches(self, info: &Info) -> Result<()> {
         let recorded = match info {
             Info::V1(_) => None,
             Info::V2(header) => {
@@ -132,8 +133,9 @@ impl Job {
         let Some(level) = recorded else { return check_counts(info, self.level) };
         let asked = u32::from(self.level.bits());
         if (level ^ asked) & !u32::from(DumpLevel::ZERO.bits()) != 0 {
-            return Err(Error::unusable(format!("its dump level is {level}, not {asked}"))
-                .hint(format!("Ask for its level with -d {level}, or make a bitmap at level {asked}.")));
+            return Err(Error::unusable(format!("its dump level is {level}, not {asked}")).with_hint(
+                format!("Ask for its level with -d {level}, or make a bitmap at level {asked}."),
+            ));
         }
         Ok(())
     }
@@ -143,7 +145,7 @@ fn check_rules(header: &Header, asked: RuleSet) -> Result<()> {
     let recorded = header.rules;
     if recorded != RecordedRules::NotRecorded && recorded != asked.into() {
         return Err(Error::unusable(format!("its rules are those of {recorded}, not of {}", asked.name()))
-            .hint(format!(
+            .with_hint(format!(
                 "Ask for its rules with --rules {recorded}, or make a bitmap by those of {}.",
                 asked.name()
             )));

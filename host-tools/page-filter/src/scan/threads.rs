@@ -1,7 +1,7 @@
 //! One window of a scan in pieces, by one thread or several: pieces that start where a memory section does, since what a
 //! section says holds for itself, put together as if one thread had gone over them in order.
 
-use super::{Findings, WindowScan, note_unreadable, scan_from};
+use super::{Before, ScanFindings, WindowScan, note_unreadable, scan_from};
 use crate::machine::Machine;
 use scanner_core::memmap::sections::{Lookup, SectionError};
 use scanner_core::rules::{FramesByClass, runs_by_class};
@@ -19,16 +19,6 @@ const PIECE_FRAMES: u64 = 1 << 18;
 /// The least number of pieces for each thread, so that a part of memory that takes longer than others doesn't leave
 /// threads idle.
 const PIECES_PER_THREAD: u64 = 8;
-
-/// What the bits of a window are before it is scanned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
-    /// They say which frames count.
-    Given,
-    /// They say nothing, and all frames count: bits are set piece by piece, by whoever scans it. The first touch of memory
-    /// takes the kernel longer than setting the bits, and so threads share that.
-    Unset,
-}
 
 /// Cuts a window, or a part of it, into pieces, which have words of their own.
 struct Cutter<'m, 'k> {
@@ -83,7 +73,7 @@ impl<'m, 'k> Iterator for Cutter<'m, 'k> {
             scan: self.scan.take(),
             carried: self.carried.take(),
             outcome: Outcome::Interrupted,
-            findings: Findings::default(),
+            findings: ScanFindings::default(),
             behind: Vec::new(),
         })
     }
@@ -103,7 +93,7 @@ struct Piece<'m, 'k> {
     /// What reaches into the first one.
     carried: Option<(PfnRange, PageClass)>,
     outcome: Outcome,
-    findings: Findings,
+    findings: ScanFindings,
     /// What reaches behind the frames, in the order it was found.
     behind: Vec<(PfnRange, PageClass)>,
 }
@@ -227,7 +217,7 @@ impl<'m, 'k> Piece<'m, 'k> {
             Some(before) => self.words.copy_from_slice(before),
             None => self.words.fill(u64::MAX),
         }
-        self.findings = Findings::default();
+        self.findings = ScanFindings::default();
         self.behind.clear();
         self.scan = None;
     }
@@ -277,7 +267,7 @@ impl<'m, 'k> Piece<'m, 'k> {
 
 struct PieceObserver<'p, 'a> {
     bitmap: &'p mut Bitmap<'a>,
-    findings: &'p mut Findings,
+    findings: &'p mut ScanFindings,
     behind: &'p mut Vec<(PfnRange, PageClass)>,
 }
 

@@ -1,6 +1,6 @@
 //! The fields of a `struct page` in words.
 
-use super::Ranges;
+use super::ranges::Ranges;
 use crate::reference::{Fixes, Judge, PageFacts, StructPage, locate};
 use page_filter::machine::Machine;
 use scanner_core::Pfn;

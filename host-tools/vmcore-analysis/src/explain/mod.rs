@@ -1,12 +1,15 @@
 //! Everything about one page: where it is, what its `struct page` says, which rule decides, and at which levels.
 
 mod fields;
+mod ranges;
 
 pub use fields::Fields;
 
+use self::ranges::Ranges;
+
 use crate::because::because;
 use crate::reference::{
-    Difference, Exclusion, Fate, Judge, KeptBecause, ReferenceScan, StructPage, locate, page,
+    Difference, Exclusion, FrameDecision, Judge, KeptBecause, ReferenceScan, StructPage, locate, page,
 };
 use page_filter::machine::Machine;
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
@@ -116,7 +119,7 @@ impl Explanation {
             StructPage::None | StructPage::Damaged(_) => (None, None),
         };
         let read = page(machine, pfn);
-        let fate = fate(machine, pfn, level);
+        let decision = decision(machine, pfn, level);
         let translated = struct_page.and_then(|addr| machine.layout.space.translate(image, addr).ok());
         Ok(Self {
             pfn: pfn.as_u64(),
@@ -129,15 +132,14 @@ impl Explanation {
             struct_page: struct_page.map(|addr| addr.as_u64()),
             struct_page_phys: translated.map(|piece| piece.phys.as_u64()),
             fields: read.as_ref().ok().map(|facts| Fields::new(machine, facts)),
-            not_read: read.as_ref().err().map(|why| because(&Fate::Kept(*why))),
+            not_read: read.as_ref().err().map(|why| because(&FrameDecision::Kept(*why))),
             level: level.bits(),
             rules: rules.name(),
-            verdict: say(pfn, &fate),
-            condition: match fate {
-                Fate::Excluded(Exclusion { rule, .. }) | Fate::Kept(KeptBecause::Rule(rule)) => {
-                    Some(rule.condition())
-                }
-                Fate::Kept(_) => None,
+            verdict: say(pfn, &decision),
+            condition: match decision {
+                FrameDecision::Excluded(Exclusion { rule, .. })
+                | FrameDecision::Kept(KeptBecause::Rule(rule)) => Some(rule.condition()),
+                FrameDecision::Kept(_) => None,
             },
             levels: all_levels(&makedumpfile, &kernel, pfn),
             differences: differences(&makedumpfile, &kernel, pfn),
@@ -146,18 +148,18 @@ impl Explanation {
 }
 
 /// What becomes of `pfn` at `level`.
-fn fate(machine: &Machine<'_>, pfn: Pfn, level: DumpLevel) -> Fate {
+fn decision(machine: &Machine<'_>, pfn: Pfn, level: DumpLevel) -> FrameDecision {
     let start = Pfn::new(pfn.as_u64() / LARGEST * LARGEST);
     ReferenceScan::over(machine, level, PfnRange::new(start, pfn.saturating_add(1)))
         .find(|run| run.frames.contains(pfn))
-        .map_or(Fate::Kept(KeptBecause::NoStructPage), |run| run.fate)
+        .map_or(FrameDecision::Kept(KeptBecause::NoStructPage), |run| run.decision)
 }
 
-/// The fate in words, with the head if that is another frame.
-fn say(pfn: Pfn, fate: &Fate) -> String {
-    let text = because(fate);
-    match fate {
-        Fate::Excluded(exclusion) if exclusion.frames.start != pfn => {
+/// The decision in words, with the head if that is another frame.
+fn say(pfn: Pfn, decision: &FrameDecision) -> String {
+    let text = because(decision);
+    match decision {
+        FrameDecision::Excluded(exclusion) if exclusion.frames.start != pfn => {
             let (head, frames) = (exclusion.frames.start, exclusion.frames.len());
             format!("{text}, with the {frames} frames from {head} on")
         }
@@ -169,8 +171,8 @@ fn say(pfn: Pfn, fate: &Fate) -> String {
 fn all_levels(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec<AtLevels> {
     let mut all: Vec<AtLevels> = Vec::new();
     for level in (0..32).step_by(2).filter_map(DumpLevel::from_number) {
-        let by_makedumpfile = say(pfn, &fate(makedumpfile, pfn, level));
-        let by_kernel = say(pfn, &fate(kernel, pfn, level));
+        let by_makedumpfile = say(pfn, &decision(makedumpfile, pfn, level));
+        let by_kernel = say(pfn, &decision(kernel, pfn, level));
         let by_kernel = (by_kernel != by_makedumpfile).then_some(by_kernel);
         let levels = [level.bits(), level.bits() | DumpLevel::ZERO.bits()];
         match all.iter_mut().find(|a| a.makedumpfile == by_makedumpfile && a.kernel == by_kernel) {
@@ -190,7 +192,7 @@ fn differences(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Ve
     // A page that is left out with its head differs where the head does.
     let mut deciding = vec![pfn];
     for machine in [makedumpfile, kernel] {
-        if let Fate::Excluded(exclusion) = fate(machine, pfn, DumpLevel::all()) {
+        if let FrameDecision::Excluded(exclusion) = decision(machine, pfn, DumpLevel::all()) {
             deciding.push(exclusion.frames.start);
         }
     }
@@ -258,23 +260,6 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Ascending numbers as ranges: `0-1, 4-15`.
-struct Ranges<'n>(&'n [u8]);
-
-impl fmt::Display for Ranges<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ranges = self.0.chunk_by(|a, b| a + 1 == *b);
-        let texts: Vec<String> = ranges
-            .map(|range| match range {
-                [only] => only.to_string(),
-                [first, .., last] => format!("{first}-{last}"),
-                [] => String::new(),
-            })
-            .collect();
-        f.write_str(if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,11 +272,5 @@ mod tests {
         assert_eq!(parse_frame("0x4d2fff"), Ok(Pfn::new(1234)));
         assert!(parse_frame("4d2").is_err() && parse_frame("").is_err() && parse_frame("pfn:").is_err());
         assert!(parse_frame("0x10000000000000").unwrap_err().contains("52 bits"));
-    }
-
-    #[test]
-    fn numbers_read_as_ranges() {
-        assert_eq!(Ranges(&[0, 1, 4, 5, 6, 9]).to_string(), "0-1, 4-6, 9");
-        assert_eq!(Ranges(&[]).to_string(), "none");
     }
 }

@@ -1,7 +1,7 @@
 //! What every page frame of a machine is, as runs of frames of one class.
 
 use page_filter::machine::Machine;
-use page_filter::scan::{Findings, WindowScan, WindowTarget};
+use page_filter::scan::{ScanFindings, WindowScan, WindowTarget};
 use scanner_core::scan::Checkpoint;
 use scanner_core::{DumpLevel, PageClass, Pfn, PfnRange};
 use serde::Serialize;
@@ -176,7 +176,7 @@ impl<'m, 'p> ClassRuns<'m, 'p> {
     }
 
     /// What the scan came across.
-    pub fn findings(&self) -> &Findings {
+    pub fn findings(&self) -> &ScanFindings {
         self.scan.findings()
     }
 

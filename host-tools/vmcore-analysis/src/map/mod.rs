@@ -29,7 +29,7 @@ pub use svg::to_svg;
 pub use terminal::{Look, terminal_columns};
 
 use page_filter::machine::Machine;
-use page_filter::scan::Findings;
+use page_filter::scan::ScanFindings;
 use scanner_core::memmap::nodes::Nodes;
 use scanner_core::scan::Checkpoint;
 use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
@@ -52,7 +52,7 @@ pub struct MemoryMap {
     /// The NUMA nodes and the frames that they span, by first frame.
     pub nodes: Vec<(u32, PfnRange)>,
     /// What the scan came across.
-    pub findings: Findings,
+    pub findings: ScanFindings,
 }
 
 /// A line of the legend.

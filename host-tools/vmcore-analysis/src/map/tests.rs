@@ -4,7 +4,7 @@ use scanner_core::PageClass;
 use scanner_core::scan::RunToCompletion;
 use std::collections::BTreeSet;
 use vmcore::image::{OpenOptions, open};
-use vmcore_synth::{Generation, Spec, write};
+use vmcore_synth::{KernelGeneration, Spec, write};
 
 /// A machine of two nodes of 64 MiB and 24 MiB, the second behind a hole, with a bit of everything.
 fn small_map(columns: usize, max_lines: usize) -> MemoryMap {
@@ -44,7 +44,7 @@ fn small_map(columns: usize, max_lines: usize) -> MemoryMap {
         frames: end.as_u64(),
         grid,
         nodes: vec![(0, PfnRange::new(Pfn::new(0), second)), (1, PfnRange::new(second, end))],
-        findings: Findings { complete: true, ..Findings::default() },
+        findings: ScanFindings { complete: true, ..ScanFindings::default() },
     }
 }
 
@@ -113,7 +113,7 @@ fn a_cell_shows_one_poisoned_page() {
 
 /// A simulated machine with pages of all classes, and holes.
 fn with_machine(check: impl FnOnce(&Machine<'_>)) {
-    let generation = Generation::named("6.16").unwrap();
+    let generation = KernelGeneration::named("6.16").unwrap();
     let spec = Spec { nodes: 2, seed: 3, ..Spec::with_everything(generation, 128 << 20) };
     let file = tempfile::NamedTempFile::new().unwrap();
     write(&spec, file.as_file()).unwrap();

@@ -11,5 +11,5 @@ mod scan;
 
 pub use difference::{Difference, Fixes};
 pub use facts::{FirstTail, PageFacts};
-pub use rules::{Compound, Decision, Judge, MAX_ORDER, Rule};
-pub use scan::{Exclusion, Fate, KeptBecause, ReferenceScan, Run, StructPage, locate, page};
+pub use rules::{Compound, Judge, MAX_ORDER, Rule, RuleDecision};
+pub use scan::{Exclusion, FrameDecision, KeptBecause, ReferenceScan, Run, StructPage, locate, page};

@@ -143,7 +143,7 @@ impl fmt::Display for Rule {
 
 /// What the rules say about a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct RuleDecision {
     /// The rule that decided.
     pub rule: Rule,
     /// The class that the page is left out as; `None` if it is kept.
@@ -152,7 +152,7 @@ pub struct Decision {
     pub frames: u64,
 }
 
-impl Decision {
+impl RuleDecision {
     fn keep(rule: Rule) -> Self {
         Self { rule, class: None, frames: 1 }
     }
@@ -196,22 +196,22 @@ impl<'l> Judge<'l> {
     }
 
     /// Decides about a page at `level`.
-    pub fn decide(&self, page: &PageFacts, level: DumpLevel) -> Decision {
+    pub fn decide(&self, page: &PageFacts, level: DumpLevel) -> RuleDecision {
         if page.is_tail() {
-            return Decision::keep(Rule::Tail);
+            return RuleDecision::keep(Rule::Tail);
         }
         let length = u64::from(self.layout.free_area_length);
         if level.contains(DumpLevel::FREE) && self.is_free(page) {
             if page.private >= length {
-                return Decision::keep(Rule::BadOrder);
+                return RuleDecision::keep(Rule::BadOrder);
             }
-            return Decision::exclude(Rule::Free, PageClass::Free, 1 << page.private);
+            return RuleDecision::exclude(Rule::Free, PageClass::Free, 1 << page.private);
         }
         if level.contains(DumpLevel::FREE) && self.has_type(page, self.layout.types.unaccepted) {
-            return Decision::exclude(Rule::Unaccepted, PageClass::Unaccepted, 1 << (length - 1));
+            return RuleDecision::exclude(Rule::Unaccepted, PageClass::Unaccepted, 1 << (length - 1));
         }
         let compound = self.compound(page);
-        let exclude = |rule, class| Decision::exclude(rule, class, 1 << compound.order);
+        let exclude = |rule, class| RuleDecision::exclude(rule, class, 1 << compound.order);
         let private = page.flags & self.layout.flags.private != 0;
         let cache = self.is_cache(page) && !self.is_anonymous(page);
         if level.contains(DumpLevel::CACHE) && cache && !private {
@@ -230,7 +230,7 @@ impl<'l> Judge<'l> {
         if self.has_type(page, self.layout.types.offline) && !self.is_slab(page) {
             return exclude(Rule::Offline, PageClass::Offline);
         }
-        Decision::keep(Rule::Unexcludable)
+        RuleDecision::keep(Rule::Unexcludable)
     }
 
     /// Which of `differences` change the decision about a page: those that alone make it another than makedumpfile's,

@@ -2,7 +2,7 @@
 
 use super::difference::Fixes;
 use super::facts::PageFacts;
-use super::rules::{BLOCK, Decision, Judge, Rule};
+use super::rules::{BLOCK, Judge, Rule, RuleDecision};
 use page_filter::machine::Machine;
 use scanner_core::kernel::layout::FreePages;
 use scanner_core::memmap::free_lists::{FreeBlockVisitor, FreeListError, FreeLists, walk_free_lists};
@@ -42,20 +42,20 @@ pub struct Exclusion {
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum FrameDecision {
     /// It is kept.
     Kept(KeptBecause),
     /// It is left out.
     Excluded(Exclusion),
 }
 
-/// Frames behind each other with the same fate.
+/// Frames behind each other with the same decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The frames.
     pub frames: PfnRange,
     /// What becomes of them.
-    pub fate: Fate,
+    pub decision: FrameDecision,
 }
 
 /// Where a frame's `struct page` is, or why there is none.
@@ -133,7 +133,7 @@ impl Block {
     }
 }
 
-/// The fates of all frames of a machine at a dump level, ascending, by the machine's rule set.
+/// The decisions of all frames of a machine at a dump level, ascending, by the machine's rule set.
 ///
 /// The order is makedumpfile's: section by section; a page that is left out takes its frames along and the next one
 /// looked at is the one behind them, but each section starts at its own first frame. Frames that went with an
@@ -213,10 +213,10 @@ impl<'m> ReferenceScan<'m> {
         let facts = block.facts(self.machine, pfn);
         self.block = Some(block);
         match facts.map(|facts| self.judge.decide(&facts, self.level)) {
-            Ok(Decision { rule, class: None, .. }) => {
+            Ok(RuleDecision { rule, class: None, .. }) => {
                 self.keep_up_to(pfn.saturating_add(1), KeptBecause::Rule(rule));
             }
-            Ok(Decision { rule, class: Some(class), frames }) => {
+            Ok(RuleDecision { rule, class: Some(class), frames }) => {
                 let frames = PfnRange::from_start(pfn, frames);
                 self.exclude(Exclusion { rule, class, frames }, section.frames.end);
             }
@@ -225,45 +225,45 @@ impl<'m> ReferenceScan<'m> {
     }
 
     fn keep_up_to(&mut self, end: Pfn, why: KeptBecause) {
-        self.decided(end, Fate::Kept(why));
+        self.decided(end, FrameDecision::Kept(why));
     }
 
     fn exclude(&mut self, exclusion: Exclusion, section_end: Pfn) {
-        self.decided(exclusion.frames.end.min(section_end), Fate::Excluded(exclusion));
+        self.decided(exclusion.frames.end.min(section_end), FrameDecision::Excluded(exclusion));
         if exclusion.frames.end > section_end {
             self.reaching.push(exclusion);
         }
     }
 
-    /// Frames from `next` up to `end` have this fate, as far as no earlier exclusion reaches over them.
-    fn decided(&mut self, end: Pfn, fate: Fate) {
+    /// Frames from `next` up to `end` have this decision, as far as no earlier exclusion reaches over them.
+    fn decided(&mut self, end: Pfn, decision: FrameDecision) {
         let end = end.min(self.end);
         while self.next < end {
             let next = self.next;
             let earlier = self.reaching.iter().find(|exclusion| exclusion.frames.end > next).copied();
-            let (until, fate) = match earlier {
-                Some(exclusion) => (exclusion.frames.end.min(end), Fate::Excluded(exclusion)),
-                None => self.or_by_list(next, end, fate),
+            let (until, decision) = match earlier {
+                Some(exclusion) => (exclusion.frames.end.min(end), FrameDecision::Excluded(exclusion)),
+                None => self.or_by_list(next, end, decision),
             };
             match self.ready.back_mut() {
-                Some(run) if run.fate == fate && run.frames.end == next => run.frames.end = until,
-                _ => self.ready.push_back(Run { frames: PfnRange::new(next, until), fate }),
+                Some(run) if run.decision == decision && run.frames.end == next => run.frames.end = until,
+                _ => self.ready.push_back(Run { frames: PfnRange::new(next, until), decision }),
             }
             self.next = until;
         }
         self.reaching.retain(|exclusion| exclusion.frames.end > end);
     }
 
-    /// The fate of the frames from `next` on, and how far it goes, up to `end`: `fate`, or a free list's block.
-    fn or_by_list(&self, next: Pfn, end: Pfn, fate: Fate) -> (Pfn, Fate) {
+    /// The decision of the frames from `next` on, and how far it goes, up to `end`: `decision`, or a free list's block.
+    fn or_by_list(&self, next: Pfn, end: Pfn, decision: FrameDecision) -> (Pfn, FrameDecision) {
         let behind = self.free_blocks.partition_point(|block| block.end <= next);
-        match (fate, self.free_blocks.get(behind)) {
-            (Fate::Kept(_), Some(block)) if block.start <= next => {
+        match (decision, self.free_blocks.get(behind)) {
+            (FrameDecision::Kept(_), Some(block)) if block.start <= next => {
                 let exclusion = Exclusion { rule: Rule::FreeList, class: PageClass::Free, frames: *block };
-                (block.end.min(end), Fate::Excluded(exclusion))
+                (block.end.min(end), FrameDecision::Excluded(exclusion))
             }
-            (Fate::Kept(_), Some(block)) => (block.start.min(end), fate),
-            _ => (end, fate),
+            (FrameDecision::Kept(_), Some(block)) => (block.start.min(end), decision),
+            _ => (end, decision),
         }
     }
 }

@@ -5,15 +5,15 @@ use crate::image::ImageFacts;
 use scanner_core::{Pfn, PfnRange};
 
 /// The frames of an image that have data: the start of the 2nd bitmap.
-pub struct Candidates<'a> {
+pub struct DumpableFrames<'a> {
     facts: &'a ImageFacts,
     exists: &'a FrameRanges,
     /// makedumpfile's "no data": the tails of segments that the file does not hold.
     no_data: FrameRanges,
 }
 
-impl<'a> Candidates<'a> {
-    /// The candidates among `exists` of the image that `facts` describe.
+impl<'a> DumpableFrames<'a> {
+    /// The dumpable among `exists` of the image that `facts` describe.
     pub fn new(facts: &'a ImageFacts, exists: &'a FrameRanges) -> Self {
         // A tail starts with the first frame that has no byte in the file, and takes the segment's last frame even
         // if only a part of it belongs to the segment; as in makedumpfile, whatever other segments say.
@@ -25,7 +25,7 @@ impl<'a> Candidates<'a> {
         Self { facts, exists, no_data: FrameRanges::from_ranges(tails) }
     }
 
-    /// The candidates in `window`, which starts at a multiple of 64; bit 0 is `window.start`.
+    /// The dumpable in `window`, which starts at a multiple of 64; bit 0 is `window.start`.
     pub fn window(&self, window: PfnRange) -> FrameBitmap {
         let mut keep = existing(self.exists, window);
         for range in self.no_data.within(window) {

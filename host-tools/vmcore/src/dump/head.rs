@@ -82,7 +82,7 @@ impl Head {
 }
 
 /// Where things are in the file.
-pub struct Layout {
+pub struct FileLayout {
     /// The 1st bitmap.
     pub bitmap1: u64,
     /// The 2nd bitmap.
@@ -91,7 +91,7 @@ pub struct Layout {
     pub descriptors: u64,
 }
 
-impl Layout {
+impl FileLayout {
     /// The layout behind `head`.
     pub fn new(head: &Head) -> Self {
         let bitmap1 = (1 + u64::from(head.header.sub_hdr_blocks)) * BLOCK_SIZE as u64;

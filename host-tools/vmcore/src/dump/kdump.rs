@@ -5,9 +5,9 @@
 //! where their data start. A second pass reads the 2nd bitmap back, piece by piece, and writes descriptors and data.
 //! So neither the window's size nor the number of threads changes a byte of the dump.
 
-use super::dumpable::{Candidates, existing, windows};
-use super::head::{Head, Layout};
-use super::pipeline::{self, BATCH, Batch, Feed, Recipe, StoredPage};
+use super::dumpable::{DumpableFrames, existing, windows};
+use super::head::{FileLayout, Head};
+use super::pipeline::{self, BATCH, BatchIo, FrameBatch, PageEncoding, StoredPage};
 use super::sink::Sink;
 use crate::filter::FrameFilter;
 use crate::format::kdump::BLOCK_SIZE;
@@ -71,7 +71,7 @@ pub struct DumpReport {
     /// Frames that exist: bits of the 1st bitmap.
     pub existing: u64,
     /// Frames that have data: what the filter was asked about.
-    pub candidates: u64,
+    pub dumpable: u64,
     /// Pages in the dump: bits of the 2nd bitmap.
     pub kept: u64,
     /// Pages of them that are the shared zero page.
@@ -122,7 +122,7 @@ pub fn write(
     sink.write_at(0, &head.to_bytes())?;
 
     let mut report = DumpReport { max_mapnr, ..DumpReport::default() };
-    let layout = Layout::new(&head);
+    let layout = FileLayout::new(&head);
     let exists = options.exists.as_ref().unwrap_or(&facts.exists);
     report.existing = write_bitmap1(exists, &layout, &mut sink)?;
     let bitmap2 = write_bitmap2(facts, filter, options, &layout, &mut sink, &mut report, progress)?;
@@ -144,7 +144,7 @@ pub fn write(
     if share_zero {
         writer.data.resize(PAGE_SIZE, 0);
     }
-    pipeline::run(image, Recipe { codec: options.codec, share_zero }, options.threads, &mut writer)?;
+    pipeline::run(image, PageEncoding { codec: options.codec, share_zero }, options.threads, &mut writer)?;
     writer.flush_descriptors()?;
     writer.flush_data()?;
     progress.finish();
@@ -161,7 +161,7 @@ pub fn write(
 }
 
 /// Writes the 1st bitmap, padding included. Returns how many bits are set.
-fn write_bitmap1(exists: &FrameRanges, layout: &Layout, sink: &mut Sink) -> Result<u64> {
+fn write_bitmap1(exists: &FrameRanges, layout: &FileLayout, sink: &mut Sink) -> Result<u64> {
     let mut existing_frames = 0;
     let mut at = layout.bitmap1;
     // The padding has no frames: windows over all bits, of which those behind the last frame stay clear.
@@ -180,20 +180,20 @@ fn write_bitmap2(
     facts: &ImageFacts,
     filter: &mut dyn FrameFilter,
     options: &DumpOptions,
-    layout: &Layout,
+    layout: &FileLayout,
     sink: &mut Sink,
     report: &mut DumpReport,
     progress: &dyn Progress,
 ) -> Result<Bitmap2> {
     let bitmap2 = Bitmap2::new(sink, layout)?;
-    let candidates = Candidates::new(facts, options.exists.as_ref().unwrap_or(&facts.exists));
+    let dumpable = DumpableFrames::new(facts, options.exists.as_ref().unwrap_or(&facts.exists));
     // Whole blocks, so that what is lost with an unreadable one doesn't depend on the windows.
     let window_frames = options.buffer_bytes.saturating_mul(8).clamp(BLOCK_FRAMES, Pfn::END.as_u64());
     let window_frames = window_frames / BLOCK_FRAMES * BLOCK_FRAMES;
     progress.start("Excluding unnecessary pages", report.max_mapnr);
     for window in windows(report.max_mapnr, window_frames) {
-        let mut keep = candidates.window(window);
-        report.candidates += keep.count();
+        let mut keep = dumpable.window(window);
+        report.dumpable += keep.count();
         filter.filter(window, keep.words_mut())?;
         report.kept += keep.count();
         bitmap2.write_at(sink, window.start.as_u64() / 8, &keep.to_bytes())?;
@@ -215,14 +215,14 @@ enum Bitmap2 {
 }
 
 impl Bitmap2 {
-    fn new(sink: &Sink, layout: &Layout) -> Result<Self> {
+    fn new(sink: &Sink, layout: &FileLayout) -> Result<Self> {
         if sink.can_read_back() {
             return Ok(Self::InPlace(layout.bitmap2));
         }
         tempfile::tempfile().map(Self::Beside).map_err(|e| {
             Error::failure("the temporary file for the 2nd bitmap can't be made")
                 .because(e)
-                .hint("Set TMPDIR to a directory with room for a bit per page frame.")
+                .with_hint("Set TMPDIR to a directory with room for a bit per page frame.")
         })
     }
 
@@ -241,7 +241,7 @@ impl Bitmap2 {
     }
 
     /// Brings the bitmap into the dump, if it is not there yet.
-    fn complete(&self, sink: &mut Sink, layout: &Layout) -> Result<()> {
+    fn complete(&self, sink: &mut Sink, layout: &FileLayout) -> Result<()> {
         if let Self::InPlace(_) = self {
             return Ok(());
         }
@@ -260,7 +260,7 @@ impl Bitmap2 {
 fn temporary_failed(error: std::io::Error) -> Error {
     Error::failure("the temporary file for the 2nd bitmap failed")
         .because(error)
-        .hint("Set TMPDIR to a directory with room for a bit per page frame.")
+        .with_hint("Set TMPDIR to a directory with room for a bit per page frame.")
 }
 
 /// The frames of the 2nd bitmap, ascending.
@@ -370,12 +370,12 @@ impl PageWriter<'_> {
     }
 }
 
-impl Feed for PageWriter<'_> {
+impl BatchIo for PageWriter<'_> {
     fn fill(&mut self, frames: &mut Vec<Pfn>) -> Result<()> {
         self.frames.fill(&self.sink, frames)
     }
 
-    fn take(&mut self, batch: &Batch) -> Result<()> {
+    fn take(&mut self, batch: &FrameBatch) -> Result<()> {
         let mut offset = self.data_at + self.data.len() as u64;
         for page in &batch.pages {
             let desc = match *page {

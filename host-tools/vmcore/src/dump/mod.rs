@@ -1,5 +1,7 @@
 //! Sinks of memory: filtered dumps.
 
+pub use page_codecs::Codec;
+
 pub mod dumpable;
 mod head;
 pub mod kdump;

@@ -5,7 +5,7 @@
 //! slows the reading instead of filling the memory.
 
 use super::zero::is_zero;
-use crate::image::{MemoryImage, Stretch};
+use crate::image::{Hole, MemoryImage};
 use crate::{Error, Result};
 use page_codecs::{Codec, Compressor};
 use scanner_core::{PAGE_SIZE, Pfn, PhysAddr};
@@ -17,7 +17,7 @@ pub const BATCH: usize = 256;
 
 /// How pages are stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Recipe {
+pub struct PageEncoding {
     /// The codec; a page that it does not make smaller is stored as it is.
     pub codec: Codec,
     /// Whether zero pages are left to one shared page.
@@ -39,7 +39,7 @@ pub enum StoredPage {
 }
 
 /// Frames, and what became of them.
-pub struct Batch {
+pub struct FrameBatch {
     /// The frames, ascending.
     pub frames: Vec<Pfn>,
     /// How each of them is stored.
@@ -50,7 +50,7 @@ pub struct Batch {
     used: usize,
 }
 
-impl Batch {
+impl FrameBatch {
     fn new() -> Self {
         Self {
             frames: Vec::with_capacity(BATCH),
@@ -68,7 +68,7 @@ impl Batch {
 }
 
 /// Who says which frames are next, and takes what became of them.
-pub trait Feed {
+pub trait BatchIo {
     /// Puts the next frames, at most [`BATCH`], into the empty `frames`; none if there are no more.
     ///
     /// # Errors
@@ -79,20 +79,25 @@ pub trait Feed {
     ///
     /// # Errors
     /// If it can't be written.
-    fn take(&mut self, batch: &Batch) -> Result<()>;
+    fn take(&mut self, batch: &FrameBatch) -> Result<()>;
 }
 
 /// Brings all frames of `feed` through, with `threads` threads beside this one; none if that is 0 or 1.
 ///
 /// # Errors
 /// What `feed` returns, or if a thread can't be started.
-pub fn run(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut dyn Feed) -> Result<()> {
-    if threads <= 1 { inline(image, recipe, feed) } else { threaded(image, recipe, threads, feed) }
+pub fn run(
+    image: &dyn MemoryImage,
+    encoding: PageEncoding,
+    threads: usize,
+    feed: &mut dyn BatchIo,
+) -> Result<()> {
+    if threads <= 1 { inline(image, encoding, feed) } else { threaded(image, encoding, threads, feed) }
 }
 
-fn inline(image: &dyn MemoryImage, recipe: Recipe, feed: &mut dyn Feed) -> Result<()> {
-    let mut worker = Worker::new(image, recipe);
-    let mut batch = Batch::new();
+fn inline(image: &dyn MemoryImage, encoding: PageEncoding, feed: &mut dyn BatchIo) -> Result<()> {
+    let mut worker = Worker::new(image, encoding);
+    let mut batch = FrameBatch::new();
     loop {
         batch.frames.clear();
         feed.fill(&mut batch.frames)?;
@@ -109,14 +114,19 @@ fn batches(threads: usize) -> usize {
     2 * threads + 1
 }
 
-fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut dyn Feed) -> Result<()> {
+fn threaded(
+    image: &dyn MemoryImage,
+    encoding: PageEncoding,
+    threads: usize,
+    feed: &mut dyn BatchIo,
+) -> Result<()> {
     let batches = batches(threads);
     let line = Line::new(batches);
     std::thread::scope(|scope| {
         // Whatever ends this thread's part ends that of the others.
         let _closing = Closing(&line);
         for number in 0..threads {
-            let (line, mut worker) = (&line, Worker::new(image, recipe));
+            let (line, mut worker) = (&line, Worker::new(image, encoding));
             let work = move || {
                 let _closing = Closing(line);
                 while let Some((number, mut batch)) = line.job() {
@@ -128,11 +138,11 @@ fn threaded(image: &dyn MemoryImage, recipe: Recipe, threads: usize, feed: &mut 
                 .name(format!("compress {number}"))
                 .spawn_scoped(scope, work)
                 .map_err(|e| {
-                    Error::failure("a thread can't be started").because(e).hint("Use fewer threads.")
+                    Error::failure("a thread can't be started").because(e).with_hint("Use fewer threads.")
                 })?;
         }
 
-        let mut spare: Vec<Batch> = (0..batches).map(|_| Batch::new()).collect();
+        let mut spare: Vec<FrameBatch> = (0..batches).map(|_| FrameBatch::new()).collect();
         loop {
             while let Some(mut batch) = spare.pop() {
                 batch.frames.clear();
@@ -165,16 +175,16 @@ struct Line {
 }
 
 struct LineState {
-    jobs: VecDeque<(u64, Batch)>,
+    jobs: VecDeque<(u64, FrameBatch)>,
     /// What is under way; the first one is number `first`.
-    under_way: VecDeque<Option<Batch>>,
+    under_way: VecDeque<Option<FrameBatch>>,
     first: u64,
     closed: bool,
 }
 
 /// What comes back from a [`Line`].
 enum Next {
-    Done(Batch),
+    Done(FrameBatch),
     /// Nothing is under way.
     Nothing,
     /// Nothing will come any more, although something is under way.
@@ -193,7 +203,7 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_job(&self, batch: Batch) {
+    fn put_job(&self, batch: FrameBatch) {
         let mut state = self.state();
         let number = state.first + state.under_way.len() as u64;
         state.under_way.push_back(None);
@@ -202,13 +212,13 @@ impl Line {
     }
 
     /// The next job, and its number; waits for it. None if it's all over.
-    fn job(&self) -> Option<(u64, Batch)> {
+    fn job(&self) -> Option<(u64, FrameBatch)> {
         let nothing = |state: &mut LineState| state.jobs.is_empty() && !state.closed;
         let mut state = self.job.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
         if state.closed { None } else { state.jobs.pop_front() }
     }
 
-    fn put_done(&self, number: u64, batch: Batch) {
+    fn put_done(&self, number: u64, batch: FrameBatch) {
         let mut state = self.state();
         let place = (number - state.first) as usize;
         state.under_way[place] = Some(batch);
@@ -250,33 +260,33 @@ const RUN: usize = 64;
 /// Compresses batches, one at a time.
 struct Worker<'a> {
     image: &'a dyn MemoryImage,
-    recipe: Recipe,
+    encoding: PageEncoding,
     compressor: Compressor,
     /// Room for a run that has to be read.
     pages: Vec<[u8; PAGE_SIZE]>,
     /// What the image knew without reading, and from where on.
-    known: Option<(PhysAddr, Stretch)>,
+    known: Option<(PhysAddr, Hole)>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(image: &'a dyn MemoryImage, recipe: Recipe) -> Self {
-        let compressor = Compressor::new(recipe.codec);
-        Self { image, recipe, compressor, pages: vec![[0; PAGE_SIZE]; RUN], known: None }
+    fn new(image: &'a dyn MemoryImage, encoding: PageEncoding) -> Self {
+        let compressor = Compressor::new(encoding.codec);
+        Self { image, encoding, compressor, pages: vec![[0; PAGE_SIZE]; RUN], known: None }
     }
 
     /// Whether so many of the `pages` from `first` on are known to be zeros; or else, so many have to be looked at.
     fn look_ahead(&mut self, first: PhysAddr, pages: usize) -> (bool, usize) {
-        let stretch = match self.known {
-            Some((start, stretch)) if (start..stretch.end).contains(&first) => stretch,
+        let hole = match self.known {
+            Some((start, hole)) if (start..hole.end).contains(&first) => hole,
             _ => {
-                let stretch = self.image.stretch(first);
-                self.known = Some((first, stretch));
-                stretch
+                let hole = self.image.hole_at(first);
+                self.known = Some((first, hole));
+                hole
             }
         };
-        let bytes = stretch.end.as_u64().saturating_sub(first.as_u64());
+        let bytes = hole.end.as_u64().saturating_sub(first.as_u64());
         let (whole, touched) = (bytes / PAGE_SIZE as u64, bytes.div_ceil(PAGE_SIZE as u64).max(1));
-        match stretch.zeros {
+        match hole.zeros {
             true if whole > 0 => (true, whole.min(pages as u64) as usize),
             // A page that only begins in a hole.
             true => (false, 1),
@@ -285,8 +295,8 @@ impl<'a> Worker<'a> {
     }
 
     /// Reads and stores the frames of `batch`.
-    fn store(&mut self, batch: &mut Batch) {
-        let Batch { frames, pages, unreadable, room, used } = batch;
+    fn store(&mut self, batch: &mut FrameBatch) {
+        let FrameBatch { frames, pages, unreadable, room, used } = batch;
         pages.clear();
         unreadable.clear();
         *used = 0;
@@ -298,7 +308,7 @@ impl<'a> Worker<'a> {
                 if zeros {
                     for _ in 0..count {
                         let (stored, size) =
-                            store_zeros(self.recipe, &mut self.compressor, &mut room[*used..]);
+                            store_zeros(self.encoding, &mut self.compressor, &mut room[*used..]);
                         pages.push(stored);
                         *used += size;
                     }
@@ -306,8 +316,8 @@ impl<'a> Worker<'a> {
                     continue;
                 }
                 let now = &rest[..count];
-                let lent = self.image.lend(now[0].addr(), now.len() * PAGE_SIZE);
-                let contents = match lent.as_deref().map(|bytes| bytes.as_chunks().0) {
+                let borrowed = self.image.borrow_bytes(now[0].addr(), now.len() * PAGE_SIZE);
+                let contents = match borrowed.as_deref().map(|bytes| bytes.as_chunks().0) {
                     Some(whole @ [_, ..]) => whole,
                     // Not in place, or not all of its first page.
                     _ => {
@@ -317,7 +327,7 @@ impl<'a> Worker<'a> {
                 };
                 for page in contents {
                     let (stored, size) =
-                        store_page(page, self.recipe, &mut self.compressor, &mut room[*used..]);
+                        store_page(page, self.encoding, &mut self.compressor, &mut room[*used..]);
                     pages.push(stored);
                     *used += size;
                 }
@@ -328,11 +338,11 @@ impl<'a> Worker<'a> {
 }
 
 /// Stores a page of zeros that nobody has to look at.
-fn store_zeros(recipe: Recipe, compressor: &mut Compressor, room: &mut [u8]) -> (StoredPage, usize) {
-    if recipe.share_zero {
+fn store_zeros(encoding: PageEncoding, compressor: &mut Compressor, room: &mut [u8]) -> (StoredPage, usize) {
+    if encoding.share_zero {
         return (StoredPage::SharedZero, 0);
     }
-    store_page(&[0; PAGE_SIZE], recipe, compressor, room)
+    store_page(&[0; PAGE_SIZE], encoding, compressor, room)
 }
 
 /// Reads the pages of `run`, frames that follow one another. Those that can't be read are zeros, and named.
@@ -351,15 +361,15 @@ fn read_run(image: &dyn MemoryImage, run: &[Pfn], pages: &mut [[u8; PAGE_SIZE]],
 /// Stores `page` at the start of `room`. Returns how, and in how many bytes.
 fn store_page(
     page: &[u8; PAGE_SIZE],
-    recipe: Recipe,
+    encoding: PageEncoding,
     compressor: &mut Compressor,
     room: &mut [u8],
 ) -> (StoredPage, usize) {
-    if recipe.share_zero && is_zero(page) {
+    if encoding.share_zero && is_zero(page) {
         return (StoredPage::SharedZero, 0);
     }
     let (size, codec) = match compressor.compress(page, room) {
-        Some(size) => (size, recipe.codec),
+        Some(size) => (size, encoding.codec),
         None => {
             room[..PAGE_SIZE].copy_from_slice(page);
             (PAGE_SIZE, Codec::Raw)
@@ -440,7 +450,7 @@ mod tests {
         }
     }
 
-    impl Feed for SlowDisk<'_> {
+    impl BatchIo for SlowDisk<'_> {
         fn fill(&mut self, frames: &mut Vec<Pfn>) -> Result<()> {
             if self.given / (BATCH as u64) < self.batches {
                 frames.extend((self.given..).take(BATCH).map(Pfn::new));
@@ -449,7 +459,7 @@ mod tests {
             Ok(())
         }
 
-        fn take(&mut self, batch: &Batch) -> Result<()> {
+        fn take(&mut self, batch: &FrameBatch) -> Result<()> {
             // Long enough for the others to read all that they are let.
             std::thread::sleep(Duration::from_millis(5));
             self.most_under_way = self.most_under_way.max(self.image.read.load(SeqCst) - self.taken);
@@ -463,7 +473,7 @@ mod tests {
         }
     }
 
-    const RECIPE: Recipe = Recipe { codec: Codec::Lzo, share_zero: true };
+    const RECIPE: PageEncoding = PageEncoding { codec: Codec::Lzo, share_zero: true };
 
     #[test]
     fn a_slow_disk_slows_the_reading_and_nothing_grows() {
@@ -484,7 +494,7 @@ mod tests {
         most_under_way: u64,
     }
 
-    impl Feed for FastDisk {
+    impl BatchIo for FastDisk {
         fn fill(&mut self, frames: &mut Vec<Pfn>) -> Result<()> {
             if self.given < 20 * BATCH as u64 {
                 frames.extend((self.given..).take(BATCH).map(Pfn::new));
@@ -494,7 +504,7 @@ mod tests {
             Ok(())
         }
 
-        fn take(&mut self, batch: &Batch) -> Result<()> {
+        fn take(&mut self, batch: &FrameBatch) -> Result<()> {
             assert_eq!(batch.frames[0], Pfn::new(self.taken), "in order");
             self.taken += batch.frames.len() as u64;
             Ok(())
@@ -518,7 +528,7 @@ mod tests {
         for threads in [1, 3] {
             let image = Numbers::new(None);
             let error = run(&image, RECIPE, threads, &mut SlowDisk::new(&image, u64::MAX)).unwrap_err();
-            assert_eq!(error.to_string(), "the disk is full");
+            assert_eq!(error.report(), "the disk is full");
             assert!(image.read.load(SeqCst) <= (4 + batches(threads) as u64) * BATCH as u64);
         }
     }
@@ -538,10 +548,10 @@ mod tests {
         let images =
             [read, PlainFile::Windowed(Box::new(windows))].map(|f| RawImage::from_bytes(f, &[range]));
         for (image, share_zero) in images.iter().flat_map(|image| [(image, false), (image, true)]) {
-            let stretch = image.stretch(PhysAddr::new(0x10_0000));
-            assert!(stretch.zeros, "the file system does not know of holes");
-            let mut batch = Batch::new();
-            let mut worker = Worker::new(image, Recipe { codec: Codec::Lzo, share_zero });
+            let hole = image.hole_at(PhysAddr::new(0x10_0000));
+            assert!(hole.zeros, "the file system does not know of holes");
+            let mut batch = FrameBatch::new();
+            let mut worker = Worker::new(image, PageEncoding { codec: Codec::Lzo, share_zero });
             let mut data = Vec::new();
             for frames in (0..size / PAGE_SIZE as u64).collect::<Vec<_>>().chunks(BATCH) {
                 batch.frames.clear();

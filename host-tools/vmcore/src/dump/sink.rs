@@ -21,7 +21,7 @@ impl Sink {
         } else if !out.can_seek() {
             return Err(Error::unusable("a dump can't be written to a pipe as it is")
                 .at(out.path())
-                .hint("Write a flattened dump, or write to a file."));
+                .with_hint("Write a flattened dump, or write to a file."));
         }
         Ok(Self { out, flattened })
     }

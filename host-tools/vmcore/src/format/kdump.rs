@@ -103,7 +103,7 @@ impl DumpHeader {
                 "cut off inside the header of a kdump-compressed file, of which {} bytes are there",
                 bytes.len()
             ))
-            .hint("Copy the dump again; was the disk full?"));
+            .with_hint("Copy the dump again; was the disk full?"));
         };
         if bytes[dh::SIGNATURE..][..8] != *SIGNATURE {
             return Err(Error::unusable(
@@ -113,14 +113,14 @@ impl DumpHeader {
         let version = u32_at(bytes, dh::VERSION);
         if !(1..=VERSION).contains(&version) {
             return Err(Error::unusable(format!("header version {version} is not known"))
-                .hint("Versions 1 to 6 of the kdump-compressed format can be read."));
+                .with_hint("Versions 1 to 6 of the kdump-compressed format can be read."));
         }
         let block_size = u32_at(bytes, dh::BLOCK_SIZE);
         if block_size as usize != BLOCK_SIZE {
             return Err(Error::unusable(format!(
                 "block size {block_size} is not the page size of x86_64, {BLOCK_SIZE}"
             ))
-            .hint("The dump is of another architecture, or damaged."));
+            .with_hint("The dump is of another architecture, or damaged."));
         }
         let mut utsname = [[0; UTS_FIELD]; 6];
         for (field, raw) in utsname.iter_mut().zip(bytes[dh::UTSNAME..].chunks_exact(UTS_FIELD)) {
@@ -342,12 +342,12 @@ mod tests {
         let error = |change: &dyn Fn(&mut [u8])| {
             let mut bytes = header(6).to_bytes();
             change(&mut bytes);
-            DumpHeader::parse(&bytes).unwrap_err().to_string()
+            DumpHeader::parse(&bytes).unwrap_err().report()
         };
         assert!(error(&|b| b[0] = b'k').contains("signature"));
         assert!(error(&|b| b[dh::VERSION] = 7).contains("version 7"));
         assert!(error(&|b| b[dh::VERSION] = 0).contains("version 0"));
         assert!(error(&|b| b[dh::BLOCK_SIZE + 1] = 0x20).contains("8192"));
-        assert!(DumpHeader::parse(&header(6).to_bytes()[..463]).unwrap_err().to_string().contains("463"));
+        assert!(DumpHeader::parse(&header(6).to_bytes()[..463]).unwrap_err().report().contains("463"));
     }
 }

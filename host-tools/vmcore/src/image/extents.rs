@@ -1,8 +1,8 @@
 //! Where in a file each piece of physical memory is.
 
 use super::facts::Segment;
-use super::file::{Lent, PlainFile};
-use super::source::Stretch;
+use super::file::{Borrowed, PlainFile};
+use super::source::Hole;
 use crate::frames::FrameRanges;
 use scanner_core::{PAGE_SIZE, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
 use std::cmp::Reverse;
@@ -132,23 +132,23 @@ impl FileMemory {
     }
 
     /// What the file's holes tell of memory from `addr` on.
-    pub fn stretch(&self, addr: PhysAddr) -> Stretch {
+    pub fn hole_at(&self, addr: PhysAddr) -> Hole {
         let addr = addr.as_u64();
         let Some(extent) = self.extents.at_or_after(addr) else {
-            return Stretch { zeros: false, end: PhysAddr::new(u64::MAX) };
+            return Hole { zeros: false, end: PhysAddr::new(u64::MAX) };
         };
         if addr < extent.start {
-            return Stretch { zeros: false, end: PhysAddr::new(extent.start) };
+            return Hole { zeros: false, end: PhysAddr::new(extent.start) };
         }
         let offset = extent.offset_of(addr);
-        let (zeros, end) = self.bytes.stretch(offset);
+        let (zeros, end) = self.bytes.hole_at(offset);
         let end = addr.saturating_add(end - offset).min(extent.end);
-        Stretch { zeros, end: PhysAddr::new(end) }
+        Hole { zeros, end: PhysAddr::new(end) }
     }
 
-    /// The first of the `len` bytes from `addr` on in place; see [`MemoryImage::lend`](super::MemoryImage::lend).
-    pub fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.bytes.lend(self.offset_of_piece(addr, len)?, len)
+    /// The first of the `len` bytes from `addr` on in place; see [`MemoryImage::borrow_bytes`](super::MemoryImage::borrow_bytes).
+    pub fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.bytes.borrow_bytes(self.offset_of_piece(addr, len)?, len)
     }
 
     /// Where the file has the `len` bytes from `addr` on, if it has them in one piece.

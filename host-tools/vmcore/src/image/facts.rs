@@ -43,11 +43,39 @@ pub struct Filtered {
     pub kept: FrameBitmap,
 }
 
+/// A processor architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Architecture {
+    /// x86_64 with pages of 4 KiB.
+    X86_64,
+}
+
+impl Architecture {
+    /// The name, as `uname -m` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+        }
+    }
+
+    /// Bytes of a page, as a power of 2.
+    pub const fn page_shift(self) -> u32 {
+        match self {
+            Self::X86_64 => 12,
+        }
+    }
+}
+
 /// What is known of an image without looking at page contents.
 #[derive(Clone, Debug)]
 pub struct ImageFacts {
     /// The kind of file.
     pub format: ImageFormat,
+    /// The architecture of the machine. An image of another one than those that are known is refused when it is opened.
+    pub architecture: Architecture,
+    /// Bytes of a page, as a power of 2. An image with another page size than its architecture's is refused.
+    pub page_shift: u32,
     /// The pieces of memory it lists, in the file's order; empty for a kdump-compressed file.
     pub segments: Vec<Segment>,
     /// The memory that exists: the 1st bitmap (every frame that a segment touches).
@@ -72,6 +100,8 @@ impl ImageFacts {
     pub fn empty(format: ImageFormat) -> Self {
         Self {
             format,
+            architecture: Architecture::X86_64,
+            page_shift: Architecture::X86_64.page_shift(),
             segments: Vec::new(),
             exists: FrameRanges::default(),
             backed: FrameRanges::default(),

@@ -1,6 +1,6 @@
 //! The bytes of a file, mapped where that is possible.
 
-use super::windows::{Backing, LentWindow, Windows};
+use super::windows::{Backing, BorrowedWindow, Windows};
 use crate::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
@@ -46,14 +46,14 @@ pub enum PlainFile {
 
 /// Bytes of an image in place, which nobody has copied.
 #[derive(Debug)]
-pub enum Lent<'a> {
+pub enum Borrowed<'a> {
     /// They are there as long as the image is.
     InPlace(&'a [u8]),
     /// They are in a window.
-    Window(LentWindow),
+    Window(BorrowedWindow),
 }
 
-impl Deref for Lent<'_> {
+impl Deref for Borrowed<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -126,16 +126,16 @@ impl PlainFile {
 
     /// As [`view`](Self::view), and of a file that is seen through windows too: as many of the first of these bytes as
     /// one window has, which stays mapped until they are given back.
-    pub fn lend(&self, offset: u64, len: usize) -> Option<Lent<'_>> {
+    pub fn borrow_bytes(&self, offset: u64, len: usize) -> Option<Borrowed<'_>> {
         match self {
-            Self::Windowed(windows) => windows.lend(offset, len).map(Lent::Window),
-            _ => self.view(offset, len).map(Lent::InPlace),
+            Self::Windowed(windows) => windows.borrow_bytes(offset, len).map(Borrowed::Window),
+            _ => self.view(offset, len).map(Borrowed::InPlace),
         }
     }
 
     /// Whether the bytes from `offset` on are known to be zeros, since the file has a hole there, and up to where that
     /// holds. Only a file that is read or seen through windows knows: that saves the reading.
-    pub fn stretch(&self, offset: u64) -> (bool, u64) {
+    pub fn hole_at(&self, offset: u64) -> (bool, u64) {
         let (file, size) = match self {
             Self::Unmapped(file, size) => (file, *size),
             Self::Windowed(windows) if windows.backing() == Backing::Disk => (windows.file(), windows.size()),
@@ -200,8 +200,8 @@ fn is_hollow(file: &File) -> bool {
 fn open(path: &Path) -> Result<(File, u64)> {
     let mut file = File::open(path).map_err(|e| Error::unusable("can't be opened").at(path).because(e))?;
     // A block device has no size in its metadata, but it can be sought.
-    let size = file
-        .seek(SeekFrom::End(0))
-        .map_err(|e| Error::unusable("has no size, as a pipe has none").at(path).because(e).hint(NO_PIPE))?;
+    let size = file.seek(SeekFrom::End(0)).map_err(|e| {
+        Error::unusable("has no size, as a pipe has none").at(path).because(e).with_hint(NO_PIPE)
+    })?;
     Ok((file, size))
 }

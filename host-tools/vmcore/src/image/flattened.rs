@@ -51,14 +51,16 @@ impl FlattenedIndex {
             return Err(Error::unusable(format!(
                 "the flattened dump of {there} bytes is cut off inside its header of {HEADER_SIZE}"
             ))
-            .hint(COPY_AGAIN));
+            .with_hint(COPY_AGAIN));
         }
         if !flattened::is_known_version(&head) {
             let (kind, version) = flattened::type_and_version(&head);
             return Err(Error::unusable(format!(
                 "a flattened dump of type {kind}, version {version}, expected type 1, version 1"
             ))
-            .hint("Rearrange it with the makedumpfile that wrote it: `makedumpfile -R VMCORE < FILE`."));
+            .with_hint(
+                "Rearrange it with the makedumpfile that wrote it: `makedumpfile -R VMCORE < FILE`.",
+            ));
         }
         let mut index = Self::default();
         let mut at = HEADER_SIZE as u64;
@@ -76,7 +78,7 @@ impl FlattenedIndex {
                 return Err(Error::unusable(format!(
                     "the record at byte {at} of the flattened dump is damaged (offset {offset}, size {size})"
                 ))
-                .hint(COPY_AGAIN));
+                .with_hint(COPY_AGAIN));
             };
             let position = at + RECORD_HEADER_SIZE as u64;
             let there = stream.size() - position;

@@ -75,7 +75,7 @@ fn known(facts: &ImageFacts, info: Option<&VmcoreInfo<'_>>) -> DumpIdentity {
     DumpIdentity {
         sysname: "Linux".into(),
         release: info.map(VmcoreInfo::os_release).unwrap_or_default().into(),
-        machine: "x86_64".into(),
+        machine: facts.architecture.name().into(),
         crash_time: value(Key::CrashTime).unwrap_or(0),
         phys_base: value(Key::NumPhysBase).or_else(|| facts.phys_base()).unwrap_or(0),
         nr_cpus: CoreNotes::parse(&facts.notes).map_or(0, |notes| notes.registers.len() as u32),

@@ -2,15 +2,16 @@
 //! incomplete or one part of a split dump, plain or flattened.
 
 use super::bytes::FileBytes;
-use super::facts::{Filtered, ImageFacts, ImageFormat};
+use super::facts::{Architecture, Filtered, ImageFacts, ImageFormat};
 use super::file::{Access, PlainFile};
 use super::identify::from_facts;
 use super::notes::CoreNotes;
 use super::source::MemoryImage;
-use crate::format::kdump::{BLOCK_SIZE, bitmap_blocks};
-use crate::format::kdump::{DumpHeader, Extent, PageDesc, STATUS_INCOMPLETE, SubHeader};
+use crate::format::kdump::{
+    BLOCK_SIZE, DumpHeader, Extent, PageDesc, STATUS_INCOMPLETE, SubHeader, bitmap_blocks,
+};
 use crate::frames::FrameBitmap;
-use crate::identity::DumpIdentity;
+use crate::identity::{DumpIdentity, text};
 use crate::{Error, Result};
 use page_codecs::{Codec, Decompressor};
 use scanner_core::{PAGE_SIZE, Pfn, PfnRange, PhysAddr, PhysicalMemory, Unreadable};
@@ -53,17 +54,17 @@ impl KdumpImage {
             text => Some(text.into_owned()),
         };
         let exists = bitmaps.exists.to_ranges();
+        let format = ImageFormat::Kdump { version: header.version, flattened: file.is_flattened() };
         let facts = ImageFacts {
-            format: ImageFormat::Kdump { version: header.version, flattened: file.is_flattened() },
-            segments: Vec::new(),
             // makedumpfile's rule for a source that was filtered: a scan looks at every page of the 1st bitmap.
             backed: exists.clone(),
             exists,
             max_pfn: bitmaps.kept.frames(),
             notes,
             vmcoreinfo,
-            filtered: None,
             warnings: warnings(&file, &header, &bitmaps),
+            architecture: architecture(&header)?,
+            ..ImageFacts::empty(format)
         };
 
         let mut identity = from_facts(&facts);
@@ -125,6 +126,24 @@ impl KdumpImage {
             },
             |page| out.copy_from_slice(&page[offset..offset + out.len()]),
         )
+    }
+}
+
+/// Names in `utsname.machine` of architectures that are not known here.
+const OTHER_ARCHITECTURES: [&str; 9] =
+    ["aarch64", "armv", "i386", "i686", "loongarch", "mips", "ppc", "riscv", "s390"];
+
+/// The architecture that the header names. What names none (QEMU writes "Unknown") counts as x86_64.
+fn architecture(header: &DumpHeader) -> Result<Architecture> {
+    let machine = text(&header.utsname[4]);
+    match OTHER_ARCHITECTURES.iter().any(|other| machine.starts_with(other.as_bytes())) {
+        true => Err(Error::unusable(format!(
+            "the machine is {}, expected {}",
+            String::from_utf8_lossy(machine),
+            Architecture::X86_64.name()
+        ))
+        .with_hint("Only vmcores of x86_64 kernels can be read.")),
+        false => Ok(Architecture::X86_64),
     }
 }
 
@@ -195,7 +214,7 @@ fn extent<'a>(file: &'a FileBytes, extent: Extent, what: &str) -> Result<Cow<'a,
             extent.offset,
             file.len()
         ))
-        .hint("The dump is damaged or was cut off.")
+        .with_hint("The dump is damaged or was cut off.")
     })
 }
 
@@ -217,7 +236,7 @@ impl Bitmaps {
             return Err(Error::unusable(format!(
                 "{blocks} blocks of bitmaps don't cover the {frames} frames that the header names"
             ))
-            .hint("The dump's header is damaged."));
+            .with_hint("The dump's header is damaged."));
         }
         let start = (1 + u64::from(header.sub_hdr_blocks)) * BLOCK_SIZE as u64;
         let size = blocks * BLOCK_SIZE as u64;
@@ -227,7 +246,7 @@ impl Bitmaps {
                     "the bitmap at byte {offset} lies outside the file of {} bytes",
                     file.len()
                 ))
-                .hint("The dump is damaged or was cut off.")
+                .with_hint("The dump is damaged or was cut off.")
             })?;
             Ok(FrameBitmap::from_bytes(&bytes, frames))
         };

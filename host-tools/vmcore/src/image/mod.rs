@@ -17,8 +17,8 @@ mod source;
 pub(crate) mod testing;
 pub mod windows;
 
-pub use facts::{Filtered, ImageFacts, ImageFormat, Segment};
-pub use file::Lent;
+pub use facts::{Architecture, Filtered, ImageFacts, ImageFormat, Segment};
+pub use file::Borrowed;
 pub use identify::identify;
 pub use open::{OpenOptions, open};
-pub use source::{MemoryImage, Stretch};
+pub use source::{Hole, MemoryImage};

@@ -1,9 +1,6 @@
 //! The ELF notes of a vmcore: VMCOREINFO, the CPUs' registers, QEMU's CPU states, and signs of Xen.
 
 use crate::{Error, Result};
-use object::LittleEndian;
-use object::elf::FileHeader64;
-use object::read::elf::NoteIterator;
 use std::ops::Range;
 
 /// Name of the kernel's VMCOREINFO note; its type is 0. QEMU copies a guest's note under the same name.
@@ -18,6 +15,9 @@ const NT_PRSTATUS: u32 = 1;
 const XEN_ELFNOTE_CRASH_INFO: u32 = 0x0100_0001;
 /// Offset of `pr_reg` in x86_64's `struct elf_prstatus`, and its size: 27 registers of 8 bytes.
 const PR_REG: Range<usize> = 112..112 + 27 * 8;
+
+/// Bytes of a note's header: the sizes of its name and of its contents, and its type.
+const HEADER_SIZE: usize = 12;
 
 /// One ELF note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,27 +36,35 @@ pub struct Note<'a> {
 /// Ends with an error at a note that does not lie inside. Zeros at the end are taken for padding.
 pub fn notes(bytes: &[u8]) -> impl Iterator<Item = Result<Note<'_>>> {
     let used = bytes.len() - bytes.iter().rev().take_while(|&&b| b == 0).count();
-    // A note may itself end in zeros: cut only what starts behind its last byte that is not zero.
-    let mut rest = NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, bytes);
+    // A note may itself end in zeros: the end is what starts after the last byte that is not zero.
     let mut at = 0;
     std::iter::from_fn(move || {
         if at >= used {
             return None;
         }
-        let note = match rest.as_mut().map_err(|e| *e).and_then(|rest| rest.next()) {
-            Ok(note) => note?,
-            Err(error) => {
-                let what = format!("the ELF note at byte {at} of the notes is damaged");
-                at = usize::MAX;
-                return Some(Err(Error::unusable(what).because(error).hint(
-                    "The vmcore is damaged: copy it again, or give its VMCOREINFO with --vmcoreinfo FILE.",
-                )));
-            }
-        };
-        let padded = |size: u32| (size as usize).next_multiple_of(4);
-        at += 12 + padded(note.n_namesz(LittleEndian)) + padded(note.n_descsz(LittleEndian));
-        Some(Ok(Note { name: note.name(), kind: note.n_type(LittleEndian).0, desc: note.desc() }))
+        let found = note_at(&bytes[at..]).map_err(|what| {
+            Error::unusable(format!("the ELF note at byte {at} of the notes is damaged: {what}")).with_hint(
+                "The vmcore is damaged: copy it again, or give its VMCOREINFO with --vmcoreinfo FILE.",
+            )
+        });
+        at = found.as_ref().map_or(usize::MAX, |(_, size)| at + size);
+        Some(found.map(|(note, _)| note))
     })
+}
+
+/// The note at the start of `bytes`, and how many bytes it takes with its padding; or what is wrong with it. (goblin
+/// refuses names that are not UTF-8.)
+fn note_at(bytes: &[u8]) -> Result<(Note<'_>, usize), &'static str> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_SIZE>().ok_or("its header is cut off")?;
+    let word = |index: usize| u32::from_le_bytes(std::array::from_fn(|byte| header[4 * index + byte]));
+    let (name_size, desc_size) = (word(0) as usize, word(1) as usize);
+    let name = rest.get(..name_size).ok_or("its name is cut off")?;
+    let desc_at = name_size.next_multiple_of(4);
+    let desc =
+        rest.get(desc_at..).and_then(|rest| rest.get(..desc_size)).ok_or("its contents are cut off")?;
+    let end = name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let size = HEADER_SIZE + desc_at + desc_size.next_multiple_of(4);
+    Ok((Note { name: &name[..end], kind: word(2), desc }, size))
 }
 
 /// What the notes of a vmcore say.
@@ -86,7 +94,7 @@ impl<'a> CoreNotes<'a> {
                 (QEMU, 0) => found.qemu.push(note.desc),
                 (b"VMCOREINFO_XEN", _) | (b"Xen", XEN_ELFNOTE_CRASH_INFO) => {
                     return Err(Error::unusable("Xen dumps are not supported")
-                        .hint("This vmcore was taken of a Xen hypervisor and its domains; makedumpfile can filter it."));
+                        .with_hint("This vmcore was taken of a Xen hypervisor and its domains; makedumpfile can filter it."));
                 }
                 _ => {}
             }
@@ -112,7 +120,7 @@ pub fn vmcoreinfo_text(bytes: &[u8]) -> Result<&[u8]> {
         return Ok(text);
     }
     Err(Error::unusable("is no VMCOREINFO: neither lines of KEY=VALUE nor an ELF note named VMCOREINFO")
-        .hint("`makedumpfile -g FILE -x vmlinux` writes such a file."))
+        .with_hint("`makedumpfile -g FILE -x vmlinux` writes such a file."))
 }
 
 /// `bytes` without the zeros at the end.
@@ -161,16 +169,14 @@ mod tests {
     #[test]
     fn says_that_xen_is_not_supported() {
         for bytes in [note("VMCOREINFO_XEN", 0, b"x=y"), note("Xen", 0x1000001, &[0; 8])] {
-            assert!(
-                CoreNotes::parse(&bytes).unwrap_err().to_string().contains("Xen dumps are not supported")
-            );
+            assert!(CoreNotes::parse(&bytes).unwrap_err().report().contains("Xen dumps are not supported"));
         }
     }
 
     #[test]
     fn names_the_note_that_is_cut_off() {
         let bytes = [note("CORE", 1, b"1234"), note("VMCOREINFO", 0, b"OSRELEASE=6.1\n")].concat();
-        let error = CoreNotes::parse(&bytes[..bytes.len() - 4]).unwrap_err().to_string();
+        let error = CoreNotes::parse(&bytes[..bytes.len() - 4]).unwrap_err().report();
         assert!(error.contains("note at byte 24"), "{error}");
     }
 

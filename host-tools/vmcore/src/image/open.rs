@@ -2,12 +2,12 @@
 
 use super::elf::ElfImage;
 use super::facts::ImageFacts;
-use super::file::Lent;
+use super::file::Borrowed;
 use super::file::{Access, read_small};
 use super::kdump::KdumpImage;
 use super::notes::vmcoreinfo_text;
 use super::raw::RawImage;
-use super::source::{MemoryImage, Stretch};
+use super::source::{Hole, MemoryImage};
 use crate::format::{flattened, kdump as header};
 use crate::identity::DumpIdentity;
 use crate::{Error, Result};
@@ -52,7 +52,7 @@ fn open_by_kind(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImag
     let unusable = |what: &str| Error::unusable(what).at(path);
     let metadata = path.metadata().map_err(|e| unusable("can't be opened").because(e))?;
     if metadata.is_dir() {
-        return Err(unusable("is a directory").hint("Give the vmcore file inside it."));
+        return Err(unusable("is a directory").with_hint("Give the vmcore file inside it."));
     }
     if let Some(map) = &options.map {
         return Ok(Box::new(RawImage::open(path, map, options.access)?));
@@ -61,9 +61,9 @@ fn open_by_kind(path: &Path, options: &OpenOptions) -> Result<Box<dyn MemoryImag
     match Kind::of(&head) {
         Kind::Elf => Ok(Box::new(ElfImage::open(path, options.access)?)),
         Kind::Kdump => Ok(Box::new(KdumpImage::open(path)?)),
-        Kind::Foreign { is, hint } => Err(unusable(is).hint(hint)),
+        Kind::Foreign { is, hint } => Err(unusable(is).with_hint(hint)),
         Kind::Unknown => Err(unusable("is no memory image of a known kind")
-            .hint("If it is raw memory, say with --map which addresses it holds.")),
+            .with_hint("If it is raw memory, say with --map which addresses it holds.")),
     }
 }
 
@@ -163,12 +163,12 @@ impl MemoryImage for WithFacts {
         &self.facts
     }
 
-    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.image.lend(addr, len)
+    fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.image.borrow_bytes(addr, len)
     }
 
-    fn stretch(&self, addr: PhysAddr) -> Stretch {
-        self.image.stretch(addr)
+    fn hole_at(&self, addr: PhysAddr) -> Hole {
+        self.image.hole_at(addr)
     }
 
     fn recorded_identity(&self) -> Option<&DumpIdentity> {
@@ -185,8 +185,8 @@ mod tests {
     fn error(bytes: &[u8]) -> String {
         let file = file(bytes);
         let error = open(file.path(), &OpenOptions::default()).err().unwrap();
-        assert_eq!(error.exit_code(), crate::error::ExitCode::Unusable);
-        error.to_string()
+        assert_eq!(error.kind(), crate::ErrorKind::Unusable);
+        error.report()
     }
 
     #[test]
@@ -201,9 +201,9 @@ mod tests {
         let flat = [&flattened::header()[..], &record, &core].concat();
         assert!(error(&flat).contains("makedumpfile -R"), "{}", error(&flat));
         assert!(error(&[0; 4096]).contains("--map"));
-        let here = open(Path::new("."), &OpenOptions::default()).err().unwrap().to_string();
+        let here = open(Path::new("."), &OpenOptions::default()).err().unwrap().report();
         assert!(here.contains("is a directory"));
-        let missing = open(Path::new("/nowhere/vmcore"), &OpenOptions::default()).err().unwrap().to_string();
+        let missing = open(Path::new("/nowhere/vmcore"), &OpenOptions::default()).err().unwrap().report();
         assert!(missing.contains("/nowhere/vmcore: can't be opened"), "{missing}");
     }
 
@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(vmcoreinfo(&options).unwrap(), b"OSRELEASE=6.2.0\n");
         }
         let options = OpenOptions { vmcoreinfo: Some(core.path().into()), ..OpenOptions::default() };
-        let error = open(core.path(), &options).err().unwrap().to_string();
+        let error = open(core.path(), &options).err().unwrap().report();
         assert!(error.contains("is no VMCOREINFO"), "{error}");
     }
 
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!((image.facts().format, image.facts().max_pfn), (ImageFormat::Raw, 3));
         let map = file(b"1000\n");
         let options = OpenOptions { map: Some(map.path().into()), ..OpenOptions::default() };
-        let error = open(memory.path(), &options).err().unwrap().to_string();
+        let error = open(memory.path(), &options).err().unwrap().report();
         assert!(error.starts_with(&format!("{}: line 1", map.path().display())), "{error}");
     }
 }

@@ -12,10 +12,10 @@
 
 use super::extents::{Extents, FileMemory};
 use super::facts::{ImageFacts, ImageFormat, Segment};
-use super::file::Lent;
+use super::file::Borrowed;
 use super::file::{Access, PlainFile, read_small};
 use super::segments::{self, CutOff};
-use super::source::{MemoryImage, Stretch};
+use super::source::{Hole, MemoryImage};
 use crate::{Error, Result};
 use scanner_core::{PhysAddr, PhysicalMemory, Unreadable, VirtAddr};
 use std::path::Path;
@@ -86,12 +86,12 @@ impl MemoryImage for RawImage {
         &self.facts
     }
 
-    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.memory.lend(addr, len)
+    fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.memory.borrow_bytes(addr, len)
     }
 
-    fn stretch(&self, addr: PhysAddr) -> Stretch {
-        self.memory.stretch(addr)
+    fn hole_at(&self, addr: PhysAddr) -> Hole {
+        self.memory.hole_at(addr)
     }
 }
 
@@ -123,8 +123,9 @@ pub fn parse_map(text: &[u8]) -> Result<Vec<MapRange>> {
         ranges.push((number, MapRange { start: line.start, size: line.size, offset }));
     }
     if ranges.is_empty() {
-        return Err(Error::unusable("the map has no range of memory")
-            .hint("A line is START-END [OFFSET] in hexadecimal, or one of /proc/iomem for System RAM."));
+        return Err(Error::unusable("the map has no range of memory").with_hint(
+            "A line is START-END [OFFSET] in hexadecimal, or one of /proc/iomem for System RAM.",
+        ));
     }
     let mut sorted: Vec<_> = ranges.iter().collect();
     sorted.sort_by_key(|(_, range)| range.start);
@@ -198,7 +199,7 @@ mod tests {
 ";
 
     fn error(map: &str) -> String {
-        parse_map(map.as_bytes()).unwrap_err().to_string()
+        parse_map(map.as_bytes()).unwrap_err().report()
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl ImageFacts {
     /// Whether makedumpfile goes in cycles by default, with enough free memory: if both bitmaps take more than 4 MiB,
     /// or don't fit into `2 * max_mapnr / 8` bytes because the division leaves a rest (then `max_mapnr` is no
     /// multiple of 4). A dump that is filtered again never goes in cycles.
-    pub fn makedumpfile_goes_in_cycles(&self) -> bool {
+    pub fn makedumpfile_is_cyclic(&self) -> bool {
         let bits = self.max_pfn.saturating_mul(2);
         self.filtered.is_none() && (bits / 8).min(4 << 20) * 8 < bits
     }

@@ -1,13 +1,13 @@
 //! The trait of every source of memory.
 
 use super::facts::ImageFacts;
-use super::file::Lent;
+use super::file::Borrowed;
 use crate::identity::DumpIdentity;
 use scanner_core::{PhysAddr, PhysicalMemory};
 
 /// Memory of which one thing is known without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct Hole {
     /// Whether it is known to be zeros: a hole of a sparse file. If not, it may still be zeros.
     pub zeros: bool,
     /// The first address behind it.
@@ -25,14 +25,14 @@ pub trait MemoryImage: PhysicalMemory + Send + Sync {
     /// The first of the `len` bytes from `addr` on in place: at least one, if these bytes don't have to be read. Unlike
     /// what [`PhysicalMemory::view`] gives they are there only until they are given back, so that `/proc/vmcore`, of
     /// which never all is mapped, can lend them too. `None` says nothing of whether they can be read.
-    fn lend(&self, addr: PhysAddr, len: usize) -> Option<Lent<'_>> {
-        self.view(addr, len).map(Lent::InPlace)
+    fn borrow_bytes(&self, addr: PhysAddr, len: usize) -> Option<Borrowed<'_>> {
+        self.view(addr, len).map(Borrowed::InPlace)
     }
 
     /// What is known of memory from `addr` on without reading it; nothing, unless an image can know more.
-    fn stretch(&self, addr: PhysAddr) -> Stretch {
+    fn hole_at(&self, addr: PhysAddr) -> Hole {
         let _ = addr;
-        Stretch { zeros: false, end: PhysAddr::new(u64::MAX) }
+        Hole { zeros: false, end: PhysAddr::new(u64::MAX) }
     }
 
     /// What the image's own headers record of the machine, if they do: a dump's know more than its notes.

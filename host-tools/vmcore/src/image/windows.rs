@@ -84,13 +84,13 @@ impl Window {
 
 /// Bytes in a window, which stays mapped as long as this is there.
 #[derive(Debug)]
-pub struct LentWindow {
+pub struct BorrowedWindow {
     window: Arc<Window>,
     /// Lies inside.
     range: Range<usize>,
 }
 
-impl Deref for LentWindow {
+impl Deref for BorrowedWindow {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -148,13 +148,13 @@ impl Windows {
     }
 
     /// The first of the `len` bytes at `offset` in place: all that lie in one window, if that is mapped, or is worth it.
-    pub fn lend(&self, offset: u64, len: usize) -> Option<LentWindow> {
+    pub fn borrow_bytes(&self, offset: u64, len: usize) -> Option<BorrowedWindow> {
         offset.checked_add(len as u64).filter(|end| *end <= self.size)?;
         let start = (offset % WINDOW_BYTES) as usize;
         let range = start..(start + len).min(WINDOW_BYTES as usize);
         let window = self.window(offset / WINDOW_BYTES, len)?;
         window.get(range.clone())?;
-        Some(LentWindow { window, range })
+        Some(BorrowedWindow { window, range })
     }
 
     /// Window `number`, if it is mapped, or a read of `wanted` bytes is worth that.
@@ -245,14 +245,14 @@ mod tests {
     fn what_is_lent_stays_although_its_window_is_dropped() {
         let contents = contents();
         let windows = Windows::new(file(&contents).reopen().unwrap(), SIZE as u64, Backing::Disk);
-        let lent = windows.lend(WINDOW_BYTES - WORTH_A_WINDOW as u64, WORTH_A_WINDOW).unwrap();
+        let borrowed = windows.borrow_bytes(WINDOW_BYTES - WORTH_A_WINDOW as u64, WORTH_A_WINDOW).unwrap();
         windows.state().mapped.clear();
         let start = WINDOW_BYTES as usize - WORTH_A_WINDOW;
-        assert!(lent[..] == contents[start..start + WORTH_A_WINDOW]);
-        let border = windows.lend(start as u64, 2 * WORTH_A_WINDOW).unwrap();
-        assert!(border[..] == lent[..], "what lies in one window");
-        assert!(windows.lend(SIZE as u64 - 1, 2).is_none(), "behind the end");
-        assert!(windows.lend(u64::MAX, 2).is_none());
+        assert!(borrowed[..] == contents[start..start + WORTH_A_WINDOW]);
+        let border = windows.borrow_bytes(start as u64, 2 * WORTH_A_WINDOW).unwrap();
+        assert!(border[..] == borrowed[..], "what lies in one window");
+        assert!(windows.borrow_bytes(SIZE as u64 - 1, 2).is_none(), "behind the end");
+        assert!(windows.borrow_bytes(u64::MAX, 2).is_none());
     }
 
     #[test]
@@ -272,10 +272,10 @@ mod tests {
     fn what_the_disk_does_not_give_is_an_error_and_no_signal() {
         let file = file(&contents());
         let windows = Windows::new(file.reopen().unwrap(), SIZE as u64, Backing::Disk);
-        assert!(windows.lend(0, WORTH_A_WINDOW).is_some());
+        assert!(windows.borrow_bytes(0, WORTH_A_WINDOW).is_some());
         // As a sector that can't be read: the window is mapped, and has no bytes there.
         file.as_file().set_len(WORTH_A_WINDOW as u64).unwrap();
-        assert!(windows.lend(2 * WORTH_A_WINDOW as u64, WORTH_A_WINDOW).is_none());
+        assert!(windows.borrow_bytes(2 * WORTH_A_WINDOW as u64, WORTH_A_WINDOW).is_none());
         assert!(windows.read(2 * WORTH_A_WINDOW as u64, &mut [0; 4096]).is_err());
         assert!(windows.read(0, &mut [0; 4096]).is_ok());
     }

@@ -36,7 +36,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.end("old-memory"),
+        Err(error) => machines::failed("old-memory", &error),
     }
 }
 

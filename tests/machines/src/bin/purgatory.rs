@@ -142,7 +142,7 @@ fn main() -> ExitCode {
                     passed += 1;
                 }
                 Err(error) => {
-                    println!("  {name}: FAILED: {error}");
+                    println!("  {name}: FAILED: {}", error.report());
                     failed += 1;
                 }
             };
@@ -289,7 +289,7 @@ impl<'a> Bench<'a> {
         let said = said.ok_or_else(|| Error::failure("the stage says nothing"))?;
         let found = guest.succeed("found", LONG)?.text();
         if line_of(&found, "state") != Some("complete: All frames are decided and all chunks sealed.") {
-            return Err(Error::failure("the bitmap is not complete").hint(found));
+            return Err(Error::failure("the bitmap is not complete").with_hint(found));
         }
         let files = self.logs.join(name).join("files");
         guest.fetch(&["proc/vmcore", "bitmap"], &files)?;
@@ -305,7 +305,7 @@ impl<'a> Bench<'a> {
             if output.status.success() {
                 Ok(text)
             } else {
-                Err(Error::failure(format!("{what} fails")).hint(text))
+                Err(Error::failure(format!("{what} fails")).with_hint(text))
             }
         };
         run("verify", program("cdbitmap").arg("verify").arg(&bitmap).arg("--image").arg(&vmcore))?;
@@ -322,7 +322,7 @@ impl<'a> Bench<'a> {
         let comparison = Comparison::new(&theirs, &ours, false)?;
         let in_part = frames_in_part(&vmcore)?;
         if !comparison.is_superset() || comparison.added.minus(&in_part).count() != 0 {
-            return Err(Error::failure(comparison.summary()).hint(comparison.explained().join("\n    ")));
+            return Err(Error::failure(comparison.summary()).with_hint(comparison.explained().join("\n    ")));
         }
         let _ = std::fs::remove_dir_all(&files);
         let added = if comparison.same() { "" } else { " (of which the vmcore has a part only)" };
@@ -359,7 +359,7 @@ impl<'a> Bench<'a> {
         let missing =
             [words, "running kexec without it", "not loaded"].into_iter().find(|w| !said.contains(w));
         if let Some(words) = missing {
-            return Err(Error::failure(format!("nothing says \"{words}\"")).hint(said));
+            return Err(Error::failure(format!("nothing says \"{words}\"")).with_hint(said));
         }
         let ends = reply.after("kexec: status ").and_then(|ends| ends.split_once("; without the stage "));
         match ends {
@@ -367,7 +367,7 @@ impl<'a> Bench<'a> {
                 let why = said.lines().find(|line| line.contains(words)).unwrap_or_default();
                 Ok(format!("{}; kexec ends with {with}, as without the stage", why.trim()))
             }
-            _ => Err(Error::failure("kexec does not end as without the stage").hint(said)),
+            _ => Err(Error::failure("kexec does not end as without the stage").with_hint(said)),
         }
     }
 
@@ -380,7 +380,7 @@ impl<'a> Bench<'a> {
         let state = line_of(&found, "state").and_then(|state| state.split(':').next());
         if state != Some(fault.state) || !found.contains(fault.named) {
             let expected = format!("inspect does not say {} and \"{}\"", fault.state, fault.named);
-            return Err(Error::failure(expected).hint(found));
+            return Err(Error::failure(expected).with_hint(found));
         }
         let unreadable = line_of(&found, "  unreadable").filter(|pages| pages.contains("can't be read"));
         let mut said = fault.state.to_owned();

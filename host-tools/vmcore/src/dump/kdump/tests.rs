@@ -127,7 +127,7 @@ fn neither_threads_nor_buffer_change_a_byte_and_all_of_it_reads_back() {
                 assert_eq!(page(&image, pfn), expected, "{codec:?} {pfn:#x}");
             }
         }
-        assert_eq!((report.existing, report.candidates), (0x204, 0x202));
+        assert_eq!((report.existing, report.dumpable), (0x204, 0x202));
         assert_eq!(report.kept, kept(&open(&plain)).count());
         assert_eq!((report.zero, report.unreadable), (102, 0));
         assert_eq!(report.compressed > 0, codec != Codec::Raw);
@@ -231,11 +231,11 @@ fn a_dump_that_fails_leaves_nothing_behind() {
     let out = OutputFile::create(&directory.path().join("dump"), false).unwrap();
     let options = DumpOptions { buffer_bytes: 8, ..DumpOptions::default() };
     let error = write(elf(), &mut Fails, &options, out, &Silent).unwrap_err();
-    assert_eq!(error.to_string(), "no more");
+    assert_eq!(error.report(), "no more");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     let full = OutputFile::create(Path::new("/dev/full"), false).unwrap();
     let error = write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, full, &Silent).unwrap_err();
-    assert!(error.to_string().contains("Make room"), "{error}");
+    assert!(error.report().contains("Make room"), "{error}");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_disk_that_gets_full_midway_leaves_nothing_behind() {
             let out = OutputFile::create(&directory.path().join("dump"), false).unwrap().with_room(limit);
             let error =
                 write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, out, &Silent).unwrap_err();
-            assert!(error.to_string().contains("Make room"), "{limit}: {error}");
+            assert!(error.report().contains("Make room"), "{limit}: {error}");
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         }
     }

@@ -162,7 +162,7 @@ fn what_never_arrived_is_unreadable_and_the_rest_is_not() {
 
 #[test]
 fn contradictions_are_named() {
-    let error = |bytes: Vec<u8>| open(bytes).err().unwrap().to_string();
+    let error = |bytes: Vec<u8>| open(bytes).err().unwrap().report();
     let mut bytes = WHOLE.build();
     bytes[BLOCK_SIZE + 96..][..8].copy_from_slice(&80_000u64.to_le_bytes());
     assert!(error(bytes).contains("don't cover the 80000 frames"));
@@ -173,6 +173,9 @@ fn contradictions_are_named() {
     bytes[BLOCK_SIZE + 40..][..8].fill(0x7f);
     assert!(error(bytes).contains("VMCOREINFO"));
     assert!(error(b"KDUMP   ".to_vec()).contains("cut off inside the header"));
+    let mut bytes = WHOLE.build();
+    bytes[12 + 4 * UTS_FIELD..][..8].copy_from_slice(b"aarch64\0");
+    assert!(error(bytes).contains("the machine is aarch64, expected x86_64"));
     // A stream that claims a file of exabytes has no bytes to back it.
     let mut stream = flatten(&WHOLE.build());
     stream.truncate(stream.len() - 16);

@@ -1,6 +1,8 @@
 //! The table of generations: each is written as what differs from the one before.
 
-use super::{Compound, Flags, Generation, Keys, MemoryModel, PageLayout, TailLink, Types, Zones};
+use super::generation::{
+    Compound, Flags, KernelGeneration, Keys, MemoryModel, PageLayout, TailLink, Types, Zones,
+};
 
 const PAGE_2_6_18: PageLayout = PageLayout {
     size: 56,
@@ -203,7 +205,7 @@ const K5_10: Keys = K5_4.union(Keys::SECTION_BITS);
 const K6_1: Keys = K5_10.union(Keys::UTS_NAME);
 const K6_6: Keys = K6_1.difference(Keys::DTOR);
 
-const G2_6_18: Generation = Generation {
+const G2_6_18: KernelGeneration = KernelGeneration {
     name: "2.6.18",
     release: "2.6.18-synth",
     page: PAGE_2_6_18,
@@ -221,7 +223,7 @@ const G2_6_18: Generation = Generation {
     large_folios: false,
     fake_heads: false,
 };
-const G2_6_32: Generation = Generation {
+const G2_6_32: KernelGeneration = KernelGeneration {
     name: "2.6.32",
     release: "2.6.32-synth",
     flags: FLAGS_2_6_32,
@@ -233,7 +235,7 @@ const G2_6_32: Generation = Generation {
     vmemmap: 0xffff_ea00_0000_0000,
     ..G2_6_18
 };
-const G2_6_38: Generation = Generation {
+const G2_6_38: KernelGeneration = KernelGeneration {
     name: "2.6.38",
     release: "2.6.38-synth",
     flags: FLAGS_2_6_38,
@@ -241,12 +243,13 @@ const G2_6_38: Generation = Generation {
     huge_anon: true,
     ..G2_6_32
 };
-const G3_1: Generation =
-    Generation { name: "3.1", release: "3.1.0-synth", page: PAGE_3_1, types: TYPES_2_6_39, ..G2_6_38 };
-const G3_10: Generation =
-    Generation { name: "3.10", release: "3.10.0-synth", keys: K3_10, mem_section_size: 32, ..G3_1 };
-const G3_18: Generation = Generation { name: "3.18", release: "3.18.0-synth", keys: K3_18, ..G3_10 };
-const G4_4: Generation = Generation {
+const G3_1: KernelGeneration =
+    KernelGeneration { name: "3.1", release: "3.1.0-synth", page: PAGE_3_1, types: TYPES_2_6_39, ..G2_6_38 };
+const G3_10: KernelGeneration =
+    KernelGeneration { name: "3.10", release: "3.10.0-synth", keys: K3_10, mem_section_size: 32, ..G3_1 };
+const G3_18: KernelGeneration =
+    KernelGeneration { name: "3.18", release: "3.18.0-synth", keys: K3_18, ..G3_10 };
+const G4_4: KernelGeneration = KernelGeneration {
     name: "4.4",
     release: "4.4.0-synth",
     page: PAGE_4_4,
@@ -255,8 +258,8 @@ const G4_4: Generation = Generation {
     keys: K4_4,
     ..G3_18
 };
-const G4_6: Generation = Generation { name: "4.6", release: "4.6.0-synth", keys: K4_6, ..G4_4 };
-const G4_16: Generation = Generation {
+const G4_6: KernelGeneration = KernelGeneration { name: "4.6", release: "4.6.0-synth", keys: K4_6, ..G4_4 };
+const G4_16: KernelGeneration = KernelGeneration {
     name: "4.16",
     release: "4.16.0-synth",
     compound: Compound::Bytes { dtor: 40, order: 41 },
@@ -265,7 +268,7 @@ const G4_16: Generation = Generation {
     mem_section_size: 16,
     ..G4_6
 };
-const G4_18: Generation = Generation {
+const G4_18: KernelGeneration = KernelGeneration {
     name: "4.18",
     release: "4.18.0-synth",
     page: PAGE_4_18,
@@ -274,7 +277,7 @@ const G4_18: Generation = Generation {
     keys: K4_18,
     ..G4_16
 };
-const G5_4: Generation = Generation {
+const G5_4: KernelGeneration = KernelGeneration {
     name: "5.4",
     release: "5.4.0-synth",
     flags: FLAGS_4_20,
@@ -284,9 +287,9 @@ const G5_4: Generation = Generation {
     page_offset: 0xffff_8880_0000_0000,
     ..G4_18
 };
-const G5_10: Generation =
-    Generation { name: "5.10", release: "5.10.0-synth", keys: K5_10, mem_section_size: 32, ..G5_4 };
-const G6_1: Generation = Generation {
+const G5_10: KernelGeneration =
+    KernelGeneration { name: "5.10", release: "5.10.0-synth", keys: K5_10, mem_section_size: 32, ..G5_4 };
+const G6_1: KernelGeneration = KernelGeneration {
     name: "6.1",
     release: "6.1.0-synth",
     keys: K6_1,
@@ -295,9 +298,9 @@ const G6_1: Generation = Generation {
     fake_heads: true,
     ..G5_10
 };
-const G6_2: Generation = Generation { name: "6.2", release: "6.2.0-synth", ..G6_1 };
-const G6_4: Generation = Generation { name: "6.4", release: "6.4.0-synth", ..G6_2 };
-const G6_6: Generation = Generation {
+const G6_2: KernelGeneration = KernelGeneration { name: "6.2", release: "6.2.0-synth", ..G6_1 };
+const G6_4: KernelGeneration = KernelGeneration { name: "6.4", release: "6.4.0-synth", ..G6_2 };
+const G6_6: KernelGeneration = KernelGeneration {
     name: "6.6",
     release: "6.6.0-synth",
     compound: Compound::TailFlags { hugetlb: 8 },
@@ -305,22 +308,23 @@ const G6_6: Generation = Generation {
     keys: K6_6,
     ..G6_4
 };
-const G6_9: Generation = Generation {
+const G6_9: KernelGeneration = KernelGeneration {
     name: "6.9",
     release: "6.9.0-synth",
     compound: Compound::TailFlagsTyped,
     types: TYPES_6_9,
     ..G6_6
 };
-const G6_10: Generation =
-    Generation { name: "6.10", release: "6.10.0-synth", flags: FLAGS_6_10, types: TYPES_6_10, ..G6_9 };
-const G6_11: Generation = Generation { name: "6.11", release: "6.11.0-synth", types: TYPES_6_11, ..G6_10 };
-const G6_12: Generation =
-    Generation { name: "6.12", release: "6.12.0-synth", flags: FLAGS_6_12, types: TYPES_6_12, ..G6_11 };
-const G6_16: Generation =
-    Generation { name: "6.16", release: "6.16.0-synth", flags: FLAGS_6_14, types: TYPES_6_16, ..G6_12 };
-const G6_18: Generation = Generation { name: "6.18", release: "6.18.0-synth", ..G6_16 };
-const G7_1: Generation = Generation {
+const G6_10: KernelGeneration =
+    KernelGeneration { name: "6.10", release: "6.10.0-synth", flags: FLAGS_6_10, types: TYPES_6_10, ..G6_9 };
+const G6_11: KernelGeneration =
+    KernelGeneration { name: "6.11", release: "6.11.0-synth", types: TYPES_6_11, ..G6_10 };
+const G6_12: KernelGeneration =
+    KernelGeneration { name: "6.12", release: "6.12.0-synth", flags: FLAGS_6_12, types: TYPES_6_12, ..G6_11 };
+const G6_16: KernelGeneration =
+    KernelGeneration { name: "6.16", release: "6.16.0-synth", flags: FLAGS_6_14, types: TYPES_6_16, ..G6_12 };
+const G6_18: KernelGeneration = KernelGeneration { name: "6.18", release: "6.18.0-synth", ..G6_16 };
+const G7_1: KernelGeneration = KernelGeneration {
     name: "7.1",
     release: "7.1.0-synth",
     page: PAGE_7_1,
@@ -328,10 +332,52 @@ const G7_1: Generation = Generation {
     fake_heads: false,
     ..G6_18
 };
-const G7_2: Generation = Generation { name: "7.2", release: "7.2.0-synth", ..G7_1 };
+const G7_2: KernelGeneration = KernelGeneration { name: "7.2", release: "7.2.0-synth", ..G7_1 };
 
 /// All generations, oldest first.
-pub const GENERATIONS: &[Generation] = &[
+pub const GENERATIONS: &[KernelGeneration] = &[
     G2_6_18, G2_6_32, G2_6_38, G3_1, G3_10, G3_18, G4_4, G4_6, G4_16, G4_18, G5_4, G5_10, G6_1, G6_2, G6_4,
     G6_6, G6_9, G6_10, G6_11, G6_12, G6_16, G6_18, G7_1, G7_2,
 ];
+
+impl KernelGeneration {
+    /// The generation of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        GENERATIONS.iter().find(|generation| generation.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_hold_their_members() {
+        for generation in GENERATIONS {
+            let (page, zones) = (&generation.page, generation.zones);
+            for end in
+                [page.mapping + 8, page.lru + 16, page.private + 8, page.mapcount + 4, page.refcount + 4]
+            {
+                assert!(end <= page.size, "{}", generation.name);
+            }
+            let lists = zones.free_area + 11 * zones.free_area_size;
+            let behind =
+                if zones.free_pages > zones.free_area { zones.free_pages } else { zones.spanned_pages };
+            assert!(lists <= behind && zones.free_pages + 8 <= zones.zone_size, "{}", generation.name);
+            assert!(16 * zones.migrate_types.unwrap_or(1) < zones.free_area_size, "{}", generation.name);
+            assert!(4 * zones.zone_size <= zones.nr_zones, "{}", generation.name);
+            for member in [zones.node_mem_map, zones.node_start_pfn, zones.node_spanned_pages, zones.node_id]
+            {
+                assert!(member + 8 <= zones.node_size && member > zones.nr_zones, "{}", generation.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_finds_one_generation() {
+        for generation in GENERATIONS {
+            assert_eq!(KernelGeneration::named(generation.name).map(|g| g.release), Some(generation.release));
+        }
+        assert!(KernelGeneration::named("2.4").is_none());
+    }
+}

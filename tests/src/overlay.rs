@@ -2,7 +2,7 @@
 
 use page_filter::bitmap_file::{BitmapFile, Info};
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Clues, Found};
+use page_filter::memory_bitmap::{MemoryBitmap, SearchHints};
 use page_filter::scan::scan;
 use scanner_core::crc32c::crc32c;
 use scanner_core::info::v2::{ChunkEntry, Header, Producer};
@@ -18,13 +18,13 @@ use vmcore::image::{ImageFacts, MemoryImage, OpenOptions, Segment, open};
 use vmcore_synth::{GENERATIONS, Spec};
 
 /// An image with other bytes at some places.
-pub struct Planted<'i> {
+pub struct OverlayImage<'i> {
     image: &'i dyn MemoryImage,
     facts: ImageFacts,
     pieces: Vec<(u64, Vec<u8>)>,
 }
 
-impl<'i> Planted<'i> {
+impl<'i> OverlayImage<'i> {
     /// The image as it is.
     pub fn new(image: &'i dyn MemoryImage) -> Self {
         Self { image, facts: image.facts().clone(), pieces: Vec::new() }
@@ -62,7 +62,7 @@ impl<'i> Planted<'i> {
     }
 }
 
-impl PhysicalMemory for Planted<'_> {
+impl PhysicalMemory for OverlayImage<'_> {
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), Unreadable> {
         self.image.read(addr, buf)?;
         let start = addr.as_u64();
@@ -78,7 +78,7 @@ impl PhysicalMemory for Planted<'_> {
     }
 }
 
-impl MemoryImage for Planted<'_> {
+impl MemoryImage for OverlayImage<'_> {
     fn facts(&self) -> &ImageFacts {
         &self.facts
     }
@@ -198,8 +198,8 @@ impl SimulatedMachine {
     }
 
     /// The machine with its bitmap in `version`.
-    pub fn planted(&self, version: Version) -> Planted<'_> {
-        Planted::new(&*self.image).put_all(pieces(self.file_of(version), self.site))
+    pub fn with_bitmap(&self, version: Version) -> OverlayImage<'_> {
+        OverlayImage::new(&*self.image).put_all(pieces(self.file_of(version), self.site))
     }
 
     /// The direct map's address of the structure.
@@ -215,15 +215,15 @@ impl SimulatedMachine {
 }
 
 /// What says that the structure is at `at`.
-pub fn by_address(at: u64) -> Clues {
-    Clues { command_line: None, address: Some(PhysAddr::new(at)) }
+pub fn by_address(at: u64) -> SearchHints {
+    SearchHints { command_line: None, address: Some(PhysAddr::new(at)) }
 }
 
 /// What `found` keeps of the first `frames` frames, asked for in windows of `size` frames.
 ///
 /// # Panics
 /// If it can't be read.
-pub fn kept(found: &mut Found<'_>, frames: u64, size: u64) -> FrameBitmap {
+pub fn kept(found: &mut MemoryBitmap<'_>, frames: u64, size: u64) -> FrameBitmap {
     let mut kept = FrameBitmap::ones(frames);
     for start in (0..frames).step_by(size as usize) {
         let window = PfnRange::new(Pfn::new(start), Pfn::new(frames.min(start + size)));

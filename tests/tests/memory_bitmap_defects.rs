@@ -1,21 +1,21 @@
 //! Bitmaps in memory that can't be used: each is refused with its reason, and never costs a page.
 
 use core::mem::offset_of;
-use cross_tests::planted::{MACHINE, Planted, Site, by_address, kept, pieces};
+use cross_tests::overlay::{MACHINE, OverlayImage, Site, by_address, kept, pieces};
 use page_filter::bitmap_file::{BitmapFile, Info};
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Found, Job};
+use page_filter::memory_bitmap::{MemoryBitmap, Request};
 use proptest::prelude::*;
 use scanner_core::info::v2::{ChunkEntry, Header, LEVEL_NOT_RECORDED, RecordedRules, State};
 use scanner_core::{DumpLevel, RuleSet};
 use vmcore::image::MemoryImage;
 
-const JOB: Job = Job { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
+const REQUEST: Request = Request { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
 
 /// Why the bitmap at the usual place of `image` is refused.
-fn reason(image: &dyn MemoryImage, job: Job) -> String {
-    let machine = Machine::new(image, job.rules).unwrap();
-    match Found::new(&machine, &by_address(MACHINE.site.at), job) {
+fn reason(image: &dyn MemoryImage, request: Request) -> String {
+    let machine = Machine::new(image, request.rules).unwrap();
+    match MemoryBitmap::new(&machine, &by_address(MACHINE.site.at), request) {
         Ok(found) => format!("not refused: {}", found.report()),
         Err(error) => error.in_one_line(),
     }
@@ -30,37 +30,37 @@ fn with_header(change: impl FnOnce(&mut Header)) -> BitmapFile {
     file
 }
 
-fn planted(file: &BitmapFile) -> Planted<'_> {
-    planted_at(file, MACHINE.site)
+fn with_bitmap(file: &BitmapFile) -> OverlayImage<'_> {
+    with_bitmap_at(file, MACHINE.site)
 }
 
-fn planted_at(file: &BitmapFile, site: Site) -> Planted<'_> {
-    Planted::new(&*MACHINE.image).put_all(pieces(file, site))
+fn with_bitmap_at(file: &BitmapFile, site: Site) -> OverlayImage<'_> {
+    OverlayImage::new(&*MACHINE.image).put_all(pieces(file, site))
 }
 
 #[test]
 fn what_does_not_fit_the_job_or_the_machine() {
-    let refused = |file: &BitmapFile, job: Job, why: &str| {
-        let said = reason(&planted(file), job);
+    let refused = |file: &BitmapFile, request: Request, why: &str| {
+        let said = reason(&with_bitmap(file), request);
         assert!(said.contains(why) && said.starts_with("--bitmap-address: at 0x"), "{why}: {said}");
     };
     let of = |change: fn(&mut Header)| with_header(change);
-    refused(&of(|h| h.dump_level = 15), JOB, "its dump level is 15, not 31");
-    refused(&of(|h| h.dump_level = 17), JOB, "its dump level is 17, not 31");
-    refused(&MACHINE.v2, Job { level: DumpLevel::USER, ..JOB }, "its dump level is 31, not 8");
+    refused(&of(|h| h.dump_level = 15), REQUEST, "its dump level is 15, not 31");
+    refused(&of(|h| h.dump_level = 17), REQUEST, "its dump level is 17, not 31");
+    refused(&MACHINE.v2, Request { level: DumpLevel::USER, ..REQUEST }, "its dump level is 31, not 8");
     refused(
         &MACHINE.v2,
-        Job { rules: RuleSet::Kernel, ..JOB },
+        Request { rules: RuleSet::Kernel, ..REQUEST },
         "its rules are those of makedumpfile, not of kernel",
     );
-    refused(&of(|h| h.set_kernel_release("6.12.1")), JOB, "its kernel is 6.12.1, the image's is");
-    refused(&of(|h| h.vmcoreinfo_crc ^= 1), JOB, "its VMCOREINFO is that of another boot");
+    refused(&of(|h| h.set_kernel_release("6.12.1")), REQUEST, "its kernel is 6.12.1, the image's is");
+    refused(&of(|h| h.vmcoreinfo_crc ^= 1), REQUEST, "its VMCOREINFO is that of another boot");
     refused(
         &of(|h| {
             h.state = State::Empty;
             h.scanned_up_to = 0;
         }),
-        JOB,
+        REQUEST,
         "it is stale: it was set up, but the scan of this crash never began",
     );
     refused(
@@ -68,20 +68,20 @@ fn what_does_not_fit_the_job_or_the_machine() {
             h.state = State::Scanning;
             h.scanned_up_to = 0;
         }),
-        JOB,
+        REQUEST,
         "its scan has decided about no page (state scanning)",
     );
-    refused(&of(|h| h.user_pages += 1), JOB, "pages are counted as excluded, but");
+    refused(&of(|h| h.user_pages += 1), REQUEST, "pages are counted as excluded, but");
     let other_build = of(|h| h.set_build_id(&[7; 20]));
-    let said = reason(&planted(&other_build).vmcoreinfo_line("BUILD-ID=0808"), JOB);
+    let said = reason(&with_bitmap(&other_build).vmcoreinfo_line("BUILD-ID=0808"), REQUEST);
     assert!(
         said.contains("build id is 0707070707070707070707070707070707070707, the image's is 0808"),
         "{said}"
     );
     let without_user = DumpLevel::all().difference(DumpLevel::USER);
-    let job = Job { level: without_user, ..JOB };
-    refused(&MACHINE.v1, job, "user pages, which dump level 23 keeps");
-    refused(&of(|h| h.dump_level = LEVEL_NOT_RECORDED), job, "user pages, which dump level 23 keeps");
+    let request = Request { level: without_user, ..REQUEST };
+    refused(&MACHINE.v1, request, "user pages, which dump level 23 keeps");
+    refused(&of(|h| h.dump_level = LEVEL_NOT_RECORDED), request, "user pages, which dump level 23 keeps");
 }
 
 #[test]
@@ -95,22 +95,22 @@ fn what_a_level_or_rules_do_not_forbid_is_used() {
         with_header(|h| h.set_kernel_release("")),
         MACHINE.v1.clone(),
     ] {
-        let said = reason(&planted(&file), JOB);
+        let said = reason(&with_bitmap(&file), REQUEST);
         assert!(said.starts_with("not refused: found by --bitmap-address"), "{said}");
     }
     // Pages of zeros are found while a dump is written: their bit of the level is not the bitmap's.
     let level = DumpLevel::all().difference(DumpLevel::ZERO);
-    assert!(reason(&planted(&MACHINE.v2), Job { level, ..JOB }).starts_with("not refused"));
+    assert!(reason(&with_bitmap(&MACHINE.v2), Request { level, ..REQUEST }).starts_with("not refused"));
 }
 
 #[test]
 fn structures_that_are_not_what_they_should_be() {
     let at = MACHINE.site.at;
-    let refused = |image: Planted<'_>, why: &str| {
-        let said = reason(&image, JOB);
+    let refused = |image: OverlayImage<'_>, why: &str| {
+        let said = reason(&image, REQUEST);
         assert!(said.contains(why), "{why}: {said}");
     };
-    let healthy = || planted(&MACHINE.v2);
+    let healthy = || with_bitmap(&MACHINE.v2);
     let number = |offset: usize, value: u64| healthy().put(at + offset as u64, value.to_le_bytes().to_vec());
     refused(
         number(offset_of!(Header, magic), 0),
@@ -120,17 +120,17 @@ fn structures_that_are_not_what_they_should_be() {
     refused(number(offset_of!(Header, chunk_table), 512 | 5000 << 32), "chunk_count: expected 1 to 4096");
     refused(number(offset_of!(Header, first_frame), 64), "header_crc: expected ");
     refused(
-        Planted::new(&*MACHINE.image).put(at, b"irqpoll crash_dump_bitmap=0x1000 quiet ".repeat(20)),
+        OverlayImage::new(&*MACHINE.image).put(at, b"irqpoll crash_dump_bitmap=0x1000 quiet ".repeat(20)),
         "version",
     );
     // A structure that was copied, or that an earlier kernel has left elsewhere.
     let elsewhere = pieces(&MACHINE.v2, Site { at: at + 0x1000, ..MACHINE.site });
-    let copy = Planted::new(&*MACHINE.image).put_all(elsewhere.clone()).put(at, elsewhere[0].1.clone());
+    let copy = OverlayImage::new(&*MACHINE.image).put_all(elsewhere.clone()).put(at, elsewhere[0].1.clone());
     refused(copy, "self_address: expected");
     // Chunks.
     let outside = Site { chunks: 1 << 45, ..MACHINE.site };
-    refused(planted_at(&MACHINE.v2, outside), "can't be read: physical memory at 0x200000000000");
-    refused(planted_at(&MACHINE.v1, outside), "can't be read: physical memory at 0x200000000000");
+    refused(with_bitmap_at(&MACHINE.v2, outside), "can't be read: physical memory at 0x200000000000");
+    refused(with_bitmap_at(&MACHINE.v1, outside), "can't be read: physical memory at 0x200000000000");
     refused(structure_over(&MACHINE.v2, at), "chunk 0, address: expected a chunk outside");
     refused(structure_over(&MACHINE.v1, at + 8), "lies over its structure");
     let [_, (first, bytes), ..] = &pieces(&MACHINE.v2, MACHINE.site)[..] else { panic!("there are chunks") };
@@ -139,14 +139,14 @@ fn structures_that_are_not_what_they_should_be() {
     let mut overlapping = pieces(&MACHINE.v2, MACHINE.site);
     overlap(&mut overlapping[0].1);
     refused(
-        Planted::new(&*MACHINE.image).put_all(overlapping),
+        OverlayImage::new(&*MACHINE.image).put_all(overlapping),
         "chunk 1, address: expected a chunk that no earlier",
     );
     // Version 1: nothing, too much, and memory that is no bitmap.
     let v1 = |bitmap: u64, size: u64| {
         let structure = pieces(&MACHINE.v1, MACHINE.site).swap_remove(0).1;
         let numbers = [bitmap.to_le_bytes(), size.to_le_bytes()].concat();
-        Planted::new(&*MACHINE.image).put(at, structure).put(at + 8, numbers)
+        OverlayImage::new(&*MACHINE.image).put(at, structure).put(at + 8, numbers)
     };
     let size = MACHINE.v1.info.frames().len() / 8;
     refused(v1(0, size), "says that there is no bitmap");
@@ -160,10 +160,10 @@ fn structures_that_are_not_what_they_should_be() {
 }
 
 /// The machine with a structure on top of its own chunks, which start at `chunks`.
-fn structure_over(file: &BitmapFile, chunks: u64) -> Planted<'_> {
+fn structure_over(file: &BitmapFile, chunks: u64) -> OverlayImage<'_> {
     let mut pieces = pieces(file, Site { chunks, ..MACHINE.site });
     pieces.rotate_left(1);
-    Planted::new(&*MACHINE.image).put_all(pieces)
+    OverlayImage::new(&*MACHINE.image).put_all(pieces)
 }
 
 /// Gives chunk 1 the address of chunk 0, and the area the checksum that is right then.
@@ -179,8 +179,8 @@ fn overlap(area: &mut [u8]) {
 fn no_flipped_byte_of_a_structure_is_overlooked() {
     let area = pieces(&MACHINE.v2, MACHINE.site).swap_remove(0).1;
     for (index, byte) in (0..).zip(area) {
-        let image = planted(&MACHINE.v2).put(MACHINE.site.at + index, vec![byte ^ 0x10]);
-        let said = reason(&image, JOB);
+        let image = with_bitmap(&MACHINE.v2).put(MACHINE.site.at + index, vec![byte ^ 0x10]);
+        let said = reason(&image, REQUEST);
         assert!(!said.starts_with("not refused"), "byte {index}: {said}");
     }
 }
@@ -193,12 +193,12 @@ proptest! {
     fn scribbles_are_seen_or_harmless(
         scribbles in proptest::collection::vec((0u64..0xc000, proptest::collection::vec(any::<u8>(), 1..40)), 1..4)
     ) {
-        let mut image = planted(&MACHINE.v2);
+        let mut image = with_bitmap(&MACHINE.v2);
         for (offset, bytes) in scribbles {
             image = image.put(MACHINE.site.at + offset, bytes);
         }
-        let machine = Machine::new(&image, JOB.rules).unwrap();
-        if let Ok(mut found) = Found::new(&machine, &by_address(MACHINE.site.at), JOB) {
+        let machine = Machine::new(&image, REQUEST.rules).unwrap();
+        if let Ok(mut found) = MemoryBitmap::new(&machine, &by_address(MACHINE.site.at), REQUEST) {
             prop_assert!(kept(&mut found, machine.frames, 4096) == MACHINE.v2.bits);
         }
     }
@@ -209,7 +209,7 @@ proptest! {
         let mask = if small { 0x1fff_ffff } else { u64::MAX };
         let bytes = numbers.iter().flat_map(|number| (number & mask).to_le_bytes());
         let structure: Vec<u8> = 1u64.to_le_bytes().into_iter().chain(bytes).collect();
-        let image = Planted::new(&*MACHINE.image).put(MACHINE.site.at, structure);
-        let _ = reason(&image, JOB);
+        let image = OverlayImage::new(&*MACHINE.image).put(MACHINE.site.at, structure);
+        let _ = reason(&image, REQUEST);
     }
 }

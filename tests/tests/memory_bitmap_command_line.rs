@@ -2,7 +2,7 @@
 
 use cdbitmap::commands::{Answer, CommandLine};
 use clap::Parser;
-use cross_tests::planted::{MACHINE, pieces};
+use cross_tests::overlay::{MACHINE, pieces};
 use page_filter::machine::Machine;
 use scanner_core::info::Version;
 use scanner_core::{DumpLevel, RuleSet};
@@ -10,9 +10,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use vmcore::error::ExitCode;
+use vmcore::ErrorKind;
 use vmcore::image::MemoryImage;
-use vmcore_analysis::{Asked, Subject, Verdict, verify};
+use vmcore_analysis::{Asked, Subject, VerifyOutcome, verify};
 
 /// Runs `cdbitmap` with `arguments`, separated by spaces.
 fn run(arguments: &str) -> vmcore::Result<Answer> {
@@ -20,13 +20,13 @@ fn run(arguments: &str) -> vmcore::Result<Answer> {
     CommandLine::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).run()
 }
 
-/// A directory with the machine as a vmcore that has `planted` in its memory.
-fn bench(planted: &[(u64, Vec<u8>)]) -> (TempDir, PathBuf) {
+/// A directory with the machine as a vmcore that has `overlay` in its memory.
+fn bench(overlay: &[(u64, Vec<u8>)]) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let vmcore = directory.path().join("vmcore");
     fs::copy(MACHINE.file.path(), &vmcore).unwrap();
     let file = File::options().write(true).open(&vmcore).unwrap();
-    for (at, bytes) in planted {
+    for (at, bytes) in overlay {
         file.write_all_at(bytes, offset(&*MACHINE.image, *at)).unwrap();
     }
     (directory, vmcore)
@@ -65,7 +65,7 @@ fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
         let asked = Asked { level: Some(DumpLevel::all()), ..Asked::default() };
         let machine = Machine::new(&*MACHINE.image, RuleSet::Makedumpfile).unwrap();
         let report = verify(&Subject::open(&bitmap).unwrap(), Some(&machine), asked).unwrap();
-        assert_eq!(report.verdict, Verdict::KeepsMore);
+        assert_eq!(report.verdict, VerifyOutcome::KeepsMore);
     }
 }
 
@@ -73,10 +73,10 @@ fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
 fn without_one_there_is_a_scan_or_an_error() {
     let mut torn = pieces(&MACHINE.v2, MACHINE.site);
     torn[0].1[100] ^= 1;
-    for (planted, address) in
+    for (overlay, address) in
         [(&[][..], ""), (&torn[..], &*format!("--bitmap-address {:#x}", MACHINE.site.at))]
     {
-        let (directory, vmcore) = bench(planted);
+        let (directory, vmcore) = bench(overlay);
         let path = |name: &str| directory.path().join(name);
         let core = vmcore.display();
         run(&format!("dump {core} {} --bitmap auto {address}", path("auto").display())).unwrap();
@@ -86,8 +86,8 @@ fn without_one_there_is_a_scan_or_an_error() {
             let arguments = command.replace("{core}", &core.to_string());
             let arguments = arguments.replace("{out}", &path("no").display().to_string());
             let error = run(&format!("{arguments} {address}")).unwrap_err();
-            assert_eq!(error.exit_code(), ExitCode::Unusable, "{error}");
-            assert!(error.to_string().starts_with(&core.to_string()), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Unusable, "{error}");
+            assert!(error.report().starts_with(&core.to_string()), "{error}");
             assert!(!path("no").exists());
         }
     }

@@ -1,16 +1,16 @@
 //! Bitmaps that are found in a machine's memory: by each of the ways, whole, damaged, of others, unfinished.
 
-use cross_tests::planted::{MACHINE, Planted, Site, by_address, kept, pieces};
+use cross_tests::overlay::{MACHINE, OverlayImage, Site, by_address, kept, pieces};
 use page_filter::bitmap_file::{BitmapFile, Info};
 use page_filter::machine::Machine;
-use page_filter::memory_bitmap::{Clues, Found, Job, find};
+use page_filter::memory_bitmap::{MemoryBitmap, Request, SearchHints, find};
 use scanner_core::info::Version;
 use scanner_core::info::v2::{NOT_COUNTED, State};
 use scanner_core::{Counters, DumpLevel, Pfn, PfnRange, RuleSet};
 use vmcore::frames::FrameBitmap;
 use vmcore::output::OutputFile;
 
-const JOB: Job = Job { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
+const REQUEST: Request = Request { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
 
 #[test]
 fn each_way_leads_to_it() {
@@ -20,19 +20,23 @@ fn each_way_leads_to_it() {
         let command_line =
             Some(format!("irqpoll crash_dump_bitmap=0x0 nr_cpus=1 crash_dump_bitmap={at:#x}\n"));
         let cases = [
-            (MACHINE.planted(version).vmcoreinfo_line(&line(at)), Clues::default(), "VMCOREINFO"),
+            (MACHINE.with_bitmap(version).vmcoreinfo_line(&line(at)), SearchHints::default(), "VMCOREINFO"),
             (
-                MACHINE.planted(version).vmcoreinfo_line(&line(MACHINE.virtual_address())),
-                Clues::default(),
+                MACHINE.with_bitmap(version).vmcoreinfo_line(&line(MACHINE.virtual_address())),
+                SearchHints::default(),
                 "VMCOREINFO",
             ),
-            (MACHINE.planted(version).note(b"CDBITMAP", 1, &at.to_le_bytes()), Clues::default(), "ELF note"),
-            (MACHINE.planted(version), Clues { command_line, address: None }, "command line"),
-            (MACHINE.planted(version), by_address(at), "--bitmap-address"),
+            (
+                MACHINE.with_bitmap(version).note(b"CDBITMAP", 1, &at.to_le_bytes()),
+                SearchHints::default(),
+                "ELF note",
+            ),
+            (MACHINE.with_bitmap(version), SearchHints { command_line, address: None }, "command line"),
+            (MACHINE.with_bitmap(version), by_address(at), "--bitmap-address"),
         ];
-        for (image, clues, by) in cases {
+        for (image, hints, by) in cases {
             let machine = Machine::new(&image, RuleSet::Makedumpfile).unwrap();
-            let mut found = Found::new(&machine, &clues, JOB).unwrap();
+            let mut found = MemoryBitmap::new(&machine, &hints, REQUEST).unwrap();
             assert_eq!((found.report().found_by, found.report().address), (by, at));
             let expected = FrameBitmap::from_bytes(&MACHINE.file_of(version).bits.to_bytes(), machine.frames);
             assert!(kept(&mut found, machine.frames, 4096) == expected, "{by}");
@@ -44,13 +48,13 @@ fn each_way_leads_to_it() {
 fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
     let at = MACHINE.site.at;
     let image = MACHINE
-        .planted(Version::V2)
+        .with_bitmap(Version::V2)
         .vmcoreinfo_line("SYMBOL(crash_dump_bitmap_info)=not-hexadecimal")
         .note(b"CDBITMAP", 1, &(at + 8).to_le_bytes());
     let machine = Machine::new(&image, RuleSet::Makedumpfile).unwrap();
-    let found = Found::new(&machine, &by_address(at), JOB).unwrap();
+    let found = MemoryBitmap::new(&machine, &by_address(at), REQUEST).unwrap();
     assert_eq!(found.report().found_by, "--bitmap-address");
-    let error = find(&image, None, &by_address(1)).err().unwrap().to_string();
+    let error = find(&image, None, &by_address(1)).err().unwrap().report();
     for reason in [
         "VMCOREINFO: \"not-hexadecimal\" is no address; ELF note: at 0x",
         "version: expected 1",
@@ -58,7 +62,7 @@ fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
     ] {
         assert!(error.contains(reason), "{error}");
     }
-    let error = find(&*MACHINE.image, None, &Clues::default()).err().unwrap().to_string();
+    let error = find(&*MACHINE.image, None, &SearchHints::default()).err().unwrap().report();
     assert!(error.contains("no bitmap is named by"), "{error}");
 }
 
@@ -75,12 +79,12 @@ fn what_is_not_decided_is_scanned_or_kept() {
         }
         file.bits.set_range(PfnRange::new(Pfn::new(stopped_at), Pfn::new(frames)));
         let site = Site { sealed, ..MACHINE.site };
-        let image = Planted::new(&*MACHINE.image).put_all(pieces(&file, site));
+        let image = OverlayImage::new(&*MACHINE.image).put_all(pieces(&file, site));
         let machine = Machine::new(&image, RuleSet::Makedumpfile).unwrap();
-        let mut as_it_is = Found::new(&machine, &by_address(site.at), JOB).unwrap();
+        let mut as_it_is = MemoryBitmap::new(&machine, &by_address(site.at), REQUEST).unwrap();
         assert!(kept(&mut as_it_is, frames, 8192) == file.bits);
-        let mut scanned = Found::new(&machine, &by_address(site.at), JOB).unwrap();
-        scanned.scan_the_rest(&machine, JOB.level);
+        let mut scanned = MemoryBitmap::new(&machine, &by_address(site.at), REQUEST).unwrap();
+        scanned.scan_the_rest(&machine, REQUEST.level);
         // Where it decides, the scan leaves out the place that was made for the bitmap.
         let mut expected = MACHINE.v2.bits.clone();
         let place = PfnRange::from_start(Pfn::new(site.at / 4096), 64);
@@ -95,7 +99,7 @@ fn what_is_not_decided_is_scanned_or_kept() {
 fn a_copy_of_it_is_a_bitmap_file() {
     let directory = tempfile::tempdir().unwrap();
     for version in [Version::V1, Version::V2] {
-        let image = MACHINE.planted(version);
+        let image = MACHINE.with_bitmap(version);
         let found = find(&image, None, &by_address(MACHINE.site.at)).unwrap();
         let path = directory.path().join("bitmap");
         found.reader.copy_to(OutputFile::create(&path, true).unwrap()).unwrap();

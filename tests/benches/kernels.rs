@@ -1,4 +1,4 @@
-//! The innermost loops by themselves, in the processor's caches: `cargo bench -p cross-tests`.
+//! Benchmarks of the innermost loops with data in the processor's caches: `cargo bench -p cross-tests`.
 
 use criterion::{Criterion, Throughput};
 use cross_tests::memmap::{MachineInMemory, Room};
@@ -11,9 +11,9 @@ use vmcore::frames::{FrameBitmap, FrameRanges};
 use vmcore::image::MemoryImage;
 use vmcore_synth::{KernelGeneration, Profile, Spec};
 
-/// A machine whose array of `struct page` has 4 MiB.
+/// Memory of a machine whose `struct page` array has 4 MiB.
 const MEMORY: u64 = 256 << 20;
-/// A bitmap's bytes for 64 GiB.
+/// Size in bytes of the bitmap of a machine with 64 GiB.
 const BITMAP: usize = 2 << 20;
 
 fn scans(criterion: &mut Criterion) {
@@ -24,7 +24,7 @@ fn scans(criterion: &mut Criterion) {
         let spec =
             Spec { profile, hotplug: false, edge_cases: false, ..Spec::with_everything(generation, MEMORY) };
         let memory = MachineInMemory::new(&spec, &mut room);
-        let machine = Machine::new(&memory, RuleSet::Makedumpfile).expect("the machine is understood");
+        let machine = Machine::new(&memory, RuleSet::Makedumpfile).expect("the simulated kernel is known");
         let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
         let rules = Rules::new(&machine.layout, DumpLevel::all(), machine.rule_set);
         let ranges = memory.facts().backed.as_slice();

@@ -124,7 +124,8 @@ fn kdump_image(bytes: &[u8]) {
     }
 }
 
-/// Parses `bytes` as a flattened stream. Adds the stream's header if it is missing, so that mutations reach the records.
+/// Parses `bytes` as a flattened stream. Adds the stream's header if it is missing, so that mutations reach the
+/// records.
 fn flattened_image(bytes: &[u8]) {
     if flattened::is_flattened(bytes) {
         kdump_image(bytes);
@@ -227,8 +228,8 @@ fn page_walk(bytes: &[u8]) {
     let _ = space.read_u64(&memory, addr);
 }
 
-/// Scans a valid machine after parts of its memory were overwritten. The input is `generation, level, rules`, followed by
-/// records of a four-byte address and eight bytes of memory.
+/// Scans a valid machine after parts of its memory were overwritten. The input is `generation, level, rules`, followed
+/// by records of a four-byte address and eight bytes of memory.
 fn hostile_memory(bytes: &[u8]) {
     let Some((&[generation, level, rules], records)) = bytes.split_first_chunk::<3>() else { return };
     let generation = &EXPORTS[usize::from(generation) % EXPORTS.len()];
@@ -429,8 +430,7 @@ fn iomem(bytes: &[u8]) {
     assert!(map.ram().is_sorted_by(|one, next| one.end < next.start));
     if let Some(region) = map.crash_kernel().filter(|region| region.end - region.start >= 2) {
         let middle = region.start + (region.end - region.start) / 2;
-        let shorter =
-            Iomem::parse(&map.with_shorter_crash_kernel(middle)).expect("the written map parses");
+        let shorter = Iomem::parse(&map.with_shorter_crash_kernel(middle)).expect("the written map parses");
         assert_eq!(shorter.ram(), map.ram());
     }
 }

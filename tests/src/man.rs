@@ -38,7 +38,10 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "dump",
         &[
-            ("Save a dump in the capture kernel, as kdump does.", "dump /proc/vmcore /var/crash/vmcore -l -d 31"),
+            (
+                "Save a dump in the capture kernel, as kdump does.",
+                "dump /proc/vmcore /var/crash/vmcore -l -d 31",
+            ),
             ("Send a dump to another machine through a pipe.", "dump /proc/vmcore - --flattened -z -d 31"),
             (
                 "Use the bitmap that the first kernel left in memory.",
@@ -90,10 +93,7 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
             ),
         ],
     ),
-    (
-        "convert",
-        &[("Convert to version 1 for an old reader.", "convert new.bitmap old.bitmap --format 1")],
-    ),
+    ("convert", &[("Convert to version 1 for an old reader.", "convert new.bitmap old.bitmap --format 1")]),
     ("layout", &[("Print the C header.", "layout --as c")]),
     (
         "stage",
@@ -109,7 +109,10 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         "synth",
         &[
             ("List the kernel generations.", "synth --list"),
-            ("Simulate a busy machine of 64 GiB.", "synth -o vmcore --memory 64G --profile busy --kernel 6.1"),
+            (
+                "Simulate a busy machine of 64 GiB.",
+                "synth -o vmcore --memory 64G --profile busy --kernel 6.1",
+            ),
         ],
     ),
     ("demo", &[("Run all steps on a small real vmcore.", "demo")]),
@@ -187,9 +190,7 @@ fn exit_status(name: &str) -> Roff {
             "status: a crash would run the stage. exec returns kexec's exit status.",
             "status: a crash would not run the stage. exec: kexec could not be run.",
         ),
-        "demo" => {
-            ("All bitmaps equal makedumpfile's.", "A bit differs, or the command could not finish.")
-        }
+        "demo" => ("All bitmaps equal makedumpfile's.", "A bit differs, or the command could not finish."),
         "diff" => ("The inputs are equal.", "The inputs differ, or the command could not finish."),
         "" => (
             "Success: all checks passed, no difference was found.",

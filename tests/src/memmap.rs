@@ -17,8 +17,8 @@ use vmcore_synth::{Spec, write};
 /// Bytes moved in one step.
 const STEP: usize = 64 << 20;
 
-/// Memory for the `struct page` array of one machine at a time. It uses 2 MiB pages, like the kernel's own array, if the
-/// system has transparent huge pages.
+/// Memory for the `struct page` array of one machine at a time. It uses 2 MiB pages, like the kernel's own array, if
+/// the system has transparent huge pages.
 #[derive(Debug)]
 pub struct Room(MmapMut);
 

@@ -226,8 +226,8 @@ impl SimulatedMachine {
             }
         }
         for section in 0..MAX_SECTIONS.min(MAX_FRAMES / section_frames) {
-            // The kernel subtracts the section's first frame from the address. Flags: present, has a memory map, online,
-            // early; since 6.15 also vmemmap preinitialised (bit 5).
+            // The kernel subtracts the section's first frame from the address. Flags: present, has a memory map,
+            // online, early; since 6.15 also vmemmap preinitialised (bit 5).
             let flags = [0, 0xf, 0xf, 0x7, 0x2f][dice.below(5) as usize];
             if flags != 0 || section == 0 {
                 put(MEM_SECTION + section * 16, MEM_MAP | flags | 1);

@@ -98,7 +98,9 @@ impl Trimmed {
             return Err(Error::unusable("cannot trim struct pages that cross page borders"));
         }
         let mut original = vec![0; len as usize];
-        image.read(phys, &mut original).map_err(|e| Error::unusable("cannot read the struct pages").because(e))?;
+        image
+            .read(phys, &mut original)
+            .map_err(|e| Error::unusable("cannot read the struct pages").because(e))?;
         let mut kept = Vec::with_capacity(original.len());
         let mut follows_head = false;
         for page in original.chunks_exact(layout.page.size) {
@@ -138,8 +140,8 @@ impl Trimmed {
         }
     }
 
-    /// Writes the trimmed vmcore to `target`, a sparse file with the layout of `original`, the ELF vmcore that was opened
-    /// as `image`.
+    /// Writes the trimmed vmcore to `target`, a sparse file with the layout of `original`, the ELF vmcore that was
+    /// opened as `image`.
     ///
     /// # Errors
     /// A file cannot be read or written, or the memory does not start within 16 MiB after the headers.
@@ -196,8 +198,8 @@ fn read_symbols(memory: &Recorder<'_>, info: &VmcoreInfo<'_>, layout: &KernelLay
     }
 }
 
-/// The `struct page` in `page`, reduced to the fields that a rule reads. `follows_head`: the previous page is the head of
-/// a compound page.
+/// The `struct page` in `page`, reduced to the fields that a rule reads. `follows_head`: the previous page is the head
+/// of a compound page.
 fn trim_struct_page(page: &[u8], layout: &KernelLayout, follows_head: bool) -> Vec<u8> {
     let fields = &layout.page;
     let mut kept = vec![0; page.len()];

@@ -1,8 +1,8 @@
-//! What the documentation names is there: what its links lead to, and the files of this project that it speaks of.
+//! The links of the documentation have targets, and the files of this project that it mentions exist.
 
 use std::path::{Path, PathBuf};
 
-/// The texts that are read by themselves.
+/// The documentation files.
 fn texts() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let pages = root.join("Documentation").read_dir().unwrap().map(|entry| entry.unwrap().path());
@@ -11,7 +11,7 @@ fn texts() -> Vec<PathBuf> {
     texts
 }
 
-/// The anchors that a page's headings have where Markdown is shown as HTML: words joined by hyphens, without punctuation.
+/// The HTML anchors of a Markdown page's headings: words joined by hyphens, without punctuation.
 fn anchors(page: &str) -> Vec<String> {
     let headings =
         page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -20,7 +20,7 @@ fn anchors(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_targets() {
     for text in texts() {
         let page = std::fs::read_to_string(&text).unwrap();
         for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -30,12 +30,12 @@ fn links_lead_somewhere() {
             let (path, anchor) =
                 link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
             let target = if path.is_empty() { text.clone() } else { text.with_file_name(path) };
-            assert!(target.exists(), "{}: {link}: there is no such file", text.display());
+            assert!(target.exists(), "{}: {link}: the file does not exist", text.display());
             if let Some(anchor) = anchor {
                 let there = anchors(&std::fs::read_to_string(target).unwrap());
                 assert!(
                     there.iter().any(|it| it == anchor),
-                    "{}: {link}: no heading of {there:?}",
+                    "{}: {link}: no such heading; the headings are {there:?}",
                     text.display()
                 );
             }
@@ -44,7 +44,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn files_that_are_named_exist() {
+fn mentioned_files_exist() {
     const ROOMS: [&str; 5] = ["scanner-core/", "host-tools/", "linker/", "tests/", "Documentation/"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for text in texts() {
@@ -52,7 +52,7 @@ fn files_that_are_named_exist() {
         let words = page.split(|c: char| c.is_whitespace() || "`()[],;:'\"#".contains(c));
         for word in words.map(|word| word.trim_end_matches('.')) {
             let named = ROOMS.iter().any(|room| word.starts_with(room)) && word != "tests/machines/*";
-            assert!(!named || root.join(word).exists(), "{}: there is no {word}", text.display());
+            assert!(!named || root.join(word).exists(), "{}: {word} does not exist", text.display());
         }
     }
 }

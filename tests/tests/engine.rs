@@ -1,4 +1,5 @@
-//! The scan as an engine: stopped and resumed, in windows, with little scratch memory, over memory that can't be read.
+//! The scan engine: stopped and resumed, in windows, on several threads, with little scratch memory, with unreadable
+//! memory.
 
 use cross_tests::fixture::Fixture;
 use cross_tests::synth::file;
@@ -15,7 +16,7 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::{MemoryImage, OpenOptions, open};
 use vmcore_synth::{Fault, KernelGeneration, Profile, Spec};
 
-/// A machine with pages of all orders, and one whose struct pages of huge pages share memory page by page.
+/// A machine with pages of all orders, and one whose hugetlb pages have an optimised memory map (HVO).
 const FIXTURES: [&str; 2] = ["6.1-numa", "6.12-hvo"];
 
 fn with_machine(name: &str, check: impl FnOnce(&Machine<'_>)) {
@@ -49,7 +50,7 @@ fn scan_through(
     }
 }
 
-/// Stops at every second question, so that each call gets one stretch further.
+/// A checkpoint that stops the scan at every second call, so that each run makes progress.
 struct Fitful(bool);
 
 impl Checkpoint for Fitful {
@@ -60,7 +61,7 @@ impl Checkpoint for Fitful {
 }
 
 #[test]
-fn a_stopped_scan_keeps_a_superset_and_goes_on_where_it_was() {
+fn a_stopped_scan_keeps_a_superset_and_resumes() {
     for name in FIXTURES {
         with_machine(name, |machine| {
             let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
@@ -82,7 +83,7 @@ fn a_stopped_scan_keeps_a_superset_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn windows_add_up_to_the_whole() {
+fn windows_give_the_same_as_a_whole_scan() {
     for name in FIXTURES {
         with_machine(name, |machine| {
             let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
@@ -107,7 +108,7 @@ fn windows_add_up_to_the_whole() {
     }
 }
 
-/// Threads must find what one finds, whatever crosses the borders of their pieces.
+/// Several threads must give the same result as one, also for blocks that cross the borders of their ranges.
 fn compare_threads(machine: &Machine<'_>, what: &str) {
     let one = scan(machine, DumpLevel::all(), &mut RunToCompletion);
     for threads in [2, 3] {
@@ -135,7 +136,7 @@ fn compare_threads(machine: &Machine<'_>, what: &str) {
 }
 
 #[test]
-fn threads_find_what_one_finds() {
+fn several_threads_give_the_same_as_one() {
     for name in FIXTURES {
         with_machine(name, |machine| compare_threads(machine, name));
     }
@@ -167,7 +168,7 @@ fn stopped_threads_leave_a_superset() {
         for questions in [1, 2, 20] {
             let some = scan_in_threads(machine, DumpLevel::all(), 2, &mut Early(questions));
             let end = some.findings.scanned_up_to;
-            // The other thread may have done it all before the first question.
+            // The other thread may finish before the first checkpoint.
             assert_eq!(some.findings.complete, end.as_u64() == machine.frames, "stopped at {end}");
             for pfn in (0..machine.frames).map(Pfn::new) {
                 let expected = whole.bitmap.get(pfn) || pfn >= end && some.bitmap.get(pfn);
@@ -177,7 +178,7 @@ fn stopped_threads_leave_a_superset() {
     });
 }
 
-/// An image that can be copied from only, and not within `hole`.
+/// An image without views, which cannot be read within `hole`.
 struct Reluctant<'i> {
     image: &'i dyn MemoryImage,
     hole: PfnRange,
@@ -195,7 +196,7 @@ impl PhysicalMemory for Reluctant<'_> {
 }
 
 #[test]
-fn scratch_memory_of_any_size_gives_the_same() {
+fn the_size_of_scratch_memory_does_not_change_the_result() {
     let none = PfnRange::default();
     for name in FIXTURES {
         with_machine(name, |machine| {
@@ -212,10 +213,10 @@ fn scratch_memory_of_any_size_gives_the_same() {
 }
 
 #[test]
-fn struct_pages_that_cannot_be_read_cost_their_pages_only() {
+fn unreadable_struct_pages_keep_only_their_own_pages() {
     with_machine("6.1-numa", |machine| {
         let whole = scan(machine, DumpLevel::all(), &mut RunToCompletion);
-        // The struct pages of the second section: 2 MiB from wherever they are, less a page at each end.
+        // The struct pages of the second section: 2 MiB, without a page at each end.
         let section = Pfn::new(32768);
         let found = machine.sections.lookup(machine.image, section).expect("a second section");
         let scanner_core::memmap::sections::Lookup::Present(found) = found else { panic!("{found:?}") };

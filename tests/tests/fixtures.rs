@@ -9,15 +9,15 @@ use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, RuleSet};
 use vmcore::frames::FrameBitmap;
 use vmcore::image::{OpenOptions, open};
 
-/// Where the bitmaps differ, for the message.
+/// The differences of the bitmaps, for the message.
 fn difference(ours: &FrameBitmap, theirs: &FrameBitmap) -> String {
     let (kept, dropped) =
         (ours.to_ranges().minus(&theirs.to_ranges()), theirs.to_ranges().minus(&ours.to_ranges()));
-    format!("kept although makedumpfile drops them: {kept:?}; dropped although it keeps them: {dropped:?}")
+    format!("only ours keeps: {kept:?}; only makedumpfile keeps: {dropped:?}")
 }
 
 #[test]
-fn second_bitmaps_are_makedumpfiles_at_every_level() {
+fn second_bitmaps_equal_makedumpfiles_at_every_level() {
     let names = fixture::names();
     assert!(!names.is_empty(), "no fixtures");
     for name in names {
@@ -35,7 +35,7 @@ fn second_bitmaps_are_makedumpfiles_at_every_level() {
     }
 }
 
-/// So nothing is in a fixture but what a scan needs.
+/// A fixture contains only the bytes that a scan needs.
 #[test]
 fn trimming_a_fixture_again_changes_nothing() {
     let fixture = Fixture::unpack("6.12");

@@ -1,4 +1,5 @@
-//! Free pages by the zones' free lists, on simulated machines of kernels whose `struct page` doesn't tell.
+//! Free pages from the zones' free lists, on simulated machines of kernels that do not export how a `struct page` marks
+//! them.
 
 use page_filter::machine::Machine;
 use page_filter::scan::{ScannedBitmap, scan};
@@ -9,7 +10,7 @@ use scanner_core::{DumpLevel, PageClass, RuleSet};
 use vmcore::image::{OpenOptions, open};
 use vmcore_synth::{Fault, KernelGeneration, MemoryModel, Spec, write};
 
-/// A machine whose VMCOREINFO has nothing about free pages in it but the free lists.
+/// A machine whose VMCOREINFO describes free pages only by the free lists.
 fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {
     let generation = KernelGeneration::named(generation).expect("there is such a generation");
     let everything = Spec::with_everything(generation, 256 << 20);
@@ -24,7 +25,7 @@ fn spec(generation: &str, model: MemoryModel, nodes: u32) -> Spec {
     }
 }
 
-/// Scans `spec` at `level`; also the free pages that there are.
+/// Scans `spec` at `level`. Returns also the machine's number of free pages.
 fn scan_at(spec: &Spec, level: DumpLevel) -> (ScannedBitmap, u64) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let summary = write(spec, file.as_file()).unwrap();
@@ -52,7 +53,7 @@ fn all_free_pages_are_found_in_every_memory_model() {
 }
 
 #[test]
-fn a_broken_list_is_named_and_costs_its_rest_only() {
+fn a_broken_list_is_reported_and_loses_only_its_rest() {
     for fault in [Fault::FreeListLoop, Fault::FreeListBroken] {
         let faulty = Spec { faults: vec![fault], ..spec("2.6.32", MemoryModel::Vmemmap, 1) };
         let (scanned, free) = scan_at(&faulty, DumpLevel::FREE);
@@ -62,7 +63,7 @@ fn a_broken_list_is_named_and_costs_its_rest_only() {
             panic!("{fault:?}: {:?}", scanned.findings.broken_free_lists);
         };
         let found = scanned.findings.counters.get(PageClass::Free);
-        // A list whose last entry leads back into it has told all of its blocks by then.
+        // A list whose last entry points back into the list has listed all of its blocks by then.
         let lost = if fault == Fault::FreeListLoop { 0..free / 2 } else { 1..free / 2 };
         assert!(lost.contains(&(free - found)), "{fault:?}: {found} of {free}");
     }

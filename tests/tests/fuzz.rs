@@ -1,22 +1,23 @@
-//! The fuzz targets, without a fuzzer: their seeds, what once was found, and a few hundred damaged copies of both.
+//! Runs the fuzz targets without a fuzzer: on their seeds, on inputs that a fuzzer found earlier, and on a few hundred
+//! damaged copies of both.
 
 use cross_tests::fuzz::{TARGETS, run, seeds};
 use cross_tests::simulated::Dice;
 use std::path::Path;
 
-/// Damaged copies of each input; more with FUZZ_COPIES.
+/// Number of damaged copies of each input; `FUZZ_COPIES` overrides it.
 fn copies() -> u64 {
     std::env::var("FUZZ_COPIES").ok().and_then(|number| number.parse().ok()).unwrap_or(100)
 }
 
-/// What a fuzzer found, and was mended: `tests/fuzz/found/TARGET/*`.
+/// Inputs of fixed defects that a fuzzer found: `tests/fuzz/found/TARGET/*`.
 fn found(name: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/found").join(name);
     let Ok(entries) = directory.read_dir() else { return Vec::new() };
     entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
 }
 
-/// Overwrites some bytes, or cuts the end off.
+/// Overwrites some bytes, or truncates the input.
 fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
     for _ in 0..1 + dice.below(4) {
         let at = dice.below(bytes.len() as u64 + 1) as usize;
@@ -29,7 +30,7 @@ fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
 }
 
 #[test]
-fn targets_are_satisfied() {
+fn targets_pass() {
     let mut dice = Dice::new(1);
     for (name, _) in TARGETS {
         run(name, &[]);
@@ -44,7 +45,7 @@ fn targets_are_satisfied() {
     }
 }
 
-/// Seeds that don't get anywhere are no seeds.
+/// Each target has seeds and a file in `tests/fuzz/fuzz_targets`.
 #[test]
 fn every_target_has_seeds_and_a_file() {
     for (name, _) in TARGETS {

@@ -14,8 +14,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A golden file. They were put together byte by byte, not by this project's code, and stand for all files that
-/// are out in the world: nobody makes them anew. If a test fails on one, the code is wrong.
+/// A golden file. Golden files were assembled byte by byte, not by this project's code. They represent all existing
+/// files, so they are never regenerated: if a test fails, the code is wrong.
 fn golden(name: &str) -> Vec<u8> {
     let path = root().join("tests/golden").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -27,7 +27,7 @@ fn set_bits(file: &BitmapFile) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn golden_version_1_is_read_and_written_as_it_is() {
+fn golden_version_1_is_read_and_written_unchanged() {
     let bytes = golden("v1.bin");
     let file = BitmapFile::from_bytes(&bytes).unwrap();
     let expected = v1::Info {
@@ -63,7 +63,7 @@ fn golden_version_1_is_read_and_written_as_it_is() {
 }
 
 #[test]
-fn golden_version_2_is_read_as_it_is() {
+fn golden_version_2_is_read() {
     let bytes = golden("v2.bin");
     let file = BitmapFile::from_bytes(&bytes).unwrap();
     let mut expected = Header {
@@ -112,7 +112,7 @@ fn golden_version_2_is_read_as_it_is() {
     );
 }
 
-/// Of a purgatory stage that a page fault stopped, with the fields that say so.
+/// The file of a purgatory stage that a page fault stopped, with the fields of the cause.
 #[test]
 fn golden_version_2_with_a_cause_is_read_and_encoded() {
     let bytes = golden("v2-exception.bin");
@@ -160,7 +160,7 @@ fn golden_version_2_is_encoded_to_the_same_bytes() {
     assert_eq!(header.encode(&mut area), Ok(512 + 3 * 24));
     assert_eq!(area, bytes[..area.len()]);
 
-    // A file gets chunks of its own; all else stays.
+    // Writing a file lays out its chunks again; all other fields are unchanged.
     let file = BitmapFile::from_bytes(&bytes).unwrap();
     let again = BitmapFile::from_bytes(&file.to_bytes().unwrap()).unwrap();
     assert_eq!(again.bits, file.bits);
@@ -177,9 +177,9 @@ fn the_layout_as_text() {
     insta::assert_snapshot!("layout_json", format!("{:#}", info_layout::json(&BOTH)));
 }
 
-/// A structure's fields don't overlap, and what is not in them is the padding that C puts there.
+/// The fields of a structure do not overlap, and the bytes between them are C padding.
 #[test]
-fn fields_lie_behind_each_other() {
+fn fields_do_not_overlap() {
     for layout in [v1::Info::LAYOUT, Header::LAYOUT, ChunkEntry::LAYOUT] {
         let mut end = 0;
         for field in layout.fields {
@@ -192,7 +192,7 @@ fn fields_lie_behind_each_other() {
 }
 
 #[test]
-fn the_specification_has_the_tables_of_the_code() {
+fn the_specification_has_the_tables_from_the_code() {
     let text = std::fs::read_to_string(root().join("Documentation/format.md")).unwrap();
     let structures = [v1::Info::LAYOUT, Header::LAYOUT, ChunkEntry::LAYOUT];
     let codes = [Producer::CODES, State::CODES, RecordedRules::CODES, Cause::CODES];
@@ -203,7 +203,7 @@ fn the_specification_has_the_tables_of_the_code() {
 }
 
 #[test]
-fn the_c_header_is_that_of_the_code() {
+fn the_c_header_matches_the_code() {
     let path = root().join("linker/crash-scan/include/crash_dump_bitmap.h");
     let header = info_layout::c_header(&BOTH);
     assert!(
@@ -213,11 +213,11 @@ fn the_c_header_is_that_of_the_code() {
     );
 }
 
-/// A C program that reads the golden file through the header sees what the code sees.
+/// A C program that includes the header reads the same values from the golden files as the code.
 #[test]
 fn c_reads_the_golden_file() {
     if Command::new("cc").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no cc");
+        eprintln!("skipped: cc is not installed");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

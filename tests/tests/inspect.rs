@@ -1,4 +1,4 @@
-//! What `inspect` says of real vmcores and of the dumps written from them.
+//! The output of `inspect` for real vmcores and for dumps made from them.
 
 use cross_tests::fixture::Fixture;
 use page_codecs::Codec;
@@ -31,14 +31,14 @@ fn of_a_vmcore_and_its_dump() {
         exists: Some(machine.exists()),
         ..DumpOptions::default()
     };
-    let out = OutputFile::create(&dump, false).expect("the dump can be made");
+    let out = OutputFile::create(&dump, false).expect("the dump can be created");
     write(&*image, &mut WindowScan::new(&machine, DumpLevel::all()), &options, out, &Silent).expect("a dump");
     let image = open(&dump, &OpenOptions::default()).expect("the dump opens");
     insta::assert_snapshot!("dump", report(&*image));
 }
 
 #[test]
-fn of_memory_behind_a_hole() {
+fn of_memory_after_a_hole() {
     let fixture = Fixture::unpack("6.12-hotplug");
     let image = open(fixture.path(), &OpenOptions::default()).expect("the fixture opens");
     insta::assert_snapshot!("hotplug", report(&*image));

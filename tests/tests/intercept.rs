@@ -1,4 +1,4 @@
-//! The loader puts the stage into a program's `kexec_load`, and lets everything else alone.
+//! The loader adds the stage to a program's `kexec_load` call, and leaves all other calls unchanged.
 
 use cross_tests::stage::image;
 use scanner_core::{DumpLevel, Pfn, PfnRange, RuleSet};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Where the fake kexec puts its first segment, and a place that is behind all of them.
+/// Address of the fake kexec's first segment, and an address after all of its segments.
 const FIRST_SEGMENT: u64 = 0x10_0000;
 const BEHIND: u64 = 0x4000_0000;
 
@@ -31,7 +31,7 @@ fn area(at: u64) -> Area {
     Area::new(&image(), &facts, &request, at).unwrap()
 }
 
-/// A program that does what kexec does, and writes to the file `out` what came of it.
+/// A program that makes the same calls as kexec, and writes their results to the file `out`.
 struct FakeKexec {
     directory: TempDir,
 }
@@ -82,7 +82,7 @@ fn the_stage_becomes_one_more_segment() {
 }
 
 #[test]
-fn what_is_no_capture_kernel_stays_as_it_is() {
+fn calls_that_load_no_capture_kernel_are_unchanged() {
     let (kexec, area) = (FakeKexec::compile(), area(BEHIND));
     for arguments in ["3 0x3e0000", "0 0x3e0001"] {
         let (outcome, seen) = kexec.run(arguments, &area);
@@ -107,7 +107,7 @@ fn kexec_is_ended_before_the_call_if_the_stage_does_not_fit() {
 }
 
 #[test]
-fn what_ends_early_says_so() {
+fn an_early_exit_is_reported() {
     let area = area(BEHIND);
     let shell = |script: &str| run(&"sh".into(), &["-c".into(), script.into()], &area, None).unwrap();
     assert!(matches!(shell("exit 3"), Outcome::Ended { code: 3, loaded: None }));

@@ -1,5 +1,5 @@
-//! The tables of `Documentation/guide/kernels.md` are made from what the tests read: the fixtures and the simulated
-//! machines. `UPDATE_DOCS=1 cargo test -p cross-tests --test kernel_table` writes them.
+//! The tables of `Documentation/guide/kernels.md` are generated from the fixtures and the simulated machines.
+//! `UPDATE_DOCS=1 cargo test -p cross-tests --test kernel_table` updates them.
 
 use cross_tests::document;
 use cross_tests::fixture::{Fixture, names};
@@ -11,7 +11,7 @@ use vmcore_synth::GENERATIONS;
 
 const DOCUMENT: &str = "Documentation/guide/kernels.md";
 
-/// What `inspect` says of the machine in `vmcore`, and the number of page frames that exist.
+/// The report of `inspect` about the machine in `vmcore`, and the number of existing page frames.
 fn machine(vmcore: &Path) -> (MachineReport, u64) {
     let image = open(vmcore, &OpenOptions::default()).unwrap();
     let report = ImageReport::new(&*image).unwrap();
@@ -47,7 +47,7 @@ fn real_kernels() {
             ]
         })
         .collect();
-    // 6.1 before 6.12, and fixtures of one kernel side by side.
+    // 6.1 before 6.12, and fixtures of one kernel adjacent.
     let key = |row: &[String; 7]| {
         let numbers: Vec<u64> =
             row[0].split(['.', '-', '+']).map_while(|number| number.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! The man pages are those of the command line as it is, and their examples are valid.
+//! The man pages match the command line, and their examples are valid.
 
 use cdbitmap::commands::CommandLine;
 use clap::{CommandFactory, Parser};

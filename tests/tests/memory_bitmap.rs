@@ -1,4 +1,4 @@
-//! Bitmaps that are found in a machine's memory: by each of the ways, whole, damaged, of others, unfinished.
+//! Bitmaps in a machine's memory: located in each way; complete, damaged, of another machine, incomplete.
 
 use cross_tests::overlay::{MACHINE, OverlayImage, Site, by_address, kept, pieces};
 use page_filter::bitmap_file::{BitmapFile, Info};
@@ -13,7 +13,7 @@ use vmcore::output::OutputFile;
 const REQUEST: Request = Request { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
 
 #[test]
-fn each_way_leads_to_it() {
+fn each_way_locates_the_bitmap() {
     for version in [Version::V1, Version::V2] {
         let at = MACHINE.site.at;
         let line = |address: u64| format!("SYMBOL(crash_dump_bitmap_info)={address:x}");
@@ -45,7 +45,7 @@ fn each_way_leads_to_it() {
 }
 
 #[test]
-fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
+fn the_first_valid_location_is_used_and_all_reasons_are_reported() {
     let at = MACHINE.site.at;
     let image = MACHINE
         .with_bitmap(Version::V2)
@@ -56,7 +56,7 @@ fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
     assert_eq!(found.report().found_by, "--bitmap-address");
     let error = find(&image, None, &by_address(1)).err().unwrap().report();
     for reason in [
-        "VMCOREINFO: \"not-hexadecimal\" is no address; ELF note: at 0x",
+        "VMCOREINFO: \"not-hexadecimal\" is not an address; ELF note: at 0x",
         "version: expected 1",
         "--bitmap-address: at 0x1: the address is not a multiple of 8",
     ] {
@@ -67,7 +67,7 @@ fn the_first_place_that_holds_wins_and_all_reasons_are_told() {
 }
 
 #[test]
-fn what_is_not_decided_is_scanned_or_kept() {
+fn undecided_frames_are_scanned_or_kept() {
     let frames = MACHINE.v2.info.frames().len();
     for (stopped_at, sealed) in [(1, true), (100_000, false), (frames - 1, true)] {
         let mut file = MACHINE.v2.clone();
@@ -85,7 +85,7 @@ fn what_is_not_decided_is_scanned_or_kept() {
         assert!(kept(&mut as_it_is, frames, 8192) == file.bits);
         let mut scanned = MemoryBitmap::new(&machine, &by_address(site.at), REQUEST).unwrap();
         scanned.scan_the_rest(&machine, REQUEST.level);
-        // Where it decides, the scan leaves out the place that was made for the bitmap.
+        // Where the scan decides, it excludes the free block that contains the bitmap.
         let mut expected = MACHINE.v2.bits.clone();
         let place = PfnRange::from_start(Pfn::new(site.at / 4096), 64);
         if place.end.as_u64().next_multiple_of(8192) > stopped_at {
@@ -96,7 +96,7 @@ fn what_is_not_decided_is_scanned_or_kept() {
 }
 
 #[test]
-fn a_copy_of_it_is_a_bitmap_file() {
+fn a_copy_is_a_bitmap_file() {
     let directory = tempfile::tempdir().unwrap();
     for version in [Version::V1, Version::V2] {
         let image = MACHINE.with_bitmap(version);

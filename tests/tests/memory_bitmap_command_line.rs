@@ -20,7 +20,7 @@ fn run(arguments: &str) -> vmcore::Result<Answer> {
     CommandLine::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).run()
 }
 
-/// A directory with the machine as a vmcore that has `overlay` in its memory.
+/// A directory with a vmcore of the machine whose memory contains `overlay`.
 fn bench(overlay: &[(u64, Vec<u8>)]) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let vmcore = directory.path().join("vmcore");
@@ -32,7 +32,7 @@ fn bench(overlay: &[(u64, Vec<u8>)]) -> (TempDir, PathBuf) {
     (directory, vmcore)
 }
 
-/// Where the file has physical address `at`.
+/// The file offset of physical address `at`.
 fn offset(image: &dyn MemoryImage, at: u64) -> u64 {
     let segments = &image.facts().segments;
     let holds = |start: u64, size: u64| (start..start + size).contains(&at);
@@ -46,7 +46,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 #[test]
-fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
+fn dumps_by_the_bitmap_in_memory_and_by_the_bitmap_file_are_equal() {
     for version in [Version::V1, Version::V2] {
         let (directory, vmcore) = bench(&pieces(MACHINE.file_of(version), MACHINE.site));
         let path = |name: &str| directory.path().join(name);
@@ -61,7 +61,7 @@ fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
         run(&format!("dump {core} {} --bitmap {}", path("file").display(), bitmap.display())).unwrap();
         assert!(same(&path("auto"), &path("file")) && same(&path("required"), &path("file")));
 
-        // The place that was made for the bitmap in a free block is kept: more than need be, and nothing is missing.
+        // The bitmap's frames in a free block are kept: more pages than necessary, but none missing.
         let asked = Asked { level: Some(DumpLevel::all()), ..Asked::default() };
         let machine = Machine::new(&*MACHINE.image, RuleSet::Makedumpfile).unwrap();
         let report = verify(&Subject::open(&bitmap).unwrap(), Some(&machine), asked).unwrap();
@@ -70,7 +70,7 @@ fn a_dump_by_the_bitmap_in_memory_is_the_one_by_the_bitmap_file() {
 }
 
 #[test]
-fn without_one_there_is_a_scan_or_an_error() {
+fn without_a_bitmap_there_is_a_scan_or_an_error() {
     let mut torn = pieces(&MACHINE.v2, MACHINE.site);
     torn[0].1[100] ^= 1;
     for (overlay, address) in

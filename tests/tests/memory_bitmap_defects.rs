@@ -1,4 +1,4 @@
-//! Bitmaps in memory that can't be used: each is refused with its reason, and never costs a page.
+//! Unusable bitmaps in memory: each is rejected with its reason, and no page is lost.
 
 use core::mem::offset_of;
 use cross_tests::overlay::{MACHINE, OverlayImage, Site, by_address, kept, pieces};
@@ -12,7 +12,7 @@ use vmcore::image::MemoryImage;
 
 const REQUEST: Request = Request { level: DumpLevel::all(), rules: RuleSet::Makedumpfile };
 
-/// Why the bitmap at the usual place of `image` is refused.
+/// The reason why the bitmap at the default site of `image` is rejected.
 fn reason(image: &dyn MemoryImage, request: Request) -> String {
     let machine = Machine::new(image, request.rules).unwrap();
     match MemoryBitmap::new(&machine, &by_address(MACHINE.site.at), request) {
@@ -21,7 +21,7 @@ fn reason(image: &dyn MemoryImage, request: Request) -> String {
     }
 }
 
-/// What `change` makes of the healthy bitmap of version 2.
+/// The valid bitmap of version 2 with the header changed by `change`.
 fn with_header(change: impl FnOnce(&mut Header)) -> BitmapFile {
     let mut file = MACHINE.v2.clone();
     if let Info::V2(header) = &mut file.info {
@@ -39,7 +39,7 @@ fn with_bitmap_at(file: &BitmapFile, site: Site) -> OverlayImage<'_> {
 }
 
 #[test]
-fn what_does_not_fit_the_job_or_the_machine() {
+fn bitmaps_of_another_request_or_machine_are_rejected() {
     let refused = |file: &BitmapFile, request: Request, why: &str| {
         let said = reason(&with_bitmap(file), request);
         assert!(said.contains(why) && said.starts_with("--bitmap-address: at 0x"), "{why}: {said}");
@@ -85,7 +85,7 @@ fn what_does_not_fit_the_job_or_the_machine() {
 }
 
 #[test]
-fn what_a_level_or_rules_do_not_forbid_is_used() {
+fn bitmaps_that_level_and_rules_allow_are_used() {
     for file in [
         MACHINE.v2.clone(),
         with_header(|h| h.dump_level = 30),
@@ -98,13 +98,13 @@ fn what_a_level_or_rules_do_not_forbid_is_used() {
         let said = reason(&with_bitmap(&file), REQUEST);
         assert!(said.starts_with("not refused: found by --bitmap-address"), "{said}");
     }
-    // Pages of zeros are found while a dump is written: their bit of the level is not the bitmap's.
+    // The dump itself finds zero pages while it is written, so a bitmap need not cover that bit of the level.
     let level = DumpLevel::all().difference(DumpLevel::ZERO);
     assert!(reason(&with_bitmap(&MACHINE.v2), Request { level, ..REQUEST }).starts_with("not refused"));
 }
 
 #[test]
-fn structures_that_are_not_what_they_should_be() {
+fn invalid_structures_are_rejected() {
     let at = MACHINE.site.at;
     let refused = |image: OverlayImage<'_>, why: &str| {
         let said = reason(&image, REQUEST);
@@ -123,16 +123,16 @@ fn structures_that_are_not_what_they_should_be() {
         OverlayImage::new(&*MACHINE.image).put(at, b"irqpoll crash_dump_bitmap=0x1000 quiet ".repeat(20)),
         "version",
     );
-    // A structure that was copied, or that an earlier kernel has left elsewhere.
+    // A copied structure, or one that an earlier kernel left at another address.
     let elsewhere = pieces(&MACHINE.v2, Site { at: at + 0x1000, ..MACHINE.site });
     let copy = OverlayImage::new(&*MACHINE.image).put_all(elsewhere.clone()).put(at, elsewhere[0].1.clone());
     refused(copy, "self_address: expected");
     // Chunks.
     let outside = Site { chunks: 1 << 45, ..MACHINE.site };
-    refused(with_bitmap_at(&MACHINE.v2, outside), "can't be read: physical memory at 0x200000000000");
-    refused(with_bitmap_at(&MACHINE.v1, outside), "can't be read: physical memory at 0x200000000000");
+    refused(with_bitmap_at(&MACHINE.v2, outside), "cannot be read: physical memory at 0x200000000000");
+    refused(with_bitmap_at(&MACHINE.v1, outside), "cannot be read: physical memory at 0x200000000000");
     refused(structure_over(&MACHINE.v2, at), "chunk 0, address: expected a chunk outside");
-    refused(structure_over(&MACHINE.v1, at + 8), "lies over its structure");
+    refused(structure_over(&MACHINE.v1, at + 8), "overlaps its structure");
     let [_, (first, bytes), ..] = &pieces(&MACHINE.v2, MACHINE.site)[..] else { panic!("there are chunks") };
     let flipped = healthy().put(*first, vec![!bytes[0]]);
     refused(flipped, "chunk 0 of the bitmap (page frames 0x0..0x8000): crc32c: expected 0x");
@@ -142,7 +142,7 @@ fn structures_that_are_not_what_they_should_be() {
         OverlayImage::new(&*MACHINE.image).put_all(overlapping),
         "chunk 1, address: expected a chunk that no earlier",
     );
-    // Version 1: nothing, too much, and memory that is no bitmap.
+    // Version 1: no bitmap, a bitmap that is too large, and memory that is not a bitmap.
     let v1 = |bitmap: u64, size: u64| {
         let structure = pieces(&MACHINE.v1, MACHINE.site).swap_remove(0).1;
         let numbers = [bitmap.to_le_bytes(), size.to_le_bytes()].concat();
@@ -166,7 +166,7 @@ fn structure_over(file: &BitmapFile, chunks: u64) -> OverlayImage<'_> {
     OverlayImage::new(&*MACHINE.image).put_all(pieces)
 }
 
-/// Gives chunk 1 the address of chunk 0, and the area the checksum that is right then.
+/// Gives chunk 1 the address of chunk 0, and corrects the checksum of the area.
 fn overlap(area: &mut [u8]) {
     let header = Header::decode(area, MACHINE.site.at).unwrap();
     let first = header.chunks(area).unwrap().get(0).unwrap();
@@ -176,7 +176,7 @@ fn overlap(area: &mut [u8]) {
 }
 
 #[test]
-fn no_flipped_byte_of_a_structure_is_overlooked() {
+fn each_flipped_byte_of_a_structure_is_detected() {
     let area = pieces(&MACHINE.v2, MACHINE.site).swap_remove(0).1;
     for (index, byte) in (0..).zip(area) {
         let image = with_bitmap(&MACHINE.v2).put(MACHINE.site.at + index, vec![byte ^ 0x10]);
@@ -188,9 +188,9 @@ fn no_flipped_byte_of_a_structure_is_overlooked() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens to a sealed bitmap, it is refused or as it was.
+    /// A damaged sealed bitmap is either rejected or unchanged in its bits.
     #[test]
-    fn scribbles_are_seen_or_harmless(
+    fn damage_is_detected_or_harmless(
         scribbles in proptest::collection::vec((0u64..0xc000, proptest::collection::vec(any::<u8>(), 1..40)), 1..4)
     ) {
         let mut image = with_bitmap(&MACHINE.v2);
@@ -203,9 +203,9 @@ proptest! {
         }
     }
 
-    /// Version 1 has no checksum, but whatever its structure says, reading it ends.
+    /// Version 1 has no checksum, but reading it must end for any structure.
     #[test]
-    fn any_structure_of_version_1_is_survived(numbers in any::<[u64; 7]>(), small in any::<bool>()) {
+    fn any_structure_of_version_1_can_be_read(numbers in any::<[u64; 7]>(), small in any::<bool>()) {
         let mask = if small { 0x1fff_ffff } else { u64::MAX };
         let bytes = numbers.iter().flat_map(|number| (number & mask).to_le_bytes());
         let structure: Vec<u8> = 1u64.to_le_bytes().into_iter().chain(bytes).collect();

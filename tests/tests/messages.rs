@@ -1,14 +1,14 @@
-//! The messages that `Documentation/guide/troubleshooting.md` explains are those of the source.
+//! The messages that `Documentation/guide/troubleshooting.md` explains are in the source.
 
 use cross_tests::document;
 use std::path::Path;
 
 const DOCUMENT: &str = "Documentation/guide/troubleshooting.md";
-/// Where messages come from, and those that other programs print.
+/// The directories of source files with messages, and the messages of other programs.
 const ROOMS: [&str; 3] = ["scanner-core", "host-tools", "linker"];
 const OF_OTHERS: [&str; 3] = ["/sys/kernel/kexec_crash_size", "modprobe: ERROR", ".NAME."];
 
-/// The text of all source files below `directory`, each string on one line.
+/// Appends the text of all source files in `directory` to `text`, with each string on one line.
 fn source(directory: &Path, text: &mut String) {
     for entry in directory.read_dir().unwrap() {
         let path = entry.unwrap().path();
@@ -37,7 +37,7 @@ fn each_message_is_in_the_source() {
     let (mut seen, mut missing) = (0, Vec::new());
     for message in messages(&page).filter(|it| !OF_OTHERS.iter().any(|other| it.starts_with(other))) {
         seen += 1;
-        // A message's program stands in front of it; what differs from time to time is an ellipsis.
+        // The document prefixes a message with its program, and replaces its variable parts with an ellipsis.
         let message = ["cdbitmap-makedumpfile: ", "install: ", "kexec: "]
             .iter()
             .find_map(|program| message.strip_prefix(program))
@@ -46,6 +46,10 @@ fn each_message_is_in_the_source() {
         missing
             .extend(parts.filter(|part| !text.contains(part)).map(|part| format!("{part:?} of {message:?}")));
     }
-    assert!(seen > 40, "only {seen} messages were found in {DOCUMENT}");
-    assert!(missing.is_empty(), "{DOCUMENT} quotes what no source has:\n{}", missing.join("\n"));
+    assert!(seen > 40, "{DOCUMENT} has only {seen} messages");
+    assert!(
+        missing.is_empty(),
+        "{DOCUMENT} quotes messages that no source file has:\n{}",
+        missing.join("\n")
+    );
 }

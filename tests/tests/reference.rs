@@ -17,15 +17,15 @@ use vmcore_synth::Spec;
 
 const RULE_SETS: [RuleSet; 2] = [RuleSet::Makedumpfile, RuleSet::Kernel];
 
-/// Some decisions take a rare combination: with this many they come up in each run.
+/// Number of random cases. Some decisions need a rare combination, which occurs in each run with this number.
 const PAGES_PER_CASE: usize = 64;
 
 fn levels() -> impl Iterator<Item = DumpLevel> {
     (0..32).filter_map(DumpLevel::from_number)
 }
 
-/// What the reference decides, in the scanner's words.
-fn verdict(judge: &Judge<'_>, page: &PageFacts, level: DumpLevel) -> Decision {
+/// The reference's decision, as the scanner's type.
+fn decision(judge: &Judge<'_>, page: &PageFacts, level: DumpLevel) -> Decision {
     let decision = judge.decide(page, level);
     match decision.class {
         Some(class) => Decision::Exclude { class, frames: decision.frames },
@@ -38,7 +38,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn each_page_is_decided_alike(
+    fn decisions_agree_for_each_page(
         generation in prop::sample::select(&EXPORTS[..]),
         seed: u64,
         pfn in prop_oneof![0_u64..4096, (0_u64..64).prop_map(|n| n * 512), (0_u64..8).prop_map(|n| n << 18)],
@@ -55,7 +55,7 @@ proptest! {
                     let ours = Rules::new(&layout, level, rule_set);
                     prop_assert_eq!(
                         ours.decide(Pfn::new(pfn), &page, next),
-                        verdict(&judge, &facts, level),
+                        decision(&judge, &facts, level),
                         "{}, {:?}, level {}, {:#?}", generation.name, rule_set, level.bits(), facts
                     );
                     prop_assert_eq!(ours.need_scan(), judge.scans_at(level));
@@ -65,7 +65,7 @@ proptest! {
     }
 }
 
-/// Compares bitmaps, counters and what could not be read.
+/// Compares bitmaps, counters and unreadable ranges.
 fn compare(image: &dyn MemoryImage, rule_set: RuleSet, level: DumpLevel, what: &str) {
     let machine = Machine::new(image, rule_set).unwrap_or_else(|error| panic!("{what}: {error}"));
     let ours = scan(&machine, level, &mut RunToCompletion);
@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn machines_are_scanned_alike(
+    fn scans_agree_on_random_machines(
         generation in prop::sample::select(&EXPORTS[..]),
         seed: u64,
         levels in prop::collection::vec((0_u64..32).prop_filter_map("a level", DumpLevel::from_number), 6),
@@ -112,9 +112,9 @@ proptest! {
     }
 }
 
-/// Simulated machines have the pages that filters easily get wrong, free lists, and all memory models.
+/// Simulated machines have edge cases, free lists, and all memory models.
 #[test]
-fn simulated_machines_are_scanned_alike() {
+fn scans_agree_on_simulated_machines() {
     for generation in vmcore_synth::GENERATIONS {
         for hand_keys in [true, false] {
             let (file, _) = file(&Spec { hand_keys, ..small(generation) });
@@ -128,7 +128,7 @@ fn simulated_machines_are_scanned_alike() {
 }
 
 #[test]
-fn real_machines_are_scanned_alike() {
+fn scans_agree_on_real_machines() {
     for name in fixture::names() {
         let fixture = Fixture::unpack(&name);
         let image = open(fixture.path(), &OpenOptions::default()).unwrap();
@@ -138,21 +138,21 @@ fn real_machines_are_scanned_alike() {
     }
 }
 
-/// The vmcores in `$VMCORES`, separated by colons, at every level: takes minutes.
+/// Compares scans of the vmcores in `$VMCORES`, separated by colons, at every level. Takes minutes.
 #[test]
 #[ignore = "needs vmcores"]
-fn vmcores_are_scanned_alike_at_every_level() {
-    let paths = std::env::var("VMCORES").expect("VMCORES names vmcores");
+fn scans_agree_on_given_vmcores_at_every_level() {
+    let paths = std::env::var("VMCORES").expect("VMCORES is set to paths of vmcores");
     for path in paths.split(':') {
         let image = open(Path::new(path), &OpenOptions::default()).unwrap();
         for rule_set in RULE_SETS {
             levels().for_each(|level| compare(&*image, rule_set, level, path));
         }
-        eprintln!("{path}: scanned alike");
+        eprintln!("{path}: the scans agree");
     }
 }
 
-/// The random pages reach every rule, and every difference that a page can show.
+/// The random pages reach every rule, and every difference that depends on a single page.
 #[test]
 fn random_pages_reach_every_rule_and_difference() {
     let (mut rules, mut differences) = (BTreeSet::new(), BTreeSet::new());
@@ -167,9 +167,9 @@ fn random_pages_reach_every_rule_and_difference() {
             }
         }
     }
-    // Free lists are not a matter of a page.
+    // The rule of the free lists does not depend on a single page.
     assert!(rules.iter().eq(Rule::ALL.iter().filter(|rule| **rule != Rule::FreeList)), "{rules:?}");
-    // The other two are about where struct pages are and which frames exist.
+    // The other two depend on the location of struct pages and on the existing frames.
     assert!(differences.iter().eq(&Difference::ALL[..4]), "{differences:?}");
 }
 
@@ -196,6 +196,6 @@ fn the_document_lists_the_rules_and_differences_of_the_code() {
     assert_eq!(
         text.matches("\n### ").count(),
         Difference::ALL.len(),
-        "a difference that the code doesn't have"
+        "the document has a difference that the code does not have"
     );
 }

@@ -1,4 +1,4 @@
-//! The purgatory stage on a host: its scan of the fixtures' memory, from an area as the loader makes it.
+//! The purgatory stage on the host: it scans the fixtures' memory, with an area as the loader makes it.
 
 use crash_stage::machine::Machine;
 use crash_stage::parameters::{self, INFO_SIZE, Parameters};
@@ -14,7 +14,7 @@ use std::cell::Cell;
 use vmcore::frames::FrameBitmap;
 use vmcore::image::{MemoryImage, OpenOptions, open};
 
-/// Where the area lies in the fixtures' physical memory: behind it, where nothing is.
+/// Physical address of the area: after the fixtures' memory.
 const AREA: u64 = 1 << 40;
 
 thread_local! {
@@ -25,7 +25,7 @@ thread_local! {
     static TICKS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A machine whose memory is a vector, and whose clock ticks when it is looked at.
+/// A machine whose memory is a vector, and whose clock advances each time it is read.
 struct Simulated;
 
 impl Machine for Simulated {
@@ -55,11 +55,11 @@ impl Machine for Simulated {
     }
 
     fn inject_fault(fault: u64) {
-        unreachable!("fault {fault} was not asked for");
+        unreachable!("fault {fault} was not requested");
     }
 
     fn print(_: u16, _: u8) {
-        unreachable!("there is no serial console");
+        unreachable!("the machine has no serial console");
     }
 }
 
@@ -68,7 +68,7 @@ struct Crashed {
     memory: Vec<u8>,
     facts: Facts,
     area: Area,
-    /// The area's memory, as words so that it is aligned; a page too long.
+    /// The area's memory and one additional page, as words so that it is aligned.
     loaded: Vec<u64>,
     progress: Progress,
 }
@@ -95,7 +95,7 @@ impl Crashed {
         Self { memory, facts, area, loaded: Vec::new(), progress: Progress::new() }
     }
 
-    /// Loads a stage for that dump level, which has time until the clock has been looked at so often.
+    /// Loads a stage for dump level `level`, whose time budget ends after `looks` reads of the clock.
     fn load(&mut self, level: u64, looks: u64) {
         self.area = area(&self.facts, level, looks);
         self.progress = Progress::new();
@@ -104,18 +104,19 @@ impl Crashed {
         self.bytes()[..bytes.len()].copy_from_slice(&bytes);
     }
 
-    /// The area.
+    /// The bytes of the area.
     fn bytes(&mut self) -> &mut [u8] {
         let start = self.loaded.as_ptr().cast::<u8>().align_offset(PAGE_SIZE);
         let size = self.area.size() as usize;
-        // SAFETY: words can be seen as bytes, and the area and a page fit.
+        // SAFETY: `self.loaded` has at least `size + PAGE_SIZE` initialised bytes, any of which is a valid `u8`, and
+        // `&mut self` makes the borrow unique.
         unsafe {
             &mut std::slice::from_raw_parts_mut(self.loaded.as_mut_ptr().cast::<u8>(), size + PAGE_SIZE)
                 [start..][..size]
         }
     }
 
-    /// Runs the stage; `end` replaces how its scan ended.
+    /// Runs the stage; `end` replaces the result of its scan.
     fn run(&mut self, end: Option<End>) -> End {
         MEMORY.set(self.memory.as_mut_ptr());
         FIVE_LEVELS.set(self.facts.five_level);
@@ -125,7 +126,9 @@ impl Crashed {
         LOADED.set(start);
         STACK.set(start.wrapping_add(numbers.state as usize));
         let block = start.wrapping_add(numbers.image_size as usize);
-        // SAFETY: the area and the memory in its ranges are there, and nobody else uses them.
+        // SAFETY: `start` and `block` point into the area, which is in `self.loaded`. `Simulated::at` maps the physical
+        // addresses in the area's ranges to `self.memory`. `self` is borrowed mutably, and `Simulated` uses thread-local
+        // variables, so nothing else accesses either.
         unsafe {
             let ended = stage::scan::<Simulated>(start, block, &self.progress);
             let exception = Exception { vector: 14, error: 2, ip: AREA + 0x123, address: 0x5000 };
@@ -139,7 +142,7 @@ impl Crashed {
         Header::decode(&self.bytes()[info..info + INFO_SIZE as usize], at).unwrap()
     }
 
-    /// Whether the info stands there that the loader has prepared, which leaves nothing out, with this cause.
+    /// Whether the info is the one that the loader prepared, which excludes nothing, with the cause `cause`.
     fn keeps_everything(&mut self, cause: Cause) -> bool {
         let header = self.header();
         (header.state, header.cause, header.frame_count) == (State::Cancelled, cause, 64)
@@ -156,7 +159,7 @@ impl Crashed {
     }
 }
 
-/// More looks at the clock than a scan takes.
+/// More clock reads than a scan makes.
 const ENOUGH: u64 = 1 << 40;
 
 fn area(facts: &Facts, level: u64, budget_ms: u64) -> Area {
@@ -173,7 +176,7 @@ fn with_machine(name: &str, check: impl FnOnce(&ScannedMachine<'_>, &Fixture)) {
 }
 
 #[test]
-fn its_bitmap_is_makedumpfiles() {
+fn its_bitmap_equals_makedumpfiles() {
     for name in ["5.10", "6.1-4level", "6.12"] {
         with_machine(name, |machine, fixture| {
             let exists = FrameBitmap::from_ranges(&machine.exists(), machine.frames);
@@ -192,7 +195,7 @@ fn its_bitmap_is_makedumpfiles() {
 }
 
 #[test]
-fn a_stage_that_is_stopped_keeps_what_it_has_not_decided_about() {
+fn a_stopped_stage_keeps_undecided_frames() {
     with_machine("6.1", |machine, _| {
         let mut crashed = Crashed::new(machine);
         crashed.load(31, ENOUGH);
@@ -212,7 +215,7 @@ fn a_stage_that_is_stopped_keeps_what_it_has_not_decided_about() {
             assert_eq!(header.state, state);
             assert!((1..header.frame_count).contains(&header.scanned_up_to), "{}", header.scanned_up_to);
             assert!(header.unscanned_pages > 0);
-            // Of a scan that was left in the middle nobody knows what it had counted.
+            // The counters of an interrupted scan are unknown.
             assert_eq!(header.user_pages == NOT_COUNTED, end.is_some());
             assert_eq!(header.first_unreadable == 0x5000, end.is_some());
             let said = (header.cause_number, header.exception_error, header.exception_at);
@@ -232,7 +235,7 @@ fn a_stage_that_is_stopped_keeps_what_it_has_not_decided_about() {
 }
 
 #[test]
-fn what_was_changed_after_loading_is_not_run() {
+fn a_stage_changed_after_loading_does_not_run() {
     with_machine("6.12-4level", |machine, _| {
         let mut crashed = Crashed::new(machine);
         let numbers = *crashed.area.numbers();
@@ -253,19 +256,19 @@ fn what_was_changed_after_loading_is_not_run() {
     });
 }
 
-/// Parameters with a right checksum, by which the stage would write where it must not.
+/// Parameters with a correct checksum that would make the stage write outside its area.
 #[test]
-fn parameters_of_another_place_are_refused() {
+fn parameters_with_wrong_addresses_are_rejected() {
     with_machine("6.12-4level", |machine, _| {
         let mut crashed = Crashed::new(machine);
         let numbers = *crashed.area.numbers();
         let last = PfnRange::new(Pfn::new(AREA / 4096 - 8), Pfn::new(AREA / 4096 + 1));
         let wrong = [
-            // The chunk: over memory behind the area, and over what comes before it in the area.
+            // The chunk: over memory after the area, and over the data before the chunk in the area.
             (Parameters { bitmap: numbers.area_size, ..numbers }, None),
             (Parameters { bitmap: 0_u64.wrapping_sub(64 << 20), ..numbers }, None),
             (Parameters { bitmap: numbers.tables, ..numbers }, None),
-            // The area: somewhere else, and over the dead kernel's memory.
+            // The area: at another address, and over the first kernel's memory.
             (Parameters { area: numbers.area - (64 << 20), ..numbers }, None),
             (numbers, Some(last)),
         ];

@@ -1,4 +1,4 @@
-//! Simulated machines of every kernel generation, scanned: the scan has to find what was put in.
+//! Scans of simulated machines of every kernel generation: each must find the pages that the machine was made with.
 
 use cross_tests::synth::{file, small};
 use page_filter::machine::Machine;
@@ -20,7 +20,7 @@ fn counted(counters: &Counters) -> ClassCounts {
     }
 }
 
-/// Scans the machine at dump level 31 and compares the counts of each class with those that the machine was made with.
+/// Scans the machine at dump level 31, and compares the counts of each class with the machine's.
 fn check(spec: &Spec) {
     let (core, summary) = file(spec);
     let image = open(core.path(), &OpenOptions::default()).unwrap();
@@ -35,14 +35,14 @@ fn check(spec: &Spec) {
 }
 
 #[test]
-fn every_generation_has_the_pages_it_was_made_with() {
+fn scans_find_the_pages_of_every_generation() {
     for generation in GENERATIONS {
         check(&small(generation));
     }
 }
 
 #[test]
-fn every_memory_model_leads_to_the_struct_pages() {
+fn scans_find_the_struct_pages_in_every_memory_model() {
     for name in ["2.6.18", "2.6.32", "3.1"] {
         use MemoryModel::{Discontig, Flat, Sparse, SparseExtreme, Vmemmap};
         for model in [Vmemmap, SparseExtreme, Sparse, Discontig, Flat] {
@@ -81,11 +81,11 @@ fn a_dense_file_has_the_same_bytes() {
     assert!(blocks(dense.as_file()) > blocks(sparse.as_file()), "no holes in the array");
 }
 
-/// Whatever is wrong with a machine, a scan ends, and drops nothing that it would not drop from a sound one.
+/// A scan of a faulty machine ends, and excludes no page that a scan of the machine without faults keeps.
 #[test]
-fn no_fault_makes_a_scan_drop_more() {
+fn no_fault_makes_a_scan_exclude_more() {
     let level = DumpLevel::from_number(31).unwrap();
-    // With free pages told by their struct pages, and by the free lists only.
+    // With free pages marked in their struct pages, and with free lists only.
     for name in ["6.12", "2.6.32"] {
         let sound =
             Spec { memory: 512 << 20, hand_keys: false, ..small(KernelGeneration::named(name).unwrap()) };
@@ -105,7 +105,7 @@ fn no_fault_makes_a_scan_drop_more() {
             Fault::Truncated,
         ] {
             let (core, _) = file(&Spec { faults: vec![fault], ..sound.clone() });
-            // An image or a machine that is refused loses nothing either.
+            // A rejected image or machine loses no page.
             let Ok(image) = open(core.path(), &OpenOptions::default()) else { continue };
             let Ok(machine) = Machine::new(&*image, RuleSet::Makedumpfile) else { continue };
             let scanned = scan(&machine, level, &mut RunToCompletion).bitmap;

@@ -1,5 +1,6 @@
-//! Simulated machines of every kernel generation: the scan's bitmaps against those of makedumpfile, bit for bit, at
-//! every dump level. The environment variable `MAKEDUMPFILE` names the binary; without it nothing is compared.
+//! Compares the scan's bitmaps of simulated machines of every kernel generation with makedumpfile's, bit for bit, at
+//! every dump level. The environment variable `MAKEDUMPFILE` is the path of makedumpfile; without it the tests are
+//! skipped.
 
 use cross_tests::synth::{file, small};
 use page_filter::machine::Machine;
@@ -14,11 +15,11 @@ use vmcore::dump::dumpable::DumpableFrames;
 use vmcore::image::{OpenOptions, open};
 use vmcore_synth::{GENERATIONS, KernelGeneration, MemoryModel, Profile, Spec};
 
-/// The binary to compare with; says so on the terminal if there is none.
+/// The path of makedumpfile. Prints a message if `MAKEDUMPFILE` is not set.
 fn makedumpfile() -> Option<OsString> {
     let binary = std::env::var_os("MAKEDUMPFILE");
     if binary.is_none() {
-        // The macros' output would be captured.
+        // The test harness captures the output of `eprintln!`.
         let _ = writeln!(std::io::stderr(), "SKIPPED: set MAKEDUMPFILE to compare with makedumpfile");
     }
     binary
@@ -73,7 +74,7 @@ fn every_generation_at_every_level() {
 }
 
 #[test]
-fn every_memory_model_with_and_without_values_given_by_hand() {
+fn every_memory_model_with_and_without_keys_added_by_hand() {
     let Some(makedumpfile) = makedumpfile() else { return };
     for name in ["2.6.18", "2.6.32", "2.6.38", "3.1"] {
         use MemoryModel::{Discontig, Flat, Sparse, SparseExtreme, Vmemmap};

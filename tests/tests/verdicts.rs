@@ -1,4 +1,4 @@
-//! What `verify`, `diff` and `explain` say about bitmaps and pages.
+//! The reports of `verify`, `diff` and `explain` about bitmaps and pages.
 
 use cross_tests::fixture::Fixture;
 use cross_tests::synth::{file, small};
@@ -36,10 +36,10 @@ impl Setting {
         Self { image, directory: tempfile::tempdir().unwrap(), _file: file }
     }
 
-    /// The bitmap of a scan that `pace` may stop.
-    fn bitmap(&self, level: DumpLevel, rules: RuleSet, pace: &mut dyn Checkpoint) -> BitmapFile {
+    /// The bitmap of a scan that `checkpoint` may stop.
+    fn bitmap(&self, level: DumpLevel, rules: RuleSet, checkpoint: &mut dyn Checkpoint) -> BitmapFile {
         let machine = Machine::new(&*self.image, rules).unwrap();
-        let scanned = scan(&machine, level, pace);
+        let scanned = scan(&machine, level, checkpoint);
         BitmapFile::of_scan(&machine, level, &scanned, Version::V2, Duration::ZERO).unwrap()
     }
 
@@ -60,7 +60,7 @@ impl Setting {
         verify(&subject, Some(&machine), asked).unwrap()
     }
 
-    fn verdict(&self, file: &BitmapFile) -> VerifyReport {
+    fn verify_file(&self, file: &BitmapFile) -> VerifyReport {
         self.verify(&file.to_bytes().unwrap(), Asked::default())
     }
 }
@@ -84,22 +84,22 @@ fn flip(setting: &Setting, file: &mut BitmapFile, kept: bool) -> Pfn {
 }
 
 #[test]
-fn a_bitmap_of_the_same_machine_holds() {
+fn a_bitmap_of_the_same_machine_is_valid() {
     let setting = Setting::new("6.12", 1);
     for (level, rules) in [(30, RuleSet::Makedumpfile), (31, RuleSet::Kernel), (0, RuleSet::Makedumpfile)] {
         let level = DumpLevel::from_number(level).unwrap();
-        let report = setting.verdict(&setting.bitmap(level, rules, &mut RunToCompletion));
+        let report = setting.verify_file(&setting.bitmap(level, rules, &mut RunToCompletion));
         assert_eq!(report.verdict, VerifyOutcome::Holds, "{report}");
         assert!(report.comparison.unwrap().frames > 60_000);
     }
 }
 
 #[test]
-fn a_lost_page_is_named_with_its_rule() {
+fn a_lost_page_is_reported_with_its_rule() {
     let setting = Setting::new("6.12", 1);
     let mut file = setting.full();
     let pfn = flip(&setting, &mut file, true);
-    let report = setting.verdict(&file);
+    let report = setting.verify_file(&file);
     assert_eq!(report.verdict, VerifyOutcome::LosesPages);
     let comparison = report.comparison.as_ref().unwrap();
     assert_eq!((comparison.loses, comparison.keeps_more), (1, 0));
@@ -110,14 +110,14 @@ fn a_lost_page_is_named_with_its_rule() {
 }
 
 #[test]
-fn a_page_too_many_is_no_loss() {
+fn an_additional_page_is_not_a_loss() {
     let setting = Setting::new("6.12", 1);
     let mut file = setting.full();
     flip(&setting, &mut file, false);
     let Info::V2(header) = &mut file.info else { panic!("not version 2") };
     // So that the counts still agree.
     header.cache_pages = v2::NOT_COUNTED;
-    let report = setting.verdict(&file);
+    let report = setting.verify_file(&file);
     assert_eq!(report.verdict, VerifyOutcome::KeepsMore, "{report}");
     let text = report.to_string();
     assert!(text.contains("keeps 1 page more than needed") && text.contains("left out as"), "{text}");
@@ -126,7 +126,7 @@ fn a_page_too_many_is_no_loss() {
 
 #[test]
 fn a_scan_that_stopped_keeps_more_and_says_why() {
-    /// Stops at the first question from frame 0x4000 on, and remembers where that was.
+    /// Stops at the first checkpoint from frame 0x4000 on, and records its frame.
     struct Early(Option<u64>);
     impl Checkpoint for Early {
         fn check(&mut self, next: Pfn) -> ControlFlow<()> {
@@ -139,9 +139,9 @@ fn a_scan_that_stopped_keeps_more_and_says_why() {
     }
     let setting = Setting::new("6.12", 1);
     let mut early = Early(None);
-    let report = setting.verdict(&setting.bitmap(DumpLevel::all(), RuleSet::Makedumpfile, &mut early));
+    let report = setting.verify_file(&setting.bitmap(DumpLevel::all(), RuleSet::Makedumpfile, &mut early));
     assert_eq!(report.verdict, VerifyOutcome::KeepsMore, "{report}");
-    // Free blocks side by side count once for each memory section: up to 128 MiB.
+    // Adjacent free blocks are excluded in one operation, at most up to the end of a memory section (128 MiB).
     let stopped = early.0.unwrap();
     assert!((0x4000..=0x8000).contains(&stopped), "{stopped:#x}");
     let ended = format!("more than needed; its scan ended at frame {stopped:#x}: cancelled");
@@ -149,13 +149,13 @@ fn a_scan_that_stopped_keeps_more_and_says_why() {
 }
 
 #[test]
-fn another_machine_is_named_and_its_bits_not_compared() {
+fn a_bitmap_of_another_machine_is_reported_and_not_compared() {
     let (setting, older) = (Setting::new("6.12", 1), Setting::new("6.1", 1));
     let mut rebooted = setting.full();
     let Info::V2(header) = &mut rebooted.info else { panic!("not version 2") };
     header.vmcoreinfo_crc ^= 1;
     for (other, what) in [(rebooted, "another boot"), (older.full(), "its kernel is 6.1")] {
-        let report = setting.verdict(&other);
+        let report = setting.verify_file(&other);
         assert_eq!(report.verdict, VerifyOutcome::OtherMachine, "{report}");
         assert!(report.comparison.is_none() && report.to_string().contains(what), "{report}");
     }
@@ -173,7 +173,7 @@ fn a_flipped_bit_in_the_file_is_damage() {
 }
 
 #[test]
-fn files_that_are_no_valid_bitmap_are_refused() {
+fn invalid_bitmap_files_are_rejected() {
     let setting = Setting::new("6.12", 1);
     let bytes = setting.full().to_bytes().unwrap();
     let refused = |bytes: &[u8]| {
@@ -189,7 +189,7 @@ fn files_that_are_no_valid_bitmap_are_refused() {
 }
 
 #[test]
-fn version_1_needs_a_level_and_holds() {
+fn version_1_needs_a_level_and_is_valid() {
     let setting = Setting::new("6.12", 1);
     let bytes = setting.full().convert(Version::V1).unwrap().file.to_bytes().unwrap();
     let subject = setting.open("version 1", &bytes);
@@ -198,25 +198,25 @@ fn version_1_needs_a_level_and_holds() {
     assert!(error.contains("--dump-level"), "{error}");
     let report = setting.verify(&bytes, Asked { level: Some(ALL_BUT_ZERO), rules: None });
     assert_eq!(report.verdict, VerifyOutcome::Holds, "{report}");
-    // At a level without free pages the bitmap leaves out too many.
+    // At a level that keeps free pages the bitmap excludes too many pages.
     let report = setting.verify(&bytes, Asked { level: DumpLevel::from_number(14), rules: None });
     assert_eq!(report.verdict, VerifyOutcome::LosesPages);
 }
 
-/// At a level with zero pages, one that is left out although no rule says so is none too few.
+/// At a level that excludes zero pages, an excluded zero page is not a loss although no rule excludes it.
 #[test]
-fn a_zero_page_may_be_left_out_where_the_level_says_so() {
+fn a_zero_page_may_be_excluded_if_the_level_allows_it() {
     let setting = Setting::new("6.12", 1);
     let mut file = setting.bitmap(DumpLevel::all(), RuleSet::Makedumpfile, &mut RunToCompletion);
     flip(&setting, &mut file, true);
     let Info::V2(header) = &mut file.info else { panic!("not version 2") };
     header.zero_pages = 1;
-    let report = setting.verdict(&file);
+    let report = setting.verify_file(&file);
     assert_eq!((report.verdict, report.comparison.unwrap().zero), (VerifyOutcome::Holds, 1));
 }
 
 #[test]
-fn the_rule_set_that_would_hold_is_named() {
+fn a_matching_other_rule_set_is_reported() {
     let setting = Setting::new("6.12", 1);
     let file = setting.bitmap(ALL_BUT_ZERO, RuleSet::Kernel, &mut RunToCompletion);
     let asked = Asked { level: None, rules: Some(RuleSet::Makedumpfile) };
@@ -226,7 +226,7 @@ fn the_rule_set_that_would_hold_is_named() {
 }
 
 #[test]
-fn a_difference_is_listed_with_what_the_rules_say() {
+fn a_difference_is_listed_with_its_rule() {
     let setting = Setting::new("6.12", 1);
     let all = setting.full();
     let free = setting.bitmap(DumpLevel::FREE, RuleSet::Makedumpfile, &mut RunToCompletion);
@@ -257,7 +257,7 @@ fn a_difference_is_listed_with_what_the_rules_say() {
     assert!(contents.notes.iter().any(|note| note.contains("a bitmap file has none")), "{contents}");
 }
 
-/// A frame for each rule that decides in a machine, the first of each kind.
+/// For each rule that decides about a page of the machine: the first such frame.
 fn examples(image: &dyn MemoryImage) -> BTreeMap<Rule, Pfn> {
     let machine = Machine::new(image, RuleSet::Makedumpfile).unwrap();
     let mut examples = BTreeMap::new();

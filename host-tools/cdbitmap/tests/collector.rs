@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A fake makedumpfile: writes its name and arguments to the dump or to standard output. Without -f, it does not replace
-/// an existing dump.
+/// A fake makedumpfile: writes its name and arguments to the dump or to standard output. Without -f, it does not
+/// replace an existing dump.
 const MAKEDUMPFILE: &str = r#"
 for word in "$@"; do last=$word; done
 case " $* " in
@@ -45,8 +45,8 @@ fn shells() -> Vec<&'static [&'static str]> {
     all.iter().filter(here).copied().collect()
 }
 
-/// Writes a program, with another process. If this process had the file open for writing while one of its threads forks,
-/// the program could not be run (ETXTBSY).
+/// Writes a program, with another process. If this process had the file open for writing while one of its threads
+/// forks, the program could not be run (ETXTBSY).
 fn write_program(path: &Path, text: &str) {
     let draft = path.with_file_name("draft");
     fs::write(&draft, text).unwrap();

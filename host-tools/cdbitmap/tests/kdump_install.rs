@@ -24,8 +24,8 @@ fn shells() -> Vec<&'static [&'static str]> {
     all.iter().filter(here).copied().collect()
 }
 
-/// Writes a program, with another process. If this process had the file open for writing while one of its threads forks,
-/// the program could not be run (ETXTBSY).
+/// Writes a program, with another process. If this process had the file open for writing while one of its threads
+/// forks, the program could not be run (ETXTBSY).
 fn write_program(path: &Path, text: &str) {
     let draft = path.with_file_name("draft");
     fs::write(&draft, text).unwrap();
@@ -115,8 +115,8 @@ fn settings_of_kdump_tools_come_and_go() {
     assert!(!root.path().join("usr/local/lib/crash-dump-bitmap").exists());
 }
 
-/// Installs kdump-tools' settings where the kernel module gives `word` for the capture kernel's command line. `settings` is
-/// the file before, `kdump_config` the text of kdump-config. All paths are in the returned directory.
+/// Installs kdump-tools' settings where the kernel module gives `word` for the capture kernel's command line.
+/// `settings` is the file before, `kdump_config` the text of kdump-config. All paths are in the returned directory.
 fn installed_settings(settings: &str, word: &str, kdump_config: &str) -> TempDir {
     let status = format!("state: armed\ncommand line {word}\n");
     let mut files = vec![(KDUMP_TOOLS, settings), ("usr/sbin/kdump-config", kdump_config)];
@@ -324,8 +324,8 @@ fn kexec_is_diverted_and_comes_back() {
 /// The programs that the installer uses to change files.
 const CHANGES: [&str; 9] = ["mv", "cp", "ln", "mkdir", "chmod", "mktemp", "rm", "rmdir", "dpkg-divert"];
 
-/// For each program, runs the installer on copies of `root`, with the first, second, ... call of the program failing, until
-/// no call fails. If the installer fails, it must leave all files unchanged.
+/// Runs the installer on copies of `root`, with the first, second, ... call of one of [`CHANGES`] failing, until no
+/// call fails. If the installer fails, it must leave all files unchanged.
 fn fail_each(root: &TempDir, arguments: &str) {
     let bin = tempfile::tempdir().unwrap();
     let counter = bin.path().join("counter");
@@ -525,7 +525,8 @@ struct Unit {
 }
 
 impl Unit {
-    /// Creates a machine where `crash_kexec_post_notifiers` is `value`, and `modprobe` is the program in place of modprobe.
+    /// Creates a machine where `crash_kexec_post_notifiers` is `value`, and `modprobe` is the program that replaces
+    /// modprobe.
     fn new(value: &str, modprobe: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path().to_str().unwrap();

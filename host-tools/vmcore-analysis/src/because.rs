@@ -1,14 +1,14 @@
-//! The words that reports share: why a frame is kept or left out, and which frames.
+//! Text that all reports share: the reason for a decision, and ranges of frames.
 
 use crate::reference::{FrameDecision, KeptBecause};
 use scanner_core::PfnRange;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
-/// Ranges that a report lists; what is more is only counted.
+/// The most ranges that a report lists. Further ranges are only counted.
 pub const MAX_RANGES: usize = 1000;
 
-/// What becomes of a frame by the rules, in one sentence without a full stop.
+/// Describes the decision about a frame in one sentence, without a full stop.
 pub fn because(decision: &FrameDecision) -> String {
     match decision {
         FrameDecision::Excluded(exclusion) => {
@@ -16,18 +16,16 @@ pub fn because(decision: &FrameDecision) -> String {
         }
         FrameDecision::Kept(why) => match why {
             KeptBecause::Rule(rule) => format!("kept by {rule}"),
-            KeptBecause::NotScanned => "kept: no struct page is looked at, at this level".to_owned(),
-            KeptBecause::NoFileData => {
-                "kept: the image has no data for it, so it is not looked at".to_owned()
-            }
+            KeptBecause::NotScanned => "kept: the rules read no struct page at this level".to_owned(),
+            KeptBecause::NoFileData => "kept: not classified, the image has no data for it".to_owned(),
             KeptBecause::NoStructPage => "kept: it has no struct page".to_owned(),
             KeptBecause::SectionDamaged(error) => format!("kept: {error}"),
-            KeptBecause::Unreadable(error) => format!("kept: its struct page can't be read: {error}"),
+            KeptBecause::Unreadable(error) => format!("kept: cannot read its struct page: {error}"),
         },
     }
 }
 
-/// Frames in a report.
+/// A range of frames in a report, as JSON `{"start", "end"}` or as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frames(pub PfnRange);
 

@@ -1,4 +1,4 @@
-//! Comparing the contents of pages that two images hold.
+//! Compares the contents of the pages that two images have in common.
 
 use crate::because::{Frames, MAX_RANGES};
 use scanner_core::{PAGE_SIZE, Pfn, PfnRange};
@@ -6,24 +6,24 @@ use serde::Serialize;
 use vmcore::frames::FrameBitmap;
 use vmcore::image::MemoryImage;
 
-/// What a comparison of contents showed.
+/// The result of a comparison of page contents.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ContentsReport {
-    /// Pages that both hold.
+    /// Pages that both images have.
     pub compared: u64,
-    /// Pages of them whose bytes differ.
+    /// Compared pages whose bytes differ.
     pub different: u64,
-    /// Pages that A says it holds, but that can't be read from it.
+    /// Pages that A has by its bitmap or segments, but that cannot be read from it.
     pub unreadable_in_a: u64,
-    /// The same of B.
+    /// The same for B.
     pub unreadable_in_b: u64,
-    /// Where these pages are; the first thousand ranges.
+    /// The frames of these pages: at most [`MAX_RANGES`] ranges.
     pub ranges: Vec<ContentsRange>,
-    /// Ranges that are not listed.
+    /// The number of ranges that are not listed.
     pub ranges_left_out: u64,
 }
 
-/// Pages that differ in the same way.
+/// Adjacent pages that differ in the same way.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ContentsRange {
     /// The frames.
@@ -33,7 +33,7 @@ pub struct ContentsRange {
 }
 
 impl ContentsReport {
-    /// Whether all pages could be compared and are the same.
+    /// Whether every page was compared and is the same in both images.
     pub fn same(&self) -> bool {
         self.different == 0 && self.unreadable_in_a == 0 && self.unreadable_in_b == 0
     }
@@ -53,11 +53,12 @@ impl ContentsReport {
     }
 }
 
-/// Compares, page by page, the frames that both `a` and `b` hold, given the frames that each holds. A page of zeros
-/// is a page of zeros however it is stored.
-pub fn compare_contents(a: &dyn MemoryImage, b: &dyn MemoryImage, held: [&FrameBitmap; 2]) -> ContentsReport {
-    let mut both = held[0].clone();
-    both.intersect(held[1]);
+/// Compares, page by page, the frames that both `a` and `b` have. `kept` are the frames of `a` and of `b`.
+///
+/// Two zero pages are equal, whether or not the file stores their bytes.
+pub fn compare_contents(a: &dyn MemoryImage, b: &dyn MemoryImage, kept: [&FrameBitmap; 2]) -> ContentsReport {
+    let mut both = kept[0].clone();
+    both.intersect(kept[1]);
     let mut report = ContentsReport::default();
     let (mut page_a, mut page_b) = ([0; PAGE_SIZE], [0; PAGE_SIZE]);
     for range in both.to_ranges().as_slice() {
@@ -65,10 +66,10 @@ pub fn compare_contents(a: &dyn MemoryImage, b: &dyn MemoryImage, held: [&FrameB
             report.compared += 1;
             if a.read(pfn.addr(), &mut page_a).is_err() {
                 report.unreadable_in_a += 1;
-                report.add(pfn, "can't be read from A");
+                report.add(pfn, "cannot be read from A");
             } else if b.read(pfn.addr(), &mut page_b).is_err() {
                 report.unreadable_in_b += 1;
-                report.add(pfn, "can't be read from B");
+                report.add(pfn, "cannot be read from B");
             } else if page_a != page_b {
                 report.different += 1;
                 report.add(pfn, "the bytes differ");

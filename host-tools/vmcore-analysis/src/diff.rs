@@ -1,4 +1,4 @@
-//! How two 2nd bitmaps differ.
+//! Compares two 2nd bitmaps.
 
 use crate::because::{Frames, MAX_RANGES, because};
 use crate::contents::{ContentsReport, compare_contents};
@@ -12,41 +12,41 @@ use vmcore::Result;
 use vmcore::dump::dumpable::DumpableFrames;
 use vmcore::frames::{FrameBitmap, FrameRanges};
 
-/// How two files differ.
+/// The result of a comparison of two files, A and B.
 #[derive(Clone, Debug, Serialize)]
 pub struct DiffReport {
-    /// What the two are.
+    /// The kinds of A and B: see [`Subject::kind`].
     pub kinds: [&'static str; 2],
-    /// Frames whose bits were compared; absent if one of the files has no 2nd bitmap.
+    /// The number of frames whose bits were compared; `None` if one of the files has no 2nd bitmap.
     pub compared: Option<u64>,
-    /// What these frames are.
+    /// Which frames these are, in words.
     pub compared_frames: &'static str,
-    /// Frames that both keep.
+    /// The number of frames that both keep.
     pub kept_by_both: u64,
-    /// Frames that only A keeps.
+    /// The number of frames that only A keeps.
     pub only_in_a: u64,
-    /// Frames that only B keeps.
+    /// The number of frames that only B keeps.
     pub only_in_b: u64,
-    /// The frames that only one keeps; the first thousand ranges.
+    /// The frames that only one of the two keeps: at most [`MAX_RANGES`] ranges.
     pub ranges: Vec<DifferingRange>,
-    /// Ranges that are not listed.
+    /// The number of ranges that are not listed.
     pub ranges_left_out: u64,
-    /// Frames that exist in one dump only.
+    /// The number of frames that exist in one dump only, by the 1st bitmaps.
     pub exist_in_one_only: u64,
-    /// What else is worth knowing.
+    /// Further observations: sentences without a full stop.
     pub notes: Vec<String>,
-    /// The contents, if they were to be compared.
+    /// The comparison of contents, if the caller requested it.
     pub contents: Option<ContentsReport>,
 }
 
-/// Frames that only one of two files keeps.
+/// Adjacent frames that only one of two files keeps.
 #[derive(Clone, Debug, Serialize)]
 pub struct DifferingRange {
     /// The frames.
     pub frames: Frames,
     /// `A` or `B`.
     pub kept_by: &'static str,
-    /// What becomes of them by the rules, if there was an image to ask.
+    /// The decision of the rules about these frames; `None` without an image.
     pub rules_say: Option<String>,
 }
 
@@ -68,13 +68,14 @@ impl DiffReport {
     }
 }
 
-/// Compares the 2nd bitmaps of `a` and `b`, and with `contents` also the pages that both hold.
+/// Compares the 2nd bitmaps of `a` and `b`. With `contents`, it also compares the pages that both have.
 ///
-/// A bitmap file has bits for frames that don't exist. Frames are therefore compared as far as they exist by the
-/// `machine`, whose rules at a dump level then also tell what differing frames are, or else by the dumps' 1st bitmaps.
+/// A bitmap file also has bits for frames that do not exist. Therefore only existing frames are compared: by the 1st
+/// bitmaps of the dumps, or else by `machine`. With a `machine`, the report also has the decision of its rules, at the
+/// given dump level, about each differing range.
 ///
 /// # Errors
-/// If a file can't be read.
+/// Fails if a file cannot be read.
 pub fn diff(
     a: &Subject,
     b: &Subject,
@@ -101,13 +102,15 @@ pub fn diff(
     }
     if let (Some(image_a), Some(image_b)) = (a.image(), b.image()) {
         if let Some((line_a, line_b)) = differing_line(image_a, image_b) {
-            report.notes.push(format!("not the same crash: VMCOREINFO has {line_a} in A, {line_b} in B"));
+            report.notes.push(format!(
+                "A and B are of different crashes: VMCOREINFO has {line_a} in A, {line_b} in B"
+            ));
         }
         if contents {
             report.contents = Some(compare_contents(image_a, image_b, [&in_a, &in_b]));
         }
     } else if contents {
-        report.notes.push("contents can't be compared: a bitmap file has none".to_owned());
+        report.notes.push("contents cannot be compared: a bitmap file has none".to_owned());
     }
     for (name, subject) in [("A", a), ("B", b)] {
         if let Some(reason) = machine.and_then(|(machine, _)| subject.differs_from_machine(machine)) {
@@ -128,17 +131,17 @@ fn compare_bits(
     machine: Option<(&Machine<'_>, DumpLevel)>,
 ) {
     let frames = in_a.frames();
-    let (relevant, what) = relevant_frames(a, b, machine.map(|(machine, _)| machine), frames);
+    let (compared, description) = compared_frames(a, b, machine.map(|(machine, _)| machine), frames);
     if let (Some(exist_a), Some(exist_b)) = (a.exists(), b.exists()) {
         report.exist_in_one_only = exist_a.minus(exist_b).count() + exist_b.minus(exist_a).count();
     }
-    report.compared = Some(relevant.count());
-    report.compared_frames = what;
-    let of = |mut bits: FrameBitmap| {
-        bits.intersect(&relevant);
+    report.compared = Some(compared.count());
+    report.compared_frames = description;
+    let restricted = |mut bits: FrameBitmap| {
+        bits.intersect(&compared);
         bits
     };
-    let (in_a, in_b) = (of(in_a), of(in_b));
+    let (in_a, in_b) = (restricted(in_a), restricted(in_b));
     let mut both = in_a.clone();
     both.intersect(&in_b);
     report.kept_by_both = both.count();
@@ -162,8 +165,8 @@ fn compare_bits(
     }
 }
 
-/// The frames whose bits mean something in both, and what they are.
-fn relevant_frames(
+/// The frames whose bits are meaningful in both files, and a description of them.
+fn compared_frames(
     a: &Subject,
     b: &Subject,
     machine: Option<&Machine<'_>>,
@@ -191,15 +194,15 @@ fn relevant_frames(
     }
 }
 
-/// Lists the frames that only one keeps, split by what the rules say of them.
+/// Adds the frames that only one file keeps to the report, split by the decision of the rules.
 fn classify(
     report: &mut DiffReport,
     only: &[(&'static str, FrameRanges); 2],
     machine: &Machine<'_>,
     level: DumpLevel,
 ) {
-    let mut open: Option<DifferingRange> = None;
-    let mut add = |range: DifferingRange| match &mut open {
+    let mut last: Option<DifferingRange> = None;
+    let mut add = |range: DifferingRange| match &mut last {
         Some(last)
             if last.frames.0.end == range.frames.0.start
                 && last.kept_by == range.kept_by
@@ -208,8 +211,8 @@ fn classify(
             last.frames.0.end = range.frames.0.end;
         }
         _ => {
-            if let Some(done) = open.replace(range) {
-                report.add(done);
+            if let Some(finished) = last.replace(range) {
+                report.add(finished);
             }
         }
     };
@@ -223,14 +226,14 @@ fn classify(
             add(DifferingRange { frames: Frames(range), kept_by, rules_say: Some(because(&run.decision)) });
         }
     }
-    let behind = PfnRange::new(Pfn::new(machine.frames), Pfn::new(u64::MAX));
+    let after_last = PfnRange::new(Pfn::new(machine.frames), Pfn::new(u64::MAX));
     for (kept_by, set) in only {
-        for range in set.within(behind) {
-            let rules_say = Some("behind the image's last frame".to_owned());
+        for range in set.within(after_last) {
+            let rules_say = Some("after the image's last frame".to_owned());
             add(DifferingRange { frames: Frames(range), kept_by, rules_say });
         }
     }
-    if let Some(last) = open {
+    if let Some(last) = last {
         report.add(last);
     }
 }
@@ -254,11 +257,11 @@ impl fmt::Display for DiffReport {
             let (frames, kept_by) = (range.frames, range.kept_by);
             write!(f, "  {frames:<24} {:>8} only {kept_by}", frames.0.len())?;
             match &range.rules_say {
-                Some(say) => writeln!(f, "; {say}")?,
+                Some(decision) => writeln!(f, "; {decision}")?,
                 None => writeln!(f)?,
             }
         }
-        left_out(f, self.ranges_left_out)?;
+        write_omitted(f, self.ranges_left_out)?;
         if let Some(contents) = &self.contents {
             writeln!(f, "{:<24} {}", "pages compared", contents.compared)?;
             writeln!(f, "{:<24} {}", "pages that differ", contents.different)?;
@@ -267,12 +270,12 @@ impl fmt::Display for DiffReport {
             for range in &contents.ranges {
                 writeln!(f, "  {:<24} {:>8} {}", range.frames, range.frames.0.len(), range.how)?;
             }
-            left_out(f, contents.ranges_left_out)?;
+            write_omitted(f, contents.ranges_left_out)?;
         }
         writeln!(f, "{}", if self.same() { "They are the same." } else { "They differ." })
     }
 }
 
-fn left_out(f: &mut fmt::Formatter<'_>, ranges: u64) -> fmt::Result {
+fn write_omitted(f: &mut fmt::Formatter<'_>, ranges: u64) -> fmt::Result {
     if ranges > 0 { writeln!(f, "  ... and {ranges} more") } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Everything that a file says about itself.
+//! Reports the headers of an image and the properties of the kernel in it.
 
 use page_filter::machine::Machine;
 use scanner_core::kernel::layout::{CompoundPages, FreePages};
@@ -11,35 +11,35 @@ use vmcore::image::{ImageFormat, MemoryImage, notes::CoreNotes};
 use vmcore::units::human_bytes;
 use vmcore::{Error, Result};
 
-/// What an image says about itself.
+/// The report about an image.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImageReport {
-    /// The kind of file.
+    /// The file format, in words.
     pub format: String,
-    /// Frames that exist.
+    /// The number of frames that exist.
     pub existing_frames: u64,
     /// One more than the largest frame number.
     pub max_pfn: u64,
-    /// The pieces of memory that it lists.
+    /// The memory segments of the image.
     pub segments: Vec<SegmentReport>,
-    /// CPUs whose registers were saved.
+    /// The number of CPUs whose registers were saved.
     pub cpus: usize,
-    /// Set if it is a dump.
+    /// The headers of a dump; `None` if the image is not filtered.
     pub dump: Option<DumpReport>,
-    /// The machine, if its VMCOREINFO can be understood.
+    /// The kernel; `None` if its layout cannot be determined from VMCOREINFO.
     pub machine: Option<MachineReport>,
-    /// Why it can't.
+    /// The reason why `machine` is `None`.
     pub not_understood: Option<String>,
-    /// What else is wrong.
+    /// Defects of the image that do not prevent its use.
     pub warnings: Vec<String>,
 }
 
-/// A piece of memory, all in bytes.
+/// A segment of memory, all in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct SegmentReport {
     /// Physical address.
     pub phys: u64,
-    /// Kernel virtual address; 0 if not known.
+    /// Kernel virtual address; 0 if it is not known.
     pub virt: u64,
     /// Size in memory.
     pub mem_size: u64,
@@ -49,55 +49,55 @@ pub struct SegmentReport {
     pub offset: u64,
 }
 
-/// What a dump's headers say.
+/// The headers of a dump.
 #[derive(Clone, Debug, Serialize)]
 pub struct DumpReport {
     /// The dump level.
     pub level: u32,
-    /// Pages in the file.
+    /// The number of pages in the file.
     pub kept: u64,
     /// sysname, nodename, release, version, machine, domainname.
     pub utsname: Vec<String>,
-    /// Seconds since the epoch.
+    /// The time of the crash, in seconds since 1970.
     pub crash_time: u64,
 }
 
-/// What the kernel says about the machine.
+/// The properties of the kernel and of its memory map.
 #[derive(Clone, Debug, Serialize)]
 pub struct MachineReport {
-    /// Release.
+    /// The kernel release.
     pub release: String,
-    /// Build id.
+    /// The build id, in hexadecimal.
     pub build_id: Option<String>,
-    /// Bytes of `struct page`.
+    /// The size of `struct page`, in bytes.
     pub struct_page: usize,
-    /// How free pages are recognised.
+    /// How the rules recognise free pages.
     pub free_pages: &'static str,
-    /// How compound pages are recognised.
+    /// How the rules recognise compound pages.
     pub compound_pages: &'static str,
-    /// Memory model.
+    /// The memory model.
     pub memory_model: &'static str,
-    /// Sections with struct pages.
+    /// The number of memory sections with `struct page`s.
     pub sections: usize,
-    /// Sections whose description is damaged, and why.
+    /// The sections whose description is damaged, with the defect.
     pub damaged_sections: Vec<String>,
-    /// makedumpfile's `max_mapnr`.
+    /// The number of frames up to the last one that has a `struct page`: makedumpfile's `max_mapnr`.
     pub frames: u64,
-    /// Levels of the page tables.
+    /// The number of page table levels: 4 or 5.
     pub page_table_levels: u8,
-    /// Where the top-level table is.
+    /// The physical address of the top-level page table.
     pub page_table_root: u64,
-    /// Memory encryption bit.
+    /// The memory encryption bit of page table entries (AMD SME); 0 if there is none.
     pub sme_mask: u64,
-    /// Rules that can't find anything in this kernel.
+    /// Rules that find no page in this kernel because it does not export what they need.
     pub unavailable_rules: Vec<&'static str>,
 }
 
 impl ImageReport {
-    /// Looks at `image`.
+    /// Creates the report about `image`.
     ///
     /// # Errors
-    /// If its notes can't be read.
+    /// Fails if the ELF notes of the image are damaged.
     pub fn new(image: &dyn MemoryImage) -> Result<Self> {
         let facts = image.facts();
         let machine = Machine::new(image, RuleSet::Makedumpfile);
@@ -137,8 +137,8 @@ impl MachineReport {
         let layout = &machine.layout;
         let mut sections = 0;
         let mut damaged = Vec::new();
-        for found in machine.sections.iter(machine.image) {
-            match found {
+        for lookup in machine.sections.iter(machine.image) {
+            match lookup {
                 Lookup::Present(_) => sections += 1,
                 Lookup::Absent(_) => {}
                 Lookup::Damaged(frames, error) => damaged.push(format!("frames {frames}: {error}")),
@@ -205,7 +205,7 @@ impl fmt::Display for ImageReport {
         writeln!(f, "CPUs             {} with saved registers", self.cpus)?;
         if let Some(dump) = &self.dump {
             writeln!(f, "Dump level       {}", dump.level)?;
-            writeln!(f, "Pages in it      {}", dump.kept)?;
+            writeln!(f, "Pages kept       {}", dump.kept)?;
             writeln!(f, "System           {}", dump.utsname.join(" "))?;
             writeln!(f, "Crashed at       {} (seconds since 1970)", dump.crash_time)?;
         }
@@ -260,7 +260,7 @@ impl fmt::Display for MachineReport {
             writeln!(f, "Damaged section  {section}")?;
         }
         for rule in &self.unavailable_rules {
-            writeln!(f, "Dead rule        {rule}")?;
+            writeln!(f, "Unavailable rule {rule}")?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! What became of the pages of a vmcore, and why.
+//! Analysis of vmcores, filtered dumps and bitmaps: which pages are kept, and why.
 //!
-//! [`reference`] states the rules a second time, page by page, in code of its own. [`verify()`] and [`diff()`] hold bitmaps
-//! and dumps against it; [`explain`] says which rule decides about one page; [`map`] draws memory by class.
+//! [`reference`] implements the rules a second time, page by page, without the scanner's code. [`verify()`] and
+//! [`diff()`] compare bitmaps and dumps with it. [`explain`] names the rule that decides about one page. [`map`] draws
+//! memory by page class.
 
 pub mod because;
 pub mod contents;

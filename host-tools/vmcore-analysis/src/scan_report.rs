@@ -1,4 +1,4 @@
-//! What a scan found, for people and for scripts.
+//! The report of a scan, as text and as JSON.
 
 use page_filter::machine::Machine;
 use page_filter::scan::{ScannedBitmap, scan};
@@ -14,76 +14,76 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::MemoryImage;
 use vmcore::units::human_bytes;
 
-/// Everything that a scan has to tell.
+/// The report of a scan.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScanReport {
     /// The kernel's release.
     pub kernel: String,
-    /// Its build id, if known.
+    /// The kernel's build id, if it is known.
     pub build_id: Option<String>,
-    /// The kernel's memory model, in makedumpfile's words.
+    /// The kernel's memory model, with makedumpfile's name.
     pub memory_model: &'static str,
     /// The rule set.
     pub rules: &'static str,
     /// The dump level.
     pub level: u8,
-    /// Frames up to the last that exists and has a `struct page`.
+    /// The number of frames up to the last one that has a `struct page`: makedumpfile's `max_mapnr`.
     pub frames: u64,
-    /// Frames of them that exist.
+    /// The number of these frames that exist.
     pub existing: u64,
-    /// Pages left out, per class, as `(class, pages)`.
+    /// The excluded pages of each class.
     pub excluded: Vec<ClassCount>,
-    /// Pages that a dump keeps.
+    /// The number of pages that a dump keeps.
     pub kept: u64,
-    /// Pages of them that are all zero bytes, if they were looked at.
+    /// The number of kept pages that are zero pages; `None` if the contents were not read.
     pub zero: Option<u64>,
-    /// Pages kept because their `struct page` can't be read.
+    /// The number of pages that are kept because their `struct page` cannot be read.
     pub unreadable: u64,
-    /// Where, and why; the first thousand places.
+    /// The frames of these pages and the errors: at most 1000 entries.
     pub unreadable_places: Vec<String>,
-    /// Pages kept because they are marked free with an order that can't be.
+    /// The number of pages that are kept because they are marked free with an impossible order.
     pub bad_orders: u64,
-    /// Free lists that are broken, and how; the rest of each is kept.
+    /// The broken free lists and their defects. The unvisited blocks of each are kept.
     pub broken_free_lists: Vec<String>,
-    /// Rules that can't find anything in this kernel.
+    /// Rules that find no page in this kernel because it does not export what they need.
     pub unavailable_rules: Vec<&'static str>,
-    /// Seconds of each step.
+    /// The steps of the command, with their times.
     pub steps: Vec<Step>,
-    /// What an uncompressed dump would need at each level, zero pages included.
+    /// The size of an uncompressed dump at each level, zero pages included.
     pub sizes: Vec<LevelSize>,
 }
 
-/// Pages of a class.
+/// The number of pages of a class.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ClassCount {
-    /// The class.
+    /// The name of the class.
     pub class: &'static str,
-    /// Pages.
+    /// The number of pages.
     pub pages: u64,
 }
 
-/// What a step took.
+/// The time of a step.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Step {
-    /// What was done.
+    /// The name of the step.
     pub step: &'static str,
-    /// Seconds.
+    /// The time, in seconds.
     pub seconds: f64,
 }
 
-/// What an uncompressed dump would need at a level.
+/// The size of an uncompressed dump at a level.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LevelSize {
-    /// The dump level, without its bit 1.
+    /// The dump level, without bit 1 (zero pages).
     pub level: u8,
-    /// Pages that it keeps.
+    /// The number of pages in the dump.
     pub pages: u64,
-    /// Bytes of the file, at most.
+    /// The size of the file in bytes: an upper limit.
     pub bytes: u64,
 }
 
 impl ScanReport {
-    /// What `scanned`, a scan of `machine` at `level`, has to tell. `steps` are those before.
+    /// Creates the report of `scanned`, a scan of `machine` at `level`. `steps` are the steps up to now.
     pub fn new(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, steps: Vec<Step>) -> Self {
         let kept = count_kept(machine, scanned);
         let findings = &scanned.findings;
@@ -112,21 +112,21 @@ impl ScanReport {
         }
     }
 
-    /// Looks into the kept pages, and counts those of all zero bytes.
+    /// Reads the kept pages and counts the zero pages. `checkpoint` reports the progress; it cannot stop the count.
     pub fn count_zero_pages(
         &mut self,
         machine: &Machine<'_>,
         scanned: &ScannedBitmap,
-        pace: &mut dyn Checkpoint,
+        checkpoint: &mut dyn Checkpoint,
     ) {
         let mut zero = 0;
-        each_kept(machine, scanned, |window, kept| {
+        for_each_kept_window(machine, scanned, |window, kept| {
             for range in kept.to_ranges().as_slice() {
                 for index in range.start.as_u64()..range.end.as_u64() {
                     zero += u64::from(is_zero_page(machine.image, window.start.saturating_add(index)));
                 }
             }
-            pace.check(window.end).is_continue();
+            let _ = checkpoint.check(window.end);
         });
         self.zero = Some(zero);
     }
@@ -136,10 +136,14 @@ fn all_frames(machine: &Machine<'_>) -> PfnRange {
     PfnRange::new(Pfn::new(0), Pfn::new(machine.frames))
 }
 
-/// Tells `look` of the frames that a dump starts from and a scan keeps, window by window, so that none of their bits
-/// leave the processor's cache; bit 0 is the window's first frame.
-fn each_kept(machine: &Machine<'_>, scanned: &ScannedBitmap, mut look: impl FnMut(PfnRange, &FrameBitmap)) {
-    /// A multiple of 64.
+/// Calls `visit` for each window of frames, with the dumpable frames in it that the scan keeps. Bit 0 is the window's
+/// first frame. A window's bits fit the processor's cache.
+fn for_each_kept_window(
+    machine: &Machine<'_>,
+    scanned: &ScannedBitmap,
+    mut visit: impl FnMut(PfnRange, &FrameBitmap),
+) {
+    /// In frames, a multiple of 64: a window is a whole number of bitmap words.
     const WINDOW_FRAMES: u64 = 1 << 18;
     let exists = machine.exists();
     let dumpable = DumpableFrames::new(machine.image.facts(), &exists);
@@ -147,13 +151,13 @@ fn each_kept(machine: &Machine<'_>, scanned: &ScannedBitmap, mut look: impl FnMu
     for (window, words) in windows(machine.frames, WINDOW_FRAMES).zip(words) {
         let mut kept = dumpable.window(window);
         kept.intersect_words(words);
-        look(window, &kept);
+        visit(window, &kept);
     }
 }
 
 fn count_kept(machine: &Machine<'_>, scanned: &ScannedBitmap) -> u64 {
     let mut count = 0;
-    each_kept(machine, scanned, |_, kept| count += kept.count());
+    for_each_kept_window(machine, scanned, |_, kept| count += kept.count());
     count
 }
 
@@ -165,19 +169,21 @@ fn is_zero_page(image: &dyn MemoryImage, pfn: Pfn) -> bool {
     image.read(pfn.addr(), &mut page).is_ok() && is_zero(&page)
 }
 
-/// The sizes at all levels without bit 1, from a scan at `level` or, if that leaves out less, at all bits. They are
-/// upper limits: a page that several rules would leave out counts for the first one only.
+/// The sizes at all levels without bit 1: from the scan at `level` if it has all other bits, else from a further scan.
+///
+/// The sizes are upper limits: a page that several rules exclude counts for the first rule only.
 fn sizes(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, kept: u64) -> Vec<LevelSize> {
     let all = DumpLevel::all();
     let full =
         if (level | DumpLevel::ZERO) == all { None } else { Some(scan(machine, all, &mut RunToCompletion)) };
-    let least = full.as_ref().map_or(kept, |full| count_kept(machine, full));
+    let kept_at_full_level = full.as_ref().map_or(kept, |full| count_kept(machine, full));
     let full = full.as_ref().unwrap_or(scanned);
     let notes = machine.image.facts().notes.len().div_ceil(BLOCK_SIZE) as u64 + 2;
     let blocks = notes + bitmap_blocks(machine.frames);
     let size_at = |level: DumpLevel| {
-        let stays = PageClass::ALL.into_iter().filter(|class| !class.is_excluded_at(level));
-        let pages = least + stays.map(|class| full.findings.counters.get(class)).sum::<u64>();
+        let kept_classes = PageClass::ALL.into_iter().filter(|class| !class.is_excluded_at(level));
+        let pages =
+            kept_at_full_level + kept_classes.map(|class| full.findings.counters.get(class)).sum::<u64>();
         let bytes = blocks * BLOCK_SIZE as u64 + pages * (PageDesc::SIZE + PAGE_SIZE) as u64;
         LevelSize { level: level.bits(), pages, bytes }
     };
@@ -185,7 +191,7 @@ fn sizes(machine: &Machine<'_>, level: DumpLevel, scanned: &ScannedBitmap, kept:
 }
 
 impl Step {
-    /// A step of `time`.
+    /// Creates a step that took `time`.
     pub fn new(step: &'static str, time: Duration) -> Self {
         Self { step, seconds: time.as_secs_f64() }
     }
@@ -221,7 +227,7 @@ impl fmt::Display for ScanReport {
             row("  of them zero", zero)?;
         }
         if self.unreadable > 0 {
-            writeln!(f, "\n{} pages are kept because their struct pages can't be read:", self.unreadable)?;
+            writeln!(f, "\n{} pages are kept because their struct pages cannot be read:", self.unreadable)?;
             for place in self.unreadable_places.iter().take(10) {
                 writeln!(f, "  {place}")?;
             }
@@ -232,15 +238,15 @@ impl fmt::Display for ScanReport {
         if self.bad_orders > 0 {
             writeln!(
                 f,
-                "\n{} pages are kept because they are marked free with an order that can't be.",
+                "\n{} pages are kept because they are marked free with an impossible order.",
                 self.bad_orders
             )?;
         }
         for list in &self.broken_free_lists {
-            writeln!(f, "\nA free list is broken, its rest is kept: {list}.")?;
+            writeln!(f, "\nA free list is broken; its remaining blocks are kept: {list}.")?;
         }
         for rule in &self.unavailable_rules {
-            writeln!(f, "\nA rule is dead: {rule}.")?;
+            writeln!(f, "\nA rule is unavailable: {rule}.")?;
         }
         writeln!(f, "\nAn uncompressed dump needs at most, at level")?;
         for pair in self.sizes.chunks(4) {

@@ -1,4 +1,4 @@
-//! What verdicts are about: the 2nd bitmap of a bitmap file or of a dump.
+//! The files that [`verify()`](crate::verify()) and [`diff()`](crate::diff()) examine.
 
 use page_filter::bitmap_file::{BitmapReader, FileAsMemory, is_bitmap_file};
 use page_filter::machine::Machine;
@@ -8,21 +8,21 @@ use vmcore::frames::{FrameBitmap, FrameRanges};
 use vmcore::image::{MemoryImage, OpenOptions, open};
 use vmcore::{Error, Result};
 
-/// A file with a 2nd bitmap, or memory without one.
+/// An opened file: a bitmap file, a dump, or an image without a 2nd bitmap.
 pub enum Subject {
     /// A bitmap file.
     Bitmap(BitmapReader<FileAsMemory>),
-    /// A dump: an image that was filtered.
+    /// A dump: a filtered image.
     Dump(Box<dyn MemoryImage>),
-    /// A vmcore, or another image that was not filtered.
+    /// A vmcore, or another unfiltered image.
     Memory(Box<dyn MemoryImage>),
 }
 
 impl Subject {
-    /// Opens `path`, whatever of these it is.
+    /// Opens the file at `path` and detects its kind.
     ///
     /// # Errors
-    /// If it is nothing of that, or damaged.
+    /// Fails if the file is of no known kind, or damaged.
     pub fn open(path: &Path) -> Result<Self> {
         if is_bitmap_file(path)? {
             return BitmapReader::open(path).map(Self::Bitmap);
@@ -31,20 +31,20 @@ impl Subject {
         Ok(if image.facts().filtered.is_some() { Self::Dump(image) } else { Self::Memory(image) })
     }
 
-    /// The same, but not memory without a 2nd bitmap.
+    /// Opens the file at `path`, which must have a 2nd bitmap.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and if it is a vmcore.
+    /// Fails as [`open`](Self::open) does, and for an unfiltered image.
     pub fn open_filtered(path: &Path) -> Result<Self> {
         match Self::open(path)? {
-            Self::Memory(_) => Err(Error::unusable("has no 2nd bitmap: it is memory that was not filtered")
+            Self::Memory(_) => Err(Error::unusable("has no 2nd bitmap: the image is not filtered")
                 .at(path)
                 .with_hint("Give a bitmap file or a kdump-compressed dump, and the vmcore with --image.")),
             subject => Ok(subject),
         }
     }
 
-    /// What it is.
+    /// The kind of file, in words.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Bitmap(_) => "bitmap file",
@@ -53,7 +53,7 @@ impl Subject {
         }
     }
 
-    /// One more than the last frame that it says something about.
+    /// One more than the last frame that the file covers.
     pub fn end(&self) -> u64 {
         match self {
             Self::Bitmap(reader) => reader.info().frames().end.as_u64(),
@@ -61,12 +61,12 @@ impl Subject {
         }
     }
 
-    /// The 1st bitmap, if it has one.
+    /// The frames that exist: the 1st bitmap. `None` for a bitmap file.
     pub fn exists(&self) -> Option<&FrameRanges> {
         self.image().map(|image| &image.facts().exists)
     }
 
-    /// Its memory, if it has some.
+    /// The memory image; `None` for a bitmap file.
     pub fn image(&self) -> Option<&dyn MemoryImage> {
         match self {
             Self::Bitmap(_) => None,
@@ -74,21 +74,22 @@ impl Subject {
         }
     }
 
-    /// What tells that it is not of `machine`, or of another boot; `None` if nothing does.
+    /// The reason why the file is of another machine or another boot than `machine`; `None` if there is no such reason.
     pub fn differs_from_machine(&self, machine: &Machine<'_>) -> Option<String> {
         match self {
-            // Without its hint, which is about making dumps.
+            // One line omits the error's hint, which is about writing dumps.
             Self::Bitmap(reader) => reader.check_machine(machine).err().map(|error| error.in_one_line()),
             Self::Dump(image) | Self::Memory(image) => differing_line(&**image, machine.image)
                 .map(|(own, other)| format!("VMCOREINFO has {own} in the dump, {other} in the image")),
         }
     }
 
-    /// The 2nd bitmap for frames `0..frames`. Frames that a bitmap file has no bit for are kept; those that a dump
-    /// has none for are not in it. For memory that was not filtered: the frames that have data.
+    /// The 2nd bitmap for frames `0..frames`. For an unfiltered image, the frames that have data.
+    ///
+    /// Frames outside a bitmap file count as kept. Frames outside a dump count as excluded.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// Fails if the bitmap cannot be read.
     pub fn kept(&self, frames: u64) -> Result<FrameBitmap> {
         match self {
             Self::Bitmap(reader) => {
@@ -106,7 +107,7 @@ impl Subject {
                 for (word, from) in kept.words_mut().iter_mut().zip(filtered.kept.words()) {
                     *word = *from;
                 }
-                // Bits behind the last frame must stay clear.
+                // The dump may have bits after the last frame. They must be clear.
                 let mut all = FrameBitmap::ones(frames);
                 all.intersect(&kept);
                 Ok(all)
@@ -115,8 +116,10 @@ impl Subject {
     }
 }
 
-/// The first line of VMCOREINFO that two images of the same crash would have alike and that these don't: both lines.
-/// `None` if they agree, or one has no VMCOREINFO.
+/// The first key of VMCOREINFO whose lines differ between `a` and `b`: both lines. Images of the same crash have the
+/// same lines.
+///
+/// `None` if all common keys agree, or if an image has no VMCOREINFO.
 pub fn differing_line(a: &dyn MemoryImage, b: &dyn MemoryImage) -> Option<(String, String)> {
     let (a, b) = (lines(a)?, lines(b)?);
     let value = |lines: &[String], key: &str| {

@@ -1,4 +1,4 @@
-//! Whether a bitmap file or a dump holds: by itself, and for a machine.
+//! Checks a bitmap file or a dump: its own consistency, and its bits against the rules for a machine.
 
 use crate::because::{Frames, MAX_RANGES, because};
 use crate::reference::{Exclusion, FrameDecision, KeptBecause, ReferenceScan, Rule};
@@ -15,21 +15,21 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::MemoryImage;
 use vmcore::{Error, Result};
 
-/// What it comes to; the worst of all findings.
+/// The severity of a finding. The result of a verification is the worst of all findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VerifyOutcome {
-    /// All holds.
+    /// All checks hold.
     Holds,
-    /// It keeps more pages than needed: larger than it could be, but nothing is lost.
+    /// The file keeps pages that the rules exclude: it is larger than needed, but no page is lost.
     KeepsMore,
-    /// What it says of itself is not so.
+    /// The file contradicts itself: its header or counts disagree with its bits.
     Inconsistent,
-    /// It leaves out pages that the rules keep.
+    /// The file excludes pages that the rules keep.
     LosesPages,
-    /// It is of another machine, kernel or boot.
+    /// The file is of another machine, kernel or boot.
     OtherMachine,
-    /// Its bytes are not those that were written.
+    /// A checksum is wrong, or pages cannot be read.
     Damaged,
 }
 
@@ -38,7 +38,7 @@ impl VerifyOutcome {
         match self {
             Self::Holds => "it holds",
             Self::KeepsMore => "it keeps more than needed; nothing is lost",
-            Self::Inconsistent => "what it says of itself is not so",
+            Self::Inconsistent => "it contradicts itself",
             Self::LosesPages => "it LOSES pages",
             Self::OtherMachine => "it is of another machine",
             Self::Damaged => "it is damaged",
@@ -46,16 +46,16 @@ impl VerifyOutcome {
     }
 }
 
-/// One thing that does not hold.
+/// A check that does not hold.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub verdict: VerifyOutcome,
-    /// What it is: a sentence without a full stop.
+    /// The description: a sentence without a full stop.
     pub what: String,
 }
 
-/// What the user says where the file doesn't.
+/// The dump level and rule set that the user requests. They replace what the file records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
     /// The dump level.
@@ -65,75 +65,76 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The rule set to hold `subject` against: what the user says, else what the file records.
+    /// The rule set to compare `subject` with: the requested one, or else the recorded one, or else the default.
     pub fn rules_for(&self, subject: &Subject) -> RuleSet {
         self.rules.or(recorded(subject).1).unwrap_or_default()
     }
 }
 
-/// The verdict and what led to it.
+/// The result of a verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
-    /// What the file is.
+    /// The kind of file: see [`Subject::kind`].
     pub kind: &'static str,
-    /// The verdict.
+    /// The worst of the findings.
     pub verdict: VerifyOutcome,
-    /// What does not hold.
+    /// The checks that do not hold.
     pub findings: Vec<Finding>,
-    /// What was checked and holds, and what could not be checked.
+    /// The checks that hold, and those that were not possible.
     pub notes: Vec<String>,
-    /// The comparison with a machine, if there was one.
+    /// The comparison with a machine; `None` without an image, or if the file is of another machine.
     pub comparison: Option<Comparison>,
 }
 
-/// How a 2nd bitmap compares with the reference's.
+/// The result of a comparison of a 2nd bitmap with the reference rules.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Comparison {
     /// The dump level.
     pub level: u8,
     /// The rule set.
     pub rules: &'static str,
-    /// Frames compared.
+    /// The number of frames compared.
     pub frames: u64,
-    /// Frames that it keeps although the rules leave them out.
+    /// The number of frames that the file keeps although the rules exclude them.
     pub keeps_more: u64,
-    /// Frames that it leaves out although the rules keep them.
+    /// The number of frames that the file excludes although the rules keep them.
     pub loses: u64,
-    /// Frames that it leaves out as zero pages, which they are.
+    /// The number of frames that the file excludes although the rules keep them, and that are zero pages.
     pub zero: u64,
-    /// The frames that differ; the first thousand ranges.
+    /// The frames that differ: at most [`MAX_RANGES`] ranges.
     pub ranges: Vec<Mistake>,
-    /// Ranges that are not listed.
+    /// The number of ranges that are not listed.
     pub ranges_left_out: u64,
 }
 
-/// Frames that a bitmap has wrong.
+/// Adjacent frames whose bits are wrong in the same way.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mistake {
     /// The frames.
     pub frames: Frames,
-    /// Whether the bitmap keeps them.
+    /// Whether the file keeps them.
     pub kept: bool,
-    /// What becomes of them by the rules.
+    /// The decision of the rules about them.
     pub rules_say: String,
 }
 
 impl VerifyReport {
-    fn find(&mut self, verdict: VerifyOutcome, what: impl Into<String>) {
+    fn add_finding(&mut self, verdict: VerifyOutcome, what: impl Into<String>) {
         self.verdict = self.verdict.max(verdict);
         self.findings.push(Finding { verdict, what: what.into() });
     }
 
-    fn note(&mut self, what: impl Into<String>) {
+    fn add_note(&mut self, what: impl Into<String>) {
         self.notes.push(what.into());
     }
 }
 
-/// Checks the structure, the checksums and the counts of `subject`; with a `machine`, also that it is of that one, and
-/// every bit by its rule set ([`Asked::rules_for`]).
+/// Checks the structure, the checksums and the counts of `subject`. With a `machine`, it also checks that the file is
+/// of this machine, and compares every bit with the machine's rule set ([`Asked::rules_for`] selects it).
 ///
 /// # Errors
-/// If something can't be read, or if neither the file nor the user says the level.
+/// Fails if the file cannot be read, if it is an unfiltered image, or if neither the file nor the user names the dump
+/// level.
 pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) -> Result<VerifyReport> {
     let mut report = VerifyReport {
         kind: subject.kind(),
@@ -145,38 +146,39 @@ pub fn verify(subject: &Subject, machine: Option<&Machine<'_>>, asked: Asked) ->
     match subject {
         Subject::Bitmap(reader) => check_bitmap(&mut report, reader)?,
         Subject::Dump(dump) => check_dump(&mut report, &**dump),
-        Subject::Memory(_) => return Err(Error::unusable("memory that was not filtered has no 2nd bitmap")),
+        Subject::Memory(_) => return Err(Error::unusable("an unfiltered image has no 2nd bitmap")),
     }
     let Some(machine) = machine else {
-        report.note("not compared with a machine: no image was given");
+        report.add_note("not compared with a machine: no image was given");
         return Ok(report);
     };
     let level = asked.level.or(recorded(subject).0).ok_or_else(|| {
-        Error::unusable("the file doesn't say its dump level").with_hint("Give it with --dump-level LEVEL.")
+        Error::unusable("the file does not record its dump level")
+            .with_hint("Give it with --dump-level LEVEL.")
     })?;
     if !is_same_machine(&mut report, subject, machine)? {
-        report.note("bits were not compared: those of another machine say nothing");
+        report.add_note("bits were not compared: the file is of another machine");
         return Ok(report);
     }
     for rule in machine.unavailable_rules(level) {
-        report.note(rule.reason());
+        report.add_note(rule.reason());
     }
     let kept = subject.kept(machine.frames)?;
     let comparison = compare(subject, &kept, machine, level);
-    judge(&mut report, subject, &comparison);
+    add_findings(&mut report, subject, &comparison);
     if comparison.keeps_more + comparison.loses > 0 {
         let other = if machine.rule_set == RuleSet::Kernel { RuleSet::Makedumpfile } else { RuleSet::Kernel };
         let other_machine = Machine::new(machine.image, other)?;
         let by_other = compare(subject, &kept, &other_machine, level);
         if by_other.keeps_more + by_other.loses == 0 {
-            report.note(format!("by the rule set {} all bits would be right", other.name()));
+            report.add_note(format!("by the rule set {} all bits would be right", other.name()));
         }
     }
     report.comparison = Some(comparison);
     Ok(report)
 }
 
-/// The level and the rule set that a file records.
+/// The dump level and the rule set that a file records.
 fn recorded(subject: &Subject) -> (Option<DumpLevel>, Option<RuleSet>) {
     match subject {
         Subject::Bitmap(reader) => match reader.info() {
@@ -200,7 +202,7 @@ fn recorded(subject: &Subject) -> (Option<DumpLevel>, Option<RuleSet>) {
 fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) -> Result<()> {
     let survey = reader.survey()?;
     for chunk in &survey.damaged {
-        report.find(
+        report.add_finding(
             VerifyOutcome::Damaged,
             format!(
                 "chunk {} (frames {}) has the checksum {:#010x}, but {:#010x} is recorded",
@@ -209,14 +211,14 @@ fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) 
         );
     }
     let sealed = survey.sealed as usize + survey.damaged.len();
-    report.note(format!("{sealed} of {} chunks have a checksum", reader.chunks().len()));
+    report.add_note(format!("{sealed} of {} chunks have a checksum", reader.chunks().len()));
     let cleared = reader.info().frames().len() - survey.kept;
     if let Info::V2(header) = reader.info() {
         check_header(report, header);
     }
     match reader.info().counted() {
         Some(counted) => check_counts(report, counted, cleared),
-        None => report.note("the counts are not final"),
+        None => report.add_note("the counts are not final"),
     }
     Ok(())
 }
@@ -224,12 +226,12 @@ fn check_bitmap(report: &mut VerifyReport, reader: &BitmapReader<FileAsMemory>) 
 fn check_header(report: &mut VerifyReport, header: &v2::Header) {
     let end = header.frames().end.as_u64();
     match header.state {
-        State::Complete if header.scanned_up_to < end => report.find(
+        State::Complete if header.scanned_up_to < end => report.add_finding(
             VerifyOutcome::Inconsistent,
-            format!("the scan is said to be complete, but ends at frame {:#x}", header.scanned_up_to),
+            format!("the header records a complete scan that ended at frame {:#x}", header.scanned_up_to),
         ),
         State::Complete | State::NotRecorded => {}
-        state => report.note(format!("the scan ended at frame {:#x}: {state}", header.scanned_up_to)),
+        state => report.add_note(format!("the scan ended at frame {:#x}: {state}", header.scanned_up_to)),
     }
 }
 
@@ -237,9 +239,9 @@ fn check_header(report: &mut VerifyReport, header: &v2::Header) {
 fn check_counts(report: &mut VerifyReport, counted: Counted, cleared: u64) {
     let sum = counted.pages;
     if counted.agrees_with(cleared) {
-        report.note(format!("{cleared} bits are clear, {sum} of them counted"));
+        report.add_note(format!("{cleared} bits are clear, {sum} of them counted"));
     } else {
-        report.find(
+        report.add_finding(
             VerifyOutcome::Inconsistent,
             format!("{sum} pages are counted as left out, but {cleared} bits are clear"),
         );
@@ -249,16 +251,16 @@ fn check_counts(report: &mut VerifyReport, counted: Counted, cleared: u64) {
 fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
     let facts = dump.facts();
     for warning in &facts.warnings {
-        report.find(VerifyOutcome::Damaged, warning.clone());
+        report.add_finding(VerifyOutcome::Damaged, warning.clone());
     }
     let Some(filtered) = &facts.filtered else { return };
     let kept = filtered.kept.to_ranges();
     let not_existing = kept.minus(&facts.exists);
     if let Some(first) = not_existing.as_slice().first() {
-        report.find(
+        report.add_finding(
             VerifyOutcome::Inconsistent,
             format!(
-                "{} frames are kept that don't exist by the 1st bitmap, from {} on",
+                "the 2nd bitmap keeps {} frames that are not in the 1st bitmap, the first is {}",
                 not_existing.count(),
                 first.start
             ),
@@ -274,41 +276,48 @@ fn check_dump(report: &mut VerifyReport, dump: &dyn MemoryImage) {
         }
     }
     match first {
-        Some(first) => report.find(
+        Some(first) => report.add_finding(
             VerifyOutcome::Damaged,
-            format!("{lost} of {} pages can't be read from the dump, from frame {first} on", kept.count()),
+            format!(
+                "{lost} of {} pages cannot be read from the dump, the first is frame {first}",
+                kept.count()
+            ),
         ),
-        None => report.note(format!("all {} pages of the dump can be read", kept.count())),
+        None => report.add_note(format!("all {} pages of the dump can be read", kept.count())),
     }
 }
 
-/// Whether the file is of `machine`; if not, what differs is found.
+/// Whether the file is of `machine`. Adds a finding for each difference.
 fn is_same_machine(report: &mut VerifyReport, subject: &Subject, machine: &Machine<'_>) -> Result<bool> {
-    let mut other: Vec<String> = subject.differs_from_machine(machine).into_iter().collect();
+    let mut differences: Vec<String> = subject.differs_from_machine(machine).into_iter().collect();
     match subject {
         Subject::Bitmap(reader) => {
-            let behind = PfnRange::new(Pfn::new(machine.frames), reader.info().frames().end);
-            let excluded = behind.len() - count_in(&subject.kept(subject.end())?, behind);
+            let after_last = PfnRange::new(Pfn::new(machine.frames), reader.info().frames().end);
+            let excluded = after_last.len() - count_in(&subject.kept(subject.end())?, after_last);
             if excluded > 0 {
                 let last = machine.frames.saturating_sub(1);
-                other.push(format!("{excluded} frames are left out behind the image's last, {last:#x}"));
+                differences
+                    .push(format!("{excluded} frames are left out after the image's last frame, {last:#x}"));
             }
             if matches!(reader.info(), Info::V1(_)) {
-                report.note("version 1 doesn't record the machine");
+                report.add_note("version 1 of the format does not record the machine");
             }
         }
         Subject::Dump(dump) | Subject::Memory(dump) => {
-            // makedumpfile's dumps end where the image's memory sections do; others may go on.
+            // Dumps of makedumpfile end where the image's memory sections end. Other dumps may be longer.
             let frames = dump.facts().max_pfn;
             if frames < machine.frames {
-                other.push(format!("the dump has {frames:#x} frames, the image {:#x}", machine.frames));
+                differences.push(format!("the dump has {frames:#x} frames, the image {:#x}", machine.frames));
             } else if frames > machine.frames {
-                report.note(format!("frames from {:#x} on have no struct page in the image", machine.frames));
+                report.add_note(format!(
+                    "frames from {:#x} on have no struct page in the image",
+                    machine.frames
+                ));
             }
         }
     }
-    let same = other.is_empty();
-    other.into_iter().for_each(|what| report.find(VerifyOutcome::OtherMachine, what));
+    let same = differences.is_empty();
+    differences.into_iter().for_each(|what| report.add_finding(VerifyOutcome::OtherMachine, what));
     Ok(same)
 }
 
@@ -316,13 +325,13 @@ fn count_in(bits: &FrameBitmap, range: PfnRange) -> u64 {
     bits.to_ranges().within(range).map(PfnRange::len).sum()
 }
 
-/// Compares the bits with the reference's.
+/// Compares the bits of all existing frames with the reference rules.
 fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: DumpLevel) -> Comparison {
     let mut comparison =
         Comparison { level: level.bits(), rules: machine.rule_set.name(), ..Comparison::default() };
     let exists = machine.exists();
     let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
-    // A dump doesn't have pages without data; a bitmap keeps them.
+    // A dump has no pages without data. A bitmap file keeps them.
     let dumpable = matches!(subject, Subject::Dump(_))
         .then(|| DumpableFrames::new(machine.image.facts(), &exists).window(all));
     let mut mistakes = Mistakes { comparison: &mut comparison, last: None };
@@ -355,7 +364,7 @@ fn compare(subject: &Subject, kept: &FrameBitmap, machine: &Machine<'_>, level: 
     comparison
 }
 
-/// Puts mistakes of the same kind together.
+/// Merges adjacent mistakes of the same kind into ranges.
 struct Mistakes<'c> {
     comparison: &'c mut Comparison,
     last: Option<(PfnRange, bool, FrameDecision)>,
@@ -366,8 +375,8 @@ impl Mistakes<'_> {
         *(if kept { &mut self.comparison.keeps_more } else { &mut self.comparison.loses }) += 1;
         let end = pfn.saturating_add(1);
         match &mut self.last {
-            Some((range, last_kept, last_fate))
-                if range.end == pfn && *last_kept == kept && alike(last_fate, &decision) =>
+            Some((range, last_kept, last_decision))
+                if range.end == pfn && *last_kept == kept && same_reason(last_decision, &decision) =>
             {
                 range.end = end;
             }
@@ -389,8 +398,8 @@ impl Mistakes<'_> {
     }
 }
 
-/// Whether two decisions have the same reason, although perhaps another head.
-fn alike(a: &FrameDecision, b: &FrameDecision) -> bool {
+/// Whether two decisions have the same reason. The excluded blocks may differ.
+fn same_reason(a: &FrameDecision, b: &FrameDecision) -> bool {
     let kind = |exclusion: &Exclusion| -> (Rule, PageClass) { (exclusion.rule, exclusion.class) };
     match (a, b) {
         (FrameDecision::Excluded(a), FrameDecision::Excluded(b)) => kind(a) == kind(b),
@@ -398,9 +407,9 @@ fn alike(a: &FrameDecision, b: &FrameDecision) -> bool {
     }
 }
 
-fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) {
+fn add_findings(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) {
     if comparison.loses > 0 {
-        report.find(
+        report.add_finding(
             VerifyOutcome::LosesPages,
             format!("LOSES {} that the rules keep", pages(comparison.loses)),
         );
@@ -413,10 +422,10 @@ fn judge(report: &mut VerifyReport, subject: &Subject, comparison: &Comparison) 
         {
             what += &format!("; its scan ended at frame {:#x}: {}", header.scanned_up_to, header.state);
         }
-        report.find(VerifyOutcome::KeepsMore, what);
+        report.add_finding(VerifyOutcome::KeepsMore, what);
     }
     if comparison.zero > 0 {
-        report.note(format!("left out as zero pages, which they are: {}", pages(comparison.zero)));
+        report.add_note(format!("left out because they are zero pages: {}", pages(comparison.zero)));
     }
 }
 

@@ -33,12 +33,7 @@ pub const EDGE_CASES: &[EdgeCase] = &[
         3,
         "anonymous head of order 3 at a multiple of 4: the order is ignored, one page is excluded",
     ),
-    case(
-        Edge::MisalignedHugetlb,
-        24,
-        4,
-        "hugetlb head of order 4 at a multiple of 8: one page is excluded",
-    ),
+    case(Edge::MisalignedHugetlb, 24, 4, "hugetlb head of order 4 at a multiple of 8: one page is excluded"),
     case(
         Edge::BuddyOrder,
         48,
@@ -66,7 +61,12 @@ pub const EDGE_CASES: &[EdgeCase] = &[
         0,
         "PG_swapcache without PG_swapbacked: the bit has another meaning since 4.10",
     ),
-    case(Edge::SlabOddMapping, 62, 0, "slab page with an odd pointer at the offset of mapping: not anonymous"),
+    case(
+        Edge::SlabOddMapping,
+        62,
+        0,
+        "slab page with an odd pointer at the offset of mapping: not anonymous",
+    ),
     case(Edge::AnonPrivate, 63, 0, "anonymous page with private data: user data, not private cache"),
     case(Edge::HwpoisonHead, 64, 3, "kernel compound page with PG_hwpoison on the head: excluded as a whole"),
     case(

@@ -142,7 +142,9 @@ impl PageTables {
             if entry & PRESENT == 0 {
                 let fresh = self.pool.start;
                 if fresh >= self.pool.end {
-                    return Err(Error::failure("the machine's page tables do not fit into their pool of 4 MiB"));
+                    return Err(Error::failure(
+                        "the machine's page tables do not fit into their pool of 4 MiB",
+                    ));
                 }
                 self.pool.start += PAGE_SIZE as u64;
                 self.tables.insert(fresh, Box::new([0; ENTRIES]));

@@ -45,8 +45,8 @@ impl OutputFile {
     /// Opens `target` for writing; `-` is standard output.
     ///
     /// # Errors
-    /// If `target` is an existing file and `force` is not set, if it is a directory, if it is standard output and that is
-    /// a terminal, or if it cannot be created.
+    /// If `target` is an existing file and `force` is not set, if it is a directory, if it is standard output and that
+    /// is a terminal, or if it cannot be created.
     pub fn create(target: &Path, force: bool) -> Result<Self> {
         if is_stdout(target) {
             if io::stdout().is_terminal() {
@@ -74,7 +74,8 @@ impl OutputFile {
             // Without this check a dangling symbolic link would fail only in `finish`.
             Err(_) if !force && target.is_symlink() => Err(already_exists(target)),
             _ => {
-                let name = target.file_name().ok_or_else(|| Error::unusable("is not a file name").at(target))?;
+                let name =
+                    target.file_name().ok_or_else(|| Error::unusable("is not a file name").at(target))?;
                 let directory = match target.parent() {
                     Some(parent) if !parent.as_os_str().is_empty() => parent,
                     _ => Path::new("."),
@@ -93,8 +94,8 @@ impl OutputFile {
         }
     }
 
-    /// As [`create`](Self::create), but refuses to replace one of the `inputs`, even with `force`: a typing error must not
-    /// destroy the only copy of a vmcore.
+    /// As [`create`](Self::create), but refuses to replace one of the `inputs`, even with `force`: a typing error must
+    /// not destroy the only copy of a vmcore.
     ///
     /// # Errors
     /// If `target` is the same file as one of the `inputs`, and as [`create`](Self::create).

@@ -125,7 +125,11 @@ fn layout(text: &str) -> Result<KernelLayout, LayoutError> {
 }
 
 fn follow(memory: &Memory) -> Found {
-    let layout = layout(TEXT).unwrap();
+    follow_by(TEXT, memory)
+}
+
+fn follow_by(text: &str, memory: &Memory) -> Found {
+    let layout = layout(text).unwrap();
     assert_eq!(layout.free, FreePages::FreeLists);
     let sections = MemorySections::locate(&layout, memory, Pfn::new(FRAMES), RuleSet::Makedumpfile).unwrap();
     let mut found = Found::default();
@@ -227,6 +231,50 @@ fn nodes_that_cannot_be_are_named() {
     assert_eq!(found.blocks, [(5, 1)]);
     let no_node = |node| (FreeLists::Node(node), FreeListError::NoNode);
     assert_eq!(found.broken, [no_node(0), no_node(2)]);
+}
+
+#[test]
+fn after_1024_broken_lists_the_rest_is_not_tried() {
+    let text = TEXT.replace("SIZE(nodemask_t)=8", "SIZE(nodemask_t)=128");
+    // All of 1024 nodes are online, and have no struct pglist_data.
+    let mut memory = Memory::new();
+    let online = (ONLINE_MAP..).step_by(8).take(16);
+    online.for_each(|at| memory.set(at, u64::MAX));
+    [0, 8].into_iter().for_each(|node| memory.set(NODE_DATA + node, 0));
+    let found = follow_by(&text, &memory);
+    assert_eq!(found.broken.len(), 1025);
+    assert_eq!(found.broken[1023], (FreeLists::Node(1023), FreeListError::NoNode));
+    assert_eq!(found.broken[1024], (FreeLists::All, FreeListError::TooManyBroken));
+    // One less is not too many.
+    memory.set(NODE_DATA + 8, DIRECT + PGDAT[1]);
+    assert_eq!(follow_by(&text, &memory).broken.len(), 1023);
+}
+
+#[test]
+fn errors_say_what_is_wrong_with_which_lists() {
+    let (at, prev) = (VirtAddr::new(0x1234), VirtAddr::new(0x5678));
+    for (error, words) in [
+        (FreeListError::TooManyZones(200), &["200", "8"][..]),
+        (FreeListError::NotAPage(at), &["0x1234"]),
+        (FreeListError::BrokenLink { at, prev }, &["0x1234", "0x5678"]),
+        (FreeListError::Misaligned(Pfn::new(6)), &["0x6"]),
+        (FreeListError::TooManyBroken, &["1024"]),
+        (FreeListError::NoNode, &["pglist_data"]),
+        (FreeListError::TooManyFrames, &["frames"]),
+        (FreeListError::Read(Unreadable { addr: PhysAddr::new(0x9000) }.into()), &["0x9000"]),
+    ] {
+        let text = error.to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+    for (lists, words) in [
+        (FreeLists::All, &["all"][..]),
+        (FreeLists::Node(3), &["node 3"]),
+        (FreeLists::Zone { node: 3, zone: 1 }, &["node 3", "zone 1"]),
+        (list(3, 1, 9, 2), &["node 3", "zone 1", "order 9", "migrate type 2"]),
+    ] {
+        let text = lists.to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
 }
 
 #[test]

@@ -102,6 +102,15 @@ fn node_data_comes_first() {
 }
 
 #[test]
+fn what_follows_an_array_is_no_pointer_to_a_node() {
+    let mut memory = memory();
+    memory.set(NODE_DATA + 16, DIRECT + 0x9_0000);
+    memory.set(PGDAT_LIST + 16, DIRECT + 0x9_0000);
+    let layout = NodeLayout { pgdat_next: None, ..ALL };
+    assert_eq!(found(&layout, &memory)[2], None);
+}
+
+#[test]
 fn then_pgdat_list_as_an_array() {
     let layout = NodeLayout { node_data: None, pgdat_next: None, ..ALL };
     assert_eq!(found(&layout, &memory()), [Some(0x3_0000), Some(0x4_0000), None, None]);

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * corrupter: damages what the purgatory stage works with, and panics at once, before the kernel itself trips over it.
+ * corrupter: damages data of the purgatory stage, and panics immediately, before the damage affects the kernel itself.
  *
- * What the scanner follows to the struct pages:
+ * Data that leads the scanner to the struct pages:
  *
- *	insmod corrupter.ko what=unmapped	a page of PMDs of the vmemmap's middle is empty
- *	insmod corrupter.ko what=garbage	it points outside of memory
- *	insmod corrupter.ko what=loop		the page of PUDs above it points to itself
- *	insmod corrupter.ko what=endless	every root of the section table is there
+ *	insmod corrupter.ko what=unmapped	clears a PMD page in the middle of the vmemmap
+ *	insmod corrupter.ko what=garbage	lets its entries point outside of memory
+ *	insmod corrupter.ko what=loop		lets the PUD page above it point to itself
+ *	insmod corrupter.ko what=endless	fills every root of the section table
  *
  * The loaded stage, whose parameters are at physical address BLOCK:
  *
- *	insmod corrupter.ko what=code block=BLOCK	the last byte of its code and constants is another one
+ *	insmod corrupter.ko what=code block=BLOCK	changes the last byte of its code and constants
  *	insmod corrupter.ko what=chunk block=BLOCK to=TO [seal=1]
- *		the bitmap is to be at physical address TO, with seal=1 by parameters that have the right checksum
+ *		moves the bitmap to physical address TO; seal=1 corrects the checksum of the parameters
  */
 #include <linux/irqflags.h>
 #include <linux/kernel.h>
@@ -38,9 +38,9 @@ MODULE_PARM_DESC(to, "Physical address that the bitmap is moved to");
 
 static bool seal;
 module_param(seal, bool, 0);
-MODULE_PARM_DESC(seal, "Make the parameters' checksum anew");
+MODULE_PARM_DESC(seal, "Correct the checksum of the parameters");
 
-/* Some of the stage's parameters, by their place among them. */
+/* Indices of some of the stage's parameters. */
 enum {
 	PARAMETER_CRC = 2,
 	PARAMETER_BLOCK_SIZE = 3,
@@ -50,13 +50,13 @@ enum {
 };
 #define PARAMETERS_MAGIC "CDSTAGE\x02"
 
-/* The entry of the page table `table` that leads to `address` at the level whose entries have `shift` bits below. */
+/* The entry for `address` in the page table `table`; one entry covers 1 << `shift` bytes. */
 static u64 *entry_of(u64 *table, unsigned long address, int shift)
 {
 	return table + ((address >> shift) & 511);
 }
 
-/* The table below an entry. */
+/* The table that an entry points to. */
 static u64 *below(u64 *entry)
 {
 	return __va(*entry & 0x000ffffffffff000UL);
@@ -75,7 +75,7 @@ static u32 crc32c_of(const u8 *bytes, size_t size)
 	return ~crc;
 }
 
-/* The loaded stage is read-only for the kernel: it is written to through a mapping of our own, of 8 pages. */
+/* The kernel maps the loaded stage read-only, so a separate mapping of 8 pages is used for writing. */
 #define WINDOW_PAGES 8
 
 static u8 *map_stage(unsigned long address)
@@ -115,7 +115,7 @@ static int damage_stage(void)
 	return 0;
 }
 
-/* In the vmemmap, around the struct page of what is about the middle of memory. */
+/* Damages the vmemmap near the struct page of the middle of memory. */
 static int damage_page_tables(void)
 {
 	unsigned long address = (unsigned long)pfn_to_page(totalram_pages() / 2);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * crasher: brings the kernel down in ways that user space alone can't.
+ * crasher: crashes the kernel in ways that user space alone cannot.
  *
  *	echo oops > /sys/module/crasher/parameters/crash	a null pointer, in process context
  *	echo interrupt > ...					panic() in a hard interrupt on this CPU
  *	echo hung > ...						a task that sleeps uninterruptibly for ever
  *
  * With "echo 1 > .../parameters/churn" a panic notifier of the lowest priority allocates a block of pages and frees
- * another one, as others in the panic path might.
+ * another one, as other code in the panic path could.
  *
- * Whether an oops and a hung task end in a panic is up to kernel.panic_on_oops and kernel.hung_task_panic.
+ * kernel.panic_on_oops and kernel.hung_task_panic decide whether an oops and a hung task cause a panic.
  */
 #define pr_fmt(fmt) "crasher: " fmt
 
@@ -60,7 +60,7 @@ static void crash_hung(void)
 	struct task_struct *task = kthread_run(sleep_for_ever, NULL, "crasher-hung");
 
 	if (IS_ERR(task))
-		pr_err("no task: %ld\n", PTR_ERR(task));
+		pr_err("cannot create the task: %ld\n", PTR_ERR(task));
 }
 
 static int set_crash(const char *value, const struct kernel_param *param)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * load: keeps a machine's memory changing, until it is killed: page cache, anonymous memory, huge pages, shared memory,
- * and storms of forks. It creates /loaded when all of that has begun.
+ * load: changes a machine's memory continuously until it is killed: page cache, anonymous memory, huge pages, shared
+ * memory, and bursts of forks. It creates /loaded when all of these are running.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #define MIB (1UL << 20)
 #define PAGE 4096UL
 
-/* A number below "end": xorshift, each process with a state of its own. */
+/* A random number less than "end" (xorshift). Each process has its own state. */
 static unsigned long state;
 
 static unsigned long below(unsigned long end)
@@ -33,7 +33,7 @@ static void touch(char *start, size_t size)
 		start[at] = 1;
 }
 
-/* A private mapping, touched; null if there is no memory. */
+/* A private mapping with all pages touched; NULL if there is no memory. */
 static char *mapping(size_t size, int advice)
 {
 	char *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -54,7 +54,7 @@ static void anonymous(void)
 		munmap(start, size);
 }
 
-/* Transparent huge pages, split in part. */
+/* Allocates transparent huge pages and splits some of them. */
 static void huge(void)
 {
 	size_t size = 8 * MIB;
@@ -67,7 +67,7 @@ static void huge(void)
 	munmap(start, size);
 }
 
-/* Reserved huge pages come and go. */
+/* Changes the number of reserved huge pages. */
 static void reserved(void)
 {
 	int file = open("/proc/sys/vm/nr_hugepages", O_WRONLY);
@@ -116,7 +116,7 @@ static void shared(void)
 		unlink(name);
 }
 
-/* Many children at once, each with its own copies of some pages. */
+/* Starts many children at once; each gets private copies of some pages. */
 static void storm(void)
 {
 	size_t size = MIB;

@@ -16,7 +16,7 @@
 #define PAGE 4096UL
 #define HUGE_1G (30 << 26) /* MAP_HUGE_1GB */
 
-/* Memory of these flags, from a multiple of 2 MiB on; ends the program if there is none. */
+/* Maps memory with these flags, aligned to 2 MiB. Exits if there is no memory. */
 static char *region(size_t size, int flags)
 {
 	size_t slack = flags & MAP_HUGETLB ? 0 : 2 * MIB;
@@ -29,7 +29,7 @@ static char *region(size_t size, int flags)
 	return slack ? (char *)(((size_t)start + slack - 1) & ~(slack - 1)) : start;
 }
 
-/* A different word in each page, so that no two are equal and none is zero. */
+/* Writes a different word to each page, so that no two pages are equal and none is zero. */
 static void touch(char *start, size_t size)
 {
 	for (size_t at = 0; at < size; at += PAGE)
@@ -53,21 +53,21 @@ int main(int argc, char **argv)
 	size_t size = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) * MIB;
 	char *small, *large, *shared, *hugetlb, *victims;
 
-	/* A poisoned page's owner gets a signal that can't be ignored since 6.12; it has to survive that. */
+	/* Since 6.12 the owner of a poisoned page gets a signal that it cannot ignore. The program must survive it. */
 	signal(SIGBUS, survive);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	small = region(size, MAP_PRIVATE);
 	madvise(small, size, MADV_NOHUGEPAGE);
 	touch(small, size);
-	/* Holes make free blocks of order 0 between pages in use. */
+	/* Free blocks of order 0 between used pages. */
 	for (size_t at = 0; at < size / 8; at += 2 * PAGE)
 		munmap(small + at, PAGE);
 
 	large = region(size, MAP_PRIVATE);
 	madvise(large, size, MADV_HUGEPAGE);
 	touch(large, size);
-	/* Transparent huge pages of which a part is gone. */
+	/* Transparent huge pages that are partly unmapped. */
 	for (size_t at = 0; at + 2 * MIB <= size / 2; at += 4 * MIB)
 		munmap(large + at + 9 * PAGE, 5 * PAGE);
 
@@ -77,7 +77,7 @@ int main(int argc, char **argv)
 	touch(hugetlb, 8 * MIB);
 	if (argc > 2 && strcmp(argv[2], "huge") == 0)
 		touch(region(1024 * MIB, MAP_PRIVATE | MAP_HUGETLB | HUGE_1G), 1024 * MIB);
-	/* Pages of zeros that are really there. */
+	/* Allocated pages that contain only zeros. */
 	memset(region(8 * MIB, MAP_PRIVATE), 0, 8 * MIB);
 
 	victims = region(2 * MIB, MAP_PRIVATE);
@@ -89,7 +89,7 @@ int main(int argc, char **argv)
 	poison("a hugetlb page", hugetlb);
 
 	if (fork() == 0) {
-		/* Its own copies of what it shared with its parent. */
+		/* Private copies of the pages shared with the parent. */
 		touch(small + size / 2, size / 8);
 		pause();
 	}

@@ -74,8 +74,9 @@ impl Bench {
         let mut guest = Guest::boot(&machine, &kit, &directory.join("boot"))?;
         let prepared = guest.succeed("prepare", Duration::from_secs(180))?;
         let address = prepared.after("machine: bitmap at ");
-        let bitmap_address =
-            address.ok_or_else(|| Error::failure("the module does not print the address of its info"))?.into();
+        let bitmap_address = address
+            .ok_or_else(|| Error::failure("the module does not print the address of its info"))?
+            .into();
         guest.save(&snapshot)?;
         let (directory, cdbitmap) = (directory.to_owned(), tools.cdbitmap.clone());
         Ok(Self { machine, directory, cdbitmap, bitmap_address, kit, snapshot })

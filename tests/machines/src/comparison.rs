@@ -71,7 +71,7 @@ impl Comparison {
         self.same_memory && self.lost.count() == 0 && self.contents.same()
     }
 
-    /// The frame that only the reference's dump has, if that is the only difference.
+    /// Whether only the reference's dump has the frame.
     pub fn loses(&self, pfn: u64) -> bool {
         self.lost.contains(Pfn::new(pfn))
     }

@@ -98,7 +98,9 @@ pub fn sabotage(bench: &Bench, trial: &str) -> Outcome {
     }
     if comparison.same() || comparison.is_superset() || comparison.lost.count() != 1 || !comparison.loses(pfn)
     {
-        return Err(Error::failure("the comparison does not detect a wrong bit").with_hint(comparison.summary()));
+        return Err(
+            Error::failure("the comparison does not detect a wrong bit").with_hint(comparison.summary())
+        );
     }
     dumps.remove()?;
     Ok(format!("verify and comparison detect the wrong bit of frame {pfn:#x}"))
@@ -160,8 +162,11 @@ pub fn in_64_mib(bench: &Bench, trial: &str) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap required", &dumps.ours, LIMIT)?;
     if reply.status != 0 {
         let said = crashed.guest.run("said", LIMIT)?.text();
-        return Err(Error::failure(format!("with {left} available, the dump failed with status {}", reply.status))
-            .with_hint(said));
+        return Err(Error::failure(format!(
+            "with {left} available, the dump failed with status {}",
+            reply.status
+        ))
+        .with_hint(said));
     }
     let scan = crashed.guest.stream("dump -", &scanned, LIMIT)?;
     crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;

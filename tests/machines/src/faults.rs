@@ -1,8 +1,8 @@
 //! Faults: scans that stop early, and machines whose memory is damaged before the crash.
 //!
 //! In each trial the capture kernel must start, and the bitmap must keep all pages that the rules keep, or be rejected
-//! with a reason. Most trials stop the machine at the jump and examine its memory from outside, which takes a second. The
-//! others continue in the capture kernel.
+//! with a reason. Most trials stop the machine at the jump and examine its memory from outside, which takes a second.
+//! The others continue in the capture kernel.
 
 use crate::bench::Bench;
 use crate::crash::Dumps;
@@ -151,7 +151,9 @@ pub fn through(bench: &Bench, trial: &Trial) -> Outcome {
     let reply = crashed.guest.stream("dump - --bitmap auto", &dumps.ours, LIMIT)?;
     let said = crashed.guest.run("said", LIMIT)?;
     if reply.status != 0 {
-        return Err(Error::failure(format!("the dump failed with status {}", reply.status)).with_hint(said.text()));
+        return Err(
+            Error::failure(format!("the dump failed with status {}", reply.status)).with_hint(said.text())
+        );
     }
     let said = said.after("said: cdbitmap: bitmap: ").unwrap_or_default().to_owned();
     let reference = crashed.guest.stream("reference -", &dumps.theirs, LIMIT)?;
@@ -200,7 +202,9 @@ impl Frozen {
         match status {
             0 => Ok(Ok(())),
             _ if !said.is_empty() => Ok(Err(said)),
-            _ => Err(Error::failure(format!("cdbitmap extract failed with status {status} and printed nothing"))),
+            _ => Err(Error::failure(format!(
+                "cdbitmap extract failed with status {status} and printed nothing"
+            ))),
         }
     }
 

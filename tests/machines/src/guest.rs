@@ -71,8 +71,7 @@ impl Guest {
     }
 
     fn start(machine: &Machine, kit: &Kit, directory: &Path, snapshot: Option<&Path>) -> Result<Self> {
-        fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "cannot create the directory", e))?;
+        fs::create_dir_all(directory).map_err(|e| Error::io(directory, "cannot create the directory", e))?;
         let disk = directory.join("disk");
         let made = File::create(&disk).and_then(|file| file.set_len(DISK_BYTES));
         made.map_err(|e| Error::io(&disk, "cannot create the disk", e))?;
@@ -221,8 +220,7 @@ impl Guest {
         if reply.status != 0 {
             return Err(Error::failure(format!("\"{command}\" failed with status {}", reply.status)));
         }
-        fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "cannot create the directory", e))?;
+        fs::create_dir_all(directory).map_err(|e| Error::io(directory, "cannot create the directory", e))?;
         let tar = Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory).status();
         succeeded("tar", tar)?;
         remove_files(&[archive])

@@ -2,8 +2,9 @@
 //! restored copy in another way.
 //!
 //! A [`Machine`] describes the hardware and the kernel, a [`Kit`] contains the files that it boots, a [`Guest`] is
-//! a running machine. Both kernels of a guest run `guest/serve`, a shell that reads commands from the console. A test runs
-//! commands in the first kernel, takes a snapshot, crashes restored copies, and runs commands in their capture kernels.
+//! a running machine. Both kernels of a guest run `guest/serve`, a shell that reads commands from the console. A test
+//! runs commands in the first kernel, takes a snapshot, crashes restored copies, and runs commands in their capture
+//! kernels.
 
 pub mod bench;
 pub mod comparison;

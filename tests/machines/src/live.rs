@@ -33,7 +33,7 @@ pub fn reload(bench: &Bench, trial: &str, count: u64, what: &str) -> Outcome {
     if grown.len() < 4 {
         return Err(Error::failure("the guest printed no measurements").with_hint(reply.text()));
     }
-    // A leak in each cycle grows by at least `count` objects in both halves. Other fluctuations do not.
+    // A leak in each cycle grows by about `count` objects in both halves. Other fluctuations do not.
     let leaks: Vec<_> = grown.iter().filter(|(_, [a, b])| *a.min(b) >= count.cast_signed() * 4 / 5).collect();
     if !leaks.is_empty() {
         return Err(Error::failure(format!("after {count} cycles, and again, there are more: {leaks:?}")));

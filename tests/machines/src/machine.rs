@@ -24,8 +24,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The memory of a small machine, in MiB. With less, KASLR can place the kernel so that no range is large enough for
-    /// the capture kernel.
+    /// The memory of a small machine, in MiB. With less, KASLR can place the kernel so that no range is large enough
+    /// for the capture kernel.
     pub const SMALL: u32 = 640;
 
     /// A small machine with the kernel `series`.
@@ -62,8 +62,8 @@ impl Machine {
         )
     }
 
-    /// The QEMU command of this machine. It boots `kernel`, and has one writable and one read-only disk. The environment
-    /// variable `QEMU` can replace the program; it can have several words.
+    /// The QEMU command of this machine. It boots `kernel`, and has one writable and one read-only disk. The
+    /// environment variable `QEMU` can replace the program; it can have several words.
     pub(crate) fn qemu(&self, kernel: &Path, initramfs: &Path, disk: &Path, files: &Path) -> Command {
         let qemu = std::env::var("QEMU").unwrap_or_else(|_| "qemu-system-x86_64".into());
         let mut words = qemu.split_whitespace();

@@ -40,7 +40,7 @@ struct CommandLine {
     /// Boot the capture kernel in every COUNTth of these trials
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     through: usize,
-    /// Scans of the running system
+    /// Number of scans of the running system
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     scans: u64,
     /// Number of times that the module is loaded and unloaded
@@ -105,8 +105,7 @@ fn run(asked: &CommandLine) -> Result<()> {
     let tools = Tools { cdbitmap: asked.cdbitmap.clone(), makedumpfile: makedumpfile()? };
     let version = version_of(&tools.makedumpfile)?;
     let scratch = tempfile::Builder::new().prefix("panic-path.").tempdir();
-    let scratch =
-        scratch.map_err(|e| Error::io(&std::env::temp_dir(), "cannot create a directory", e))?;
+    let scratch = scratch.map_err(|e| Error::io(&std::env::temp_dir(), "cannot create a directory", e))?;
     let root = asked.keep.clone().unwrap_or_else(|| scratch.path().to_owned());
     let report = Report::default();
     for series in &asked.kernels {
@@ -220,7 +219,8 @@ fn makedumpfile() -> Result<PathBuf> {
     let places = std::env::split_paths(&places).chain([PathBuf::from("/usr/sbin")]);
     let found = places.map(|place| place.join("makedumpfile")).find(|file| file.exists());
     found.ok_or_else(|| {
-        Error::unusable("makedumpfile is not installed").with_hint("Install it, or set MAKEDUMPFILE to its path.")
+        Error::unusable("makedumpfile is not installed")
+            .with_hint("Install it, or set MAKEDUMPFILE to its path.")
     })
 }
 

@@ -92,9 +92,8 @@ impl Qmp {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) => Err(Error::failure("QEMU has ended")),
-            Ok(_) => {
-                serde_json::from_str(&line).map_err(|e| Error::failure("QEMU's answer is not valid JSON").because(e))
-            }
+            Ok(_) => serde_json::from_str(&line)
+                .map_err(|e| Error::failure("QEMU's answer is not valid JSON").because(e)),
             Err(error) => Err(Error::failure("QEMU has ended").because(error)),
         }
     }

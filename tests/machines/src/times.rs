@@ -1,5 +1,5 @@
-//! Measures the time from the panic to the jump, with and without the module, and from the capture kernel's start to the
-//! finished dump, made in three ways. All measurements are from the same crashes of the same machine.
+//! Measures the time from the panic to the jump, with and without the module, and from the capture kernel's start to
+//! the finished dump, made in three ways. All measurements are from the same crashes of the same machine.
 
 use crate::bench::Bench;
 use crate::report::median;

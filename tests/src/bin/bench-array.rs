@@ -3,8 +3,8 @@
 //! It reads one word of each cache line. This time is the lower bound for a scan that skips nothing, and it shows how
 //! much of a scan's growth with the machine's size comes from memory alone.
 //!
-//! Prints two medians in seconds: the first read through a new mapping, as in a scan, and a second read through the same
-//! mapping.
+//! Prints two medians in seconds: the first read through a new mapping, as in a scan, and a second read through the
+//! same mapping.
 
 use clap::Parser;
 use cross_tests::measure::{median, touch};

@@ -169,8 +169,8 @@ impl Observer for FreeBlocks<'_> {
     }
 }
 
-/// Time in seconds in which one core reads one word of each cache line. Measured with one sum and with eight independent
-/// sums; the smaller time counts.
+/// Time in seconds in which one core reads one word of each cache line. Measured with one sum and with eight
+/// independent sums; the smaller time counts.
 fn read_lines(bytes: &[u8]) -> f64 {
     let one = seconds(|| {
         black_box(touch(bytes));

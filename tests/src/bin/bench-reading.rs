@@ -1,8 +1,9 @@
 //! `bench-reading [FILE] [--mib N] [--rounds N]`: measures how fast the memory of a vmcore can be read: with `read` and
 //! `mmap` in blocks of several sizes, and with `cdbitmap`'s reader. FILE is `/proc/vmcore` or a copy.
 //!
-//! All rows read the same memory: the start of the vmcore's largest segment. Each row reads one word of each cache line,
-//! from a buffer or from a mapping. The rows run in turns, and the order rotates each round. The table has medians.
+//! All rows read the same memory: the start of the vmcore's largest segment. Each row reads one word of each cache
+//! line, from a buffer or from a mapping. The rows run in turns, and the order rotates each round. The table has
+//! medians.
 
 use clap::Parser;
 use cross_tests::measure::{median, touch};

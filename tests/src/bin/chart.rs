@@ -1,7 +1,7 @@
 //! `chart < TABLE > CHART.svg`: draws the ratios in the table of `tests/benchmarks/all` as bars.
 //!
-//! A bar's length is the measured ratio divided by the required ratio. One vertical line marks the required ratio for all
-//! bars. Rows without a required minimum have no bar.
+//! A bar's length is the measured ratio divided by the required ratio. One vertical line marks the required ratio for
+//! all bars. Rows without a required minimum have no bar.
 
 use clap::Parser;
 use std::fmt::{self, Write};
@@ -209,7 +209,11 @@ fn draw(groups: &[Group<'_>], svg: &mut String) -> fmt::Result {
     for group in groups {
         y += HEAD_HEIGHT;
         let end = y + ROW_HEIGHT * group.bars.len() as f64 - (ROW_HEIGHT - BAR_HEIGHT) + 3.0;
-        writeln!(svg, r#"<line class="required" x1="{x:.1}" y1="{:.1}" x2="{x:.1}" y2="{end:.1}"/>"#, y - 3.0)?;
+        writeln!(
+            svg,
+            r#"<line class="required" x1="{x:.1}" y1="{:.1}" x2="{x:.1}" y2="{end:.1}"/>"#,
+            y - 3.0
+        )?;
         y += ROW_HEIGHT * group.bars.len() as f64;
     }
     writeln!(svg, "</svg>")

@@ -3,8 +3,9 @@
 //! Compares both bitmaps; with `--pages` also the contents of all pages. Prints the number of pages if the dumps are
 //! equal. Otherwise prints the first frames that differ, and exits with 1.
 //!
-//! With `--count` it compares only the 2nd bitmaps, and a difference is not a failure. It prints three fields: the number
-//! of pages only in REFERENCE, the number of pages only in OTHER, and the first page frame only in REFERENCE (or `-`).
+//! With `--count` it compares only the 2nd bitmaps, and a difference is not a failure. It prints three fields: the
+//! number of pages only in REFERENCE, the number of pages only in OTHER, and the first page frame only in REFERENCE (or
+//! `-`).
 
 use scanner_core::{PAGE_SIZE, Pfn};
 use std::path::Path;

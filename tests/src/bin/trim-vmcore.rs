@@ -30,7 +30,8 @@ fn make_fixture() -> Result<()> {
     };
     let vmcore = Path::new(vmcore);
     let original = open(vmcore, &OpenOptions::default())?;
-    let target = tempfile::NamedTempFile::new().map_err(|e| Error::failure("cannot create a temporary file").because(e))?;
+    let target = tempfile::NamedTempFile::new()
+        .map_err(|e| Error::failure("cannot create a temporary file").because(e))?;
     Trimmed::of(&*original)?.write(vmcore, &*original, target.as_file())?;
     let trimmed = open(target.path(), &OpenOptions::default())?;
     check_same(&*original, &*trimmed)?;
@@ -63,7 +64,8 @@ fn check_same(original: &dyn MemoryImage, trimmed: &dyn MemoryImage) -> Result<(
 /// makedumpfile's 2nd bitmaps for `vmcore`, which is open as `image`.
 fn reference(image: &dyn MemoryImage, vmcore: &Path, makedumpfile: &Path) -> Result<Bitmaps> {
     let failed = |e| Error::io(makedumpfile, "cannot be run", e);
-    let directory = tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
+    let directory =
+        tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
     let dump = directory.path().join("dump");
     let mut bitmaps = Bitmaps {
         kernel: kernel(image),

@@ -15,7 +15,7 @@ use vmcore::frames::FrameBitmap;
 use vmcore::image::{OpenOptions, open};
 use vmcore::{Error, Result};
 
-/// The vmcore of a machine of 768 MiB with two NUMA nodes and Debian's 6.1 kernel, crashed on purpose. It is trimmed to
+/// The vmcore of a machine with 768 MiB, two NUMA nodes and Debian's 6.1 kernel, crashed on purpose. It is trimmed to
 /// the memory that decides which pages to dump.
 const VMCORE: &[u8] = include_bytes!("../../demo/6.1-numa.vmcore.zst");
 /// makedumpfile's 2nd bitmaps of this vmcore, at all dump levels.

@@ -39,8 +39,8 @@ impl Bench {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// Runs `cdbitmap` with `arguments`, separated by spaces, which it must refuse: exit code 1 or 2, a message, nothing
-    /// on standard output, and no changed files.
+    /// Runs `cdbitmap` with `arguments`, separated by spaces, which it must refuse: exit code 1 or 2, a message,
+    /// nothing on standard output, and no changed files.
     pub fn refused(&mut self, arguments: &str) {
         self.refused_within("", arguments);
     }

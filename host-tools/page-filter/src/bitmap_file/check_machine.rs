@@ -21,15 +21,12 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         if let Info::V2(header) = self.info() {
             let release = header.kernel_release();
             if !release.is_empty() && release != machine.os_release() {
-                return refuse(format!(
-                    "its kernel is {release}, but the image's is {}",
-                    machine.os_release()
-                ));
+                return refuse(format!("its kernel is {release}, the image's is {}", machine.os_release()));
             }
             let (build_id, own) = (header.build_id(), machine.build_id());
             if !build_id.is_empty() && !own.is_empty() && build_id != own {
                 return refuse(format!(
-                    "its kernel's build id is {}, but the image's is {}",
+                    "its kernel's build id is {}, the image's is {}",
                     hex(build_id),
                     hex(&own)
                 ));
@@ -42,10 +39,7 @@ impl<M: PhysicalMemory> BitmapReader<M> {
         // the machine and reach at least half of its frames.
         let covers = frames.end.as_u64().next_multiple_of(64);
         if frames.start.as_u64() >= machine.frames || covers < machine.frames / 2 {
-            return refuse(format!(
-                "it is for frames {frames}, but the image has {:#x} frames",
-                machine.frames
-            ));
+            return refuse(format!("it is for frames {frames}, the image has {:#x} frames", machine.frames));
         }
         Ok(())
     }

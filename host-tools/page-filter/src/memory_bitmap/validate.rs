@@ -217,7 +217,7 @@ fn check_size(info: &Info, machine: &Machine<'_>) -> Result<()> {
     let frames = info.frames().len();
     if frames / MAX_RATIO > machine.frames {
         return Err(Error::unusable(format!(
-            "it is for {frames} page frames, but the machine has {}",
+            "it is for {frames} page frames, the machine has {}",
             machine.frames
         )));
     }

@@ -281,9 +281,7 @@ impl Observer for PieceObserver<'_, '_> {
         if frames.end > end && self.overhang.last().is_none_or(|(last, _)| last.end < frames.end) {
             let frames = PfnRange::new(end.max(frames.start), frames.end);
             match self.overhang.last_mut() {
-                Some((last, last_class)) if *last_class == class && last.end >= frames.start => {
-                    last.end = frames.end
-                }
+                Some((last, other)) if *other == class && last.end >= frames.start => last.end = frames.end,
                 _ => self.overhang.push((frames, class)),
             }
         }

@@ -1,4 +1,4 @@
-//! The fields of a `struct page` in words.
+//! The fields of a `struct page`, with their meaning.
 
 use super::ranges::Ranges;
 use crate::reference::{Fixes, Judge, PageFacts, StructPage, locate};
@@ -9,41 +9,41 @@ use scanner_core::kernel::vmcoreinfo::Key;
 use serde::Serialize;
 use std::fmt;
 
-/// What a `struct page` says.
+/// The fields of a `struct page`, decoded.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fields {
     /// `flags`.
     pub flags: u64,
-    /// Flags that VMCOREINFO names and that are set.
+    /// The set flags whose number VMCOREINFO gives.
     pub flag_names: Vec<&'static str>,
-    /// Numbers of the other bits that are set.
+    /// The numbers of the other set bits.
     pub other_bits: Vec<u8>,
     /// The `_mapcount` word.
     pub mapcount: u32,
-    /// What it means.
+    /// The meaning of the `_mapcount` word.
     pub page_type: String,
     /// `mapping`.
     pub mapping: u64,
-    /// What it means.
+    /// The meaning of `mapping`.
     pub mapping_kind: &'static str,
     /// `private`.
     pub private: u64,
     /// `compound_head`, since 7.1 `compound_info`.
     pub compound_head: u64,
-    /// Which of the two it is.
+    /// The name of this field: `compound_head` or `compound_info`.
     pub compound_head_name: &'static str,
-    /// The head's frame, if this is a tail page and it can be told.
+    /// The frame of the head; `None` if the page is not a tail, or if its head cannot be determined.
     pub head: Option<u64>,
-    /// The order as a compound page's head.
+    /// The order of the compound page; `None` if the page is not a head.
     pub order: Option<u64>,
-    /// Why the order that is in memory doesn't count.
+    /// The order in memory, if it is impossible and counts as 0.
     pub impossible_order: Option<u64>,
-    /// Whether it heads a hugetlb page.
+    /// Whether the page is the head of a hugetlb page.
     pub hugetlb: bool,
 }
 
 impl Fields {
-    /// What `facts` mean in `machine`.
+    /// Decodes `facts` for the kernel of `machine`.
     pub fn new(machine: &Machine<'_>, facts: &PageFacts) -> Self {
         let (flag_names, named) = flags(machine, facts.flags);
         let judge = Judge::new(&machine.layout, Fixes::of(machine.rule_set));
@@ -57,8 +57,8 @@ impl Fields {
             page_type: page_type(machine, facts),
             mapping: facts.mapping,
             mapping_kind: match facts.mapping & 3 {
-                _ if facts.is_tail() => "not meant: a tail page",
-                _ if judge.is_slab(facts) => "not meant: a slab page",
+                _ if facts.is_tail() => "not a mapping: a tail page",
+                _ if judge.is_slab(facts) => "not a mapping: a slab page",
                 0 if facts.mapping == 0 => "none",
                 0 => "file or shared memory",
                 1 => "anonymous",
@@ -78,7 +78,7 @@ impl Fields {
         }
     }
 
-    /// Hands out the fields line by line.
+    /// Passes each field to `line`, as a name and a value.
     pub(super) fn lines(&self, line: &mut impl FnMut(&str, &dyn fmt::Display) -> fmt::Result) -> fmt::Result {
         let names: String = self.flag_names.iter().map(|name| format!(" {name}")).collect();
         line("flags", &format_args!("{:#x}:{names}; other bits: {}", self.flags, Ranges(&self.other_bits)))?;
@@ -95,13 +95,13 @@ impl Fields {
             line("head of", &format_args!("a compound page of order {order}{hugetlb}"))?;
         }
         if let Some(claimed) = self.impossible_order {
-            line("", &format_args!("its order says {claimed}, which can't be at this frame"))?;
+            line("", &format_args!("its order in memory is {claimed}, which is impossible at this frame"))?;
         }
         Ok(())
     }
 }
 
-/// The names of the flags that are set and that VMCOREINFO gives the number of, and the mask of all it gives.
+/// The names of the set flags whose numbers VMCOREINFO gives, and the mask of all flags whose numbers it gives.
 fn flags(machine: &Machine<'_>, flags: u64) -> (Vec<&'static str>, u64) {
     let known = &machine.layout.flags;
     let buddy = match machine.layout.free {
@@ -123,11 +123,11 @@ fn flags(machine: &Machine<'_>, flags: u64) -> (Vec<&'static str>, u64) {
     (names, exported.iter().fold(0, |all, (.., mask)| all | mask))
 }
 
-/// The type that the `_mapcount` word stands for, by makedumpfile's comparison or the kernel's.
+/// The meaning of the `_mapcount` word, by makedumpfile's comparison and by the kernel's.
 fn page_type(machine: &Machine<'_>, facts: &PageFacts) -> String {
     let (layout, types) = (&machine.layout, &machine.layout.types);
     if layout.page.mapcount.is_none() {
-        return "not known where it is".to_owned();
+        return "unknown: VMCOREINFO has no offset for it".to_owned();
     }
     let buddy = match layout.free {
         FreePages::Type(value) => Some(value),
@@ -144,25 +144,25 @@ fn page_type(machine: &Machine<'_>, facts: &PageFacts) -> String {
         ("unaccepted", types.unaccepted),
         ("hugetlb", hugetlb),
     ];
-    let of = |rules| {
+    let type_by = |rules| {
         let judge = Judge::new(layout, Fixes::of(rules));
         known.iter().find(|(_, value)| judge.has_type(facts, *value)).map(|(name, _)| *name)
     };
     use scanner_core::RuleSet::{Kernel, Makedumpfile};
-    match (of(Makedumpfile), of(Kernel)) {
+    match (type_by(Makedumpfile), type_by(Kernel)) {
         (Some(name), _) => format!("type {name}"),
-        (None, Some(name)) => format!("type {name} by its top byte, which makedumpfile doesn't see"),
+        (None, Some(name)) => format!("type {name} by its top byte; makedumpfile compares the whole word"),
         (None, None) => match facts.mapcount.cast_signed() {
             -1 => "no type, not mapped".to_owned(),
             0 => "mapped once".to_owned(),
             mapped @ 1.. => format!("mapped {} times", i64::from(mapped) + 1),
-            _ => "a type that VMCOREINFO doesn't name".to_owned(),
+            _ => "a type that VMCOREINFO does not name".to_owned(),
         },
     }
 }
 
-/// The frame of a tail page's head. `compound_head` is its address and bit 0; since 7.1, `compound_info` can be a mask
-/// that makes it out of the tail's address instead.
+/// The frame of a tail page's head. `compound_head` is the address of the head's `struct page`, with bit 0 set. Since
+/// 7.1, `compound_info` can instead be a mask that turns the tail's address into the head's.
 fn head(machine: &Machine<'_>, facts: &PageFacts) -> Option<Pfn> {
     let StructPage::At { addr, .. } = locate(machine, facts.pfn) else { return None };
     let word = facts.compound_head & !1;
@@ -171,9 +171,9 @@ fn head(machine: &Machine<'_>, facts: &PageFacts) -> Option<Pfn> {
     let head = if is_mask { addr.as_u64() & word } else { word };
     let back = addr.as_u64().checked_sub(head)?;
     let size = machine.layout.page.size as u64;
-    // The memory map is linear over section borders, unless it isn't virtual: then heads are in the same section.
+    // A virtual memory map is linear across sections. Otherwise the head is in the same section as the tail.
     let pfn = Pfn::new(facts.pfn.as_u64().checked_sub(back / size)?);
     let found = locate(machine, pfn);
-    let there = matches!(found, StructPage::At { addr, .. } if addr.as_u64() == head);
-    (back % size == 0 && there).then_some(pfn)
+    let is_head = matches!(found, StructPage::At { addr, .. } if addr.as_u64() == head);
+    (back % size == 0 && is_head).then_some(pfn)
 }

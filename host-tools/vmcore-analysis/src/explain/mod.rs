@@ -1,4 +1,5 @@
-//! Everything about one page: where it is, what its `struct page` says, which rule decides, and at which levels.
+//! Explains one page: its location, the fields of its `struct page`, the rule that decides, and the decision at each
+//! dump level.
 
 mod fields;
 mod ranges;
@@ -19,14 +20,14 @@ use vmcore::Result;
 use vmcore::dump::zero::is_zero;
 use vmcore::image::MemoryImage;
 
-/// Compound pages and free blocks are no larger than this, in frames: 1 GiB. Heads farther away than that are not
-/// looked for.
-const LARGEST: u64 = 1 << 18;
+/// The largest compound page or free block, in frames: 1 GiB. The search for the head of a page starts at the previous
+/// multiple of this.
+const MAX_BLOCK_FRAMES: u64 = 1 << 18;
 
-/// Reads a page from the command line: `1234` and `pfn:0x4d2` are frame numbers, `0x4d2000` a physical address.
+/// Parses a page on the command line: `1234` and `pfn:0x4d2` are frame numbers, `0x4d2000` is a physical address.
 ///
 /// # Errors
-/// A sentence for the command line.
+/// Fails if the text is none of these, or if the address has more than 52 bits. The error is a message for the user.
 pub fn parse_frame(text: &str) -> Result<Pfn, String> {
     let (digits, is_frame) = match text.strip_prefix("pfn:") {
         Some(digits) => (digits, true),
@@ -43,70 +44,70 @@ pub fn parse_frame(text: &str) -> Result<Pfn, String> {
     if pfn < Pfn::END { Ok(pfn) } else { Err("physical addresses of x86_64 have 52 bits".to_owned()) }
 }
 
-/// Everything about one page.
+/// The report about one page.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// The frame number.
     pub pfn: u64,
     /// Its physical address.
     pub phys: u64,
-    /// Whether it exists: its bit in the 1st bitmap.
+    /// Whether the page exists: its bit in the 1st bitmap.
     pub exists: bool,
-    /// Whether the image has its first byte.
+    /// Whether the image has the first byte of the page.
     pub has_data: bool,
-    /// Whether the image, if it is a dump, has it: its bit in the 2nd bitmap.
+    /// Whether the dump keeps the page: its bit in the 2nd bitmap. `None` if the image is not a dump.
     pub in_dump: Option<bool>,
-    /// Whether it is all zero bytes, if it can be read.
+    /// Whether all bytes are zero; `None` if the page cannot be read.
     pub zero: Option<bool>,
-    /// The first frame of its memory section, and the first one behind.
+    /// The first frame of the memory section, and the first frame after it.
     pub section: Option<(u64, u64)>,
-    /// Where its `struct page` is in the kernel's address space.
+    /// The kernel virtual address of the `struct page`.
     pub struct_page: Option<u64>,
-    /// And where in physical memory.
+    /// The physical address of the `struct page`.
     pub struct_page_phys: Option<u64>,
-    /// What its `struct page` says.
+    /// The fields of the `struct page`.
     pub fields: Option<Fields>,
-    /// Why nothing can be said of it.
+    /// The reason why the `struct page` cannot be read.
     pub not_read: Option<String>,
-    /// The dump level of the verdict.
+    /// The dump level of the decision.
     pub level: u8,
-    /// The rule set of the verdict.
+    /// The rule set of the decision.
     pub rules: &'static str,
-    /// What becomes of it.
+    /// The decision at this level by this rule set.
     pub verdict: String,
-    /// When the rule that decided holds.
+    /// The condition of the rule that decided.
     pub condition: Option<&'static str>,
-    /// What becomes of it at each level.
+    /// The decisions at all levels.
     pub levels: Vec<AtLevels>,
-    /// Differences between the rule sets that matter for it, at one level at least.
+    /// The differences between the rule sets that change the decision at one level or more.
     pub differences: Vec<DifferenceReport>,
 }
 
-/// What becomes of a page at some levels.
+/// The decision about a page at some levels.
 #[derive(Clone, Debug, Serialize)]
 pub struct AtLevels {
     /// The levels.
     pub levels: Vec<u8>,
-    /// By makedumpfile's rules.
+    /// The decision by makedumpfile's rules.
     pub makedumpfile: String,
-    /// By the kernel's, if that differs.
+    /// The decision by the kernel's rules, if it differs.
     pub kernel: Option<String>,
 }
 
 /// A difference between the rule sets.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct DifferenceReport {
-    /// Its name.
+    /// The name: see [`Difference::name`].
     pub name: &'static str,
-    /// What it is.
+    /// The explanation: see [`Difference::explanation`].
     pub explanation: &'static str,
 }
 
 impl Explanation {
-    /// Explains `pfn` of the machine in `image`; the verdict is that of `rules` at `level`.
+    /// Explains `pfn` of the machine in `image`, with the decision of `rules` at `level`.
     ///
     /// # Errors
-    /// If the image can't be understood.
+    /// Fails if the kernel's layout cannot be determined from the image.
     pub fn new(image: &dyn MemoryImage, pfn: Pfn, level: DumpLevel, rules: RuleSet) -> Result<Self> {
         let makedumpfile = Machine::new(image, RuleSet::Makedumpfile)?;
         let kernel = Machine::new(image, RuleSet::Kernel)?;
@@ -135,7 +136,7 @@ impl Explanation {
             not_read: read.as_ref().err().map(|why| because(&FrameDecision::Kept(*why))),
             level: level.bits(),
             rules: rules.name(),
-            verdict: say(pfn, &decision),
+            verdict: decision_text(pfn, &decision),
             condition: match decision {
                 FrameDecision::Excluded(Exclusion { rule, .. })
                 | FrameDecision::Kept(KeptBecause::Rule(rule)) => Some(rule.condition()),
@@ -147,16 +148,16 @@ impl Explanation {
     }
 }
 
-/// What becomes of `pfn` at `level`.
+/// The decision about `pfn` at `level`.
 fn decision(machine: &Machine<'_>, pfn: Pfn, level: DumpLevel) -> FrameDecision {
-    let start = Pfn::new(pfn.as_u64() / LARGEST * LARGEST);
+    let start = Pfn::new(pfn.as_u64() / MAX_BLOCK_FRAMES * MAX_BLOCK_FRAMES);
     ReferenceScan::over(machine, level, PfnRange::new(start, pfn.saturating_add(1)))
         .find(|run| run.frames.contains(pfn))
         .map_or(FrameDecision::Kept(KeptBecause::NoStructPage), |run| run.decision)
 }
 
-/// The decision in words, with the head if that is another frame.
-fn say(pfn: Pfn, decision: &FrameDecision) -> String {
+/// The decision in words. It names the head if this is another frame.
+fn decision_text(pfn: Pfn, decision: &FrameDecision) -> String {
     let text = because(decision);
     match decision {
         FrameDecision::Excluded(exclusion) if exclusion.frames.start != pfn => {
@@ -167,16 +168,17 @@ fn say(pfn: Pfn, decision: &FrameDecision) -> String {
     }
 }
 
-/// What becomes of a page at all levels, those alike together. Level 1 is a matter of contents, not of rules.
+/// The decisions about a page at all levels; levels with the same decision are merged. Level 1 depends on the contents
+/// of the page, not on the rules.
 fn all_levels(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec<AtLevels> {
     let mut all: Vec<AtLevels> = Vec::new();
     for level in (0..32).step_by(2).filter_map(DumpLevel::from_number) {
-        let by_makedumpfile = say(pfn, &decision(makedumpfile, pfn, level));
-        let by_kernel = say(pfn, &decision(kernel, pfn, level));
+        let by_makedumpfile = decision_text(pfn, &decision(makedumpfile, pfn, level));
+        let by_kernel = decision_text(pfn, &decision(kernel, pfn, level));
         let by_kernel = (by_kernel != by_makedumpfile).then_some(by_kernel);
         let levels = [level.bits(), level.bits() | DumpLevel::ZERO.bits()];
         match all.iter_mut().find(|a| a.makedumpfile == by_makedumpfile && a.kernel == by_kernel) {
-            Some(alike) => alike.levels.extend(levels),
+            Some(same) => same.levels.extend(levels),
             None => all.push(AtLevels {
                 levels: levels.to_vec(),
                 makedumpfile: by_makedumpfile,
@@ -187,9 +189,10 @@ fn all_levels(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec
     all
 }
 
+/// The differences between the rule sets that change the decision about `pfn` at one level or more.
 fn differences(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Vec<DifferenceReport> {
     let mut found = Vec::new();
-    // A page that is left out with its head differs where the head does.
+    // A page that is excluded with its head differs if the head differs.
     let mut deciding = vec![pfn];
     for machine in [makedumpfile, kernel] {
         if let FrameDecision::Excluded(exclusion) = decision(machine, pfn, DumpLevel::all()) {
@@ -214,15 +217,15 @@ fn differences(makedumpfile: &Machine<'_>, kernel: &Machine<'_>, pfn: Pfn) -> Ve
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let yes = |yes: bool| if yes { "yes" } else { "no" };
+        let yes_or_no = |condition: bool| if condition { "yes" } else { "no" };
         writeln!(f, "page frame {:#x} ({}), physical address {:#x}", self.pfn, self.pfn, self.phys)?;
         let mut line = |name: &str, value: &dyn fmt::Display| writeln!(f, "  {name:<14} {value}");
-        line("exists", &yes(self.exists))?;
-        line("has data", &yes(self.has_data))?;
+        line("exists", &yes_or_no(self.exists))?;
+        line("has data", &yes_or_no(self.has_data))?;
         if let Some(in_dump) = self.in_dump {
-            line("in the dump", &yes(in_dump))?;
+            line("in the dump", &yes_or_no(in_dump))?;
         }
-        line("all zero", &self.zero.map_or("can't be read", yes))?;
+        line("all zero", &self.zero.map_or("cannot be read", yes_or_no))?;
         if let Some((start, end)) = self.section {
             line("section", &format_args!("{start:#x}..{end:#x}"))?;
         }
@@ -236,7 +239,7 @@ impl fmt::Display for Explanation {
         if let Some(fields) = &self.fields {
             fields.lines(&mut line)?;
         }
-        line("verdict", &format_args!("{} (level {}, rules of {})", self.verdict, self.level, self.rules))?;
+        line("decision", &format_args!("{} (level {}, rules of {})", self.verdict, self.level, self.rules))?;
         if let Some(condition) = self.condition {
             line("the rule", &condition)?;
         }
@@ -251,7 +254,7 @@ impl fmt::Display for Explanation {
             }
         }
         if self.zero == Some(true) {
-            line("", &"odd levels also leave it out as a zero page, when contents are read")?;
+            line("", &"at odd levels, the writer of a dump also leaves it out as a zero page")?;
         }
         for difference in &self.differences {
             line("rules differ", &format_args!("{}: {}", difference.name, difference.explanation))?;
@@ -265,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_named_by_frame_or_address() {
+    fn parses_frame_numbers_and_addresses() {
         assert_eq!(parse_frame("1234"), Ok(Pfn::new(1234)));
         assert_eq!(parse_frame("pfn:0x4d2"), Ok(Pfn::new(1234)));
         assert_eq!(parse_frame("pfn:1234"), Ok(Pfn::new(1234)));

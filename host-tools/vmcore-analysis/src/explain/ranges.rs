@@ -1,8 +1,8 @@
-//! Numbers as ranges.
+//! Formats numbers as ranges.
 
 use std::fmt;
 
-/// Ascending numbers as ranges: `0-1, 4-15`.
+/// Displays ascending numbers as ranges: `0-1, 4-15`.
 pub struct Ranges<'n>(pub &'n [u8]);
 
 impl fmt::Display for Ranges<'_> {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_as_ranges() {
+    fn adjacent_numbers_form_ranges() {
         assert_eq!(Ranges(&[0, 1, 4, 5, 6, 9]).to_string(), "0-1, 4-6, 9");
         assert_eq!(Ranges(&[]).to_string(), "none");
     }

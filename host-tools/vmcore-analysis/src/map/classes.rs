@@ -1,4 +1,4 @@
-//! What every page frame of a machine is, as runs of frames of one class.
+//! The class of each page frame of a machine, as runs of frames of one class.
 
 use page_filter::machine::Machine;
 use page_filter::scan::{ScanFindings, WindowScan, WindowTarget};
@@ -7,25 +7,25 @@ use scanner_core::{DumpLevel, PageClass, Pfn, PfnRange};
 use serde::Serialize;
 use vmcore::frames::FrameRanges;
 
-/// What a page frame is. The order is that of the share in a cell of a picture, from the bottom up: what a dump keeps
-/// stands at the bottom.
+/// The class of a page frame. The order is that of the shares in a cell, from the bottom up: kept classes are at the
+/// bottom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum FrameClass {
     /// Poisoned by a memory error.
     Hwpoison,
-    /// Kept: the kernel's own, and whatever no rule leaves out at this level.
+    /// Kept: kernel memory, and all other pages that no rule excludes at this level.
     Kept,
-    /// Kept because its `struct page` can't be read.
+    /// Kept because its `struct page` cannot be read.
     Unreadable,
-    /// Exists, but the image doesn't have its contents, and no rule would leave it out.
+    /// Exists, but the image does not have its contents, and no rule excludes it.
     NoData,
     /// Anonymous memory or hugetlb.
     User,
     /// Page cache with private data.
     CachePrivate,
-    /// Page cache without.
+    /// Page cache without private data.
     Cache,
     /// Logically offline.
     Offline,
@@ -33,12 +33,12 @@ pub enum FrameClass {
     Unaccepted,
     /// Free.
     Free,
-    /// No memory, or none that a dump may have: the crash kernel's, the firmware's.
+    /// No memory, or memory that a dump does not have: the crash kernel's, the firmware's.
     Hole,
 }
 
 impl FrameClass {
-    /// Every class.
+    /// All classes, in their order.
     pub const ALL: [Self; 11] = [
         Self::Hwpoison,
         Self::Kept,
@@ -83,7 +83,7 @@ impl FrameClass {
         }
     }
 
-    /// Whether one page of it is worth to be seen among thousands of others.
+    /// Whether a picture must show even a single page of this class.
     pub const fn is_alarm(self) -> bool {
         matches!(self, Self::Hwpoison | Self::Unreadable)
     }
@@ -108,22 +108,22 @@ impl From<PageClass> for FrameClass {
 pub struct ClassCounts([u64; FrameClass::ALL.len()]);
 
 impl ClassCounts {
-    /// Frames of `class`.
+    /// The number of frames of `class`.
     pub fn get(&self, class: FrameClass) -> u64 {
         self.0[class as usize]
     }
 
-    /// Counts `frames` more of `class`.
+    /// Adds `frames` frames of `class`.
     pub fn add(&mut self, class: FrameClass, frames: u64) {
         self.0[class as usize] += frames;
     }
 
-    /// Frames of all classes.
+    /// The number of frames of all classes.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Frames that exist.
+    /// The number of frames that exist: of all classes but [`FrameClass::Hole`].
     pub fn existing(&self) -> u64 {
         self.total() - self.get(FrameClass::Hole)
     }
@@ -139,31 +139,32 @@ impl ClassCounts {
 pub struct ClassRun {
     /// The frames.
     pub frames: PfnRange,
-    /// What they are.
+    /// Their class.
     pub class: FrameClass,
 }
 
-/// The frames of a window at a time: a byte for each.
+/// The frames of a window. A window has one byte for each.
 const WINDOW_FRAMES: u64 = 1 << 18;
 
-/// Goes over a machine from frame 0 to its last, and gives the largest possible runs. Memory use doesn't depend on
-/// the machine's size.
+/// An iterator over the runs of a machine, ascending from frame 0. Runs have their maximum length.
+///
+/// The memory use does not depend on the size of the machine.
 pub struct ClassRuns<'m, 'p> {
     machine: &'m Machine<'m>,
     scan: WindowScan<'m>,
     exists: FrameRanges,
     no_data: FrameRanges,
-    pace: &'p mut dyn Checkpoint,
+    checkpoint: &'p mut dyn Checkpoint,
     window: ClassWindow,
-    /// The next frame of the window to look at.
+    /// The first frame of the window that no run has yet.
     next: Pfn,
-    /// A run that the next window may go on with.
+    /// The last run. The next window may extend it.
     pending: Option<ClassRun>,
 }
 
 impl<'m, 'p> ClassRuns<'m, 'p> {
-    /// Begins to scan `machine` at `level`.
-    pub fn new(machine: &'m Machine<'m>, level: DumpLevel, pace: &'p mut dyn Checkpoint) -> Self {
+    /// Starts a scan of `machine` at `level`.
+    pub fn new(machine: &'m Machine<'m>, level: DumpLevel, checkpoint: &'p mut dyn Checkpoint) -> Self {
         let facts = machine.image.facts();
         let exists = machine.exists();
         let no_data = match &facts.filtered {
@@ -172,10 +173,10 @@ impl<'m, 'p> ClassRuns<'m, 'p> {
         };
         let scan = WindowScan::new(machine, level);
         let (window, next) = (ClassWindow::default(), Pfn::new(0));
-        Self { machine, scan, exists, no_data, pace, window, next, pending: None }
+        Self { machine, scan, exists, no_data, checkpoint, window, next, pending: None }
     }
 
-    /// What the scan came across.
+    /// The findings of the scan up to now.
     pub fn findings(&self) -> &ScanFindings {
         self.scan.findings()
     }
@@ -198,7 +199,7 @@ impl<'m, 'p> ClassRuns<'m, 'p> {
                 self.window.slice(range).fill(class);
             }
         }
-        self.scan.run_into(&mut self.window, self.pace)
+        self.scan.run_into(&mut self.window, self.checkpoint)
     }
 
     /// The next run of the window; `None` at its end.
@@ -233,8 +234,8 @@ impl Iterator for ClassRuns<'_, '_> {
             match &mut self.pending {
                 Some(pending) if pending.class == run.class => pending.frames.end = run.frames.end,
                 _ => {
-                    if let Some(done) = self.pending.replace(run) {
-                        return Some(done);
+                    if let Some(finished) = self.pending.replace(run) {
+                        return Some(finished);
                     }
                 }
             }
@@ -242,7 +243,7 @@ impl Iterator for ClassRuns<'_, '_> {
     }
 }
 
-/// The classes of a window's frames, or none at all for a hole.
+/// The classes of a window's frames. `classes` is empty for a hole.
 #[derive(Default)]
 struct ClassWindow {
     frames: PfnRange,
@@ -250,10 +251,10 @@ struct ClassWindow {
 }
 
 impl ClassWindow {
-    fn reset(&mut self, frames: PfnRange, memory: bool) {
+    fn reset(&mut self, frames: PfnRange, has_memory: bool) {
         self.frames = frames;
         self.classes.clear();
-        if memory {
+        if has_memory {
             self.classes.resize(frames.len() as usize, FrameClass::Hole);
         }
     }

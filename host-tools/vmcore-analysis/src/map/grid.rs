@@ -1,20 +1,20 @@
-//! Memory as rows of cells: how many frames of each class every cell has.
+//! Memory as rows of cells. Each cell counts its frames of each class.
 
 use super::classes::{ClassCounts, ClassRun};
 use scanner_core::{Pfn, PfnRange};
 use vmcore::frames::FrameRanges;
 
-/// Rows of cells over the memory that exists. Rows without memory are not there; runs of them are gaps.
+/// Rows of cells for the memory that exists. Adjacent rows without memory are one gap.
 ///
-/// A cell has a power of two of frames, and a row starts at a multiple of its size, so that the addresses along the
-/// side are round.
+/// The number of frames in a cell is a power of two, and a row starts at a multiple of its size. So the addresses of
+/// the rows are round.
 #[derive(Clone, Debug)]
 pub struct Grid {
     columns: usize,
     cell_frames: u64,
-    /// Numbers of the rows, in units of a row's frames.
+    /// The row numbers: the first frame divided by the frames of a row.
     rows: Vec<u64>,
-    /// `columns` for each row.
+    /// `columns` cells for each row.
     cells: Vec<ClassCounts>,
     counts: ClassCounts,
 }
@@ -24,29 +24,31 @@ pub struct Grid {
 pub enum Line<'g> {
     /// A row of cells.
     Row(Row<'g>),
-    /// Rows without memory, left out.
+    /// Rows without memory, not drawn.
     Gap(PfnRange),
 }
 
 /// A row of cells.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'g> {
-    /// Its frames.
+    /// The frames of the row.
     pub frames: PfnRange,
-    /// Its cells, by address.
+    /// The cells, by ascending address.
     pub cells: &'g [ClassCounts],
 }
 
 impl Grid {
-    /// A grid for the memory `exists`, of at most `max_lines` rows and gaps (at least three) with `columns` cells
-    /// each; cells are as small as that allows. What it takes depends on these only.
+    /// Creates a grid for the frames `exists`, of at most `max_lines` rows and gaps, with `columns` cells a row. The
+    /// cells have the smallest size that fits. A `max_lines` of less than three counts as three.
+    ///
+    /// The memory use depends on `columns` and `max_lines` only.
     pub fn new(exists: &FrameRanges, columns: usize, max_lines: usize) -> Self {
         let columns = columns.max(1);
         let mut cell_frames = 1_u64;
         let rows = loop {
             let row_frames = cell_frames.saturating_mul(columns as u64);
             match rows_of(exists, row_frames, max_lines.max(3)) {
-                // Beyond that a row has all frames that there can be.
+                // A row of larger cells would have more frames than a machine can have.
                 None if cell_frames < 1 << 62 => cell_frames <<= 1,
                 rows => break rows.unwrap_or_default(),
             }
@@ -55,7 +57,7 @@ impl Grid {
         Self { columns, cell_frames, rows, cells, counts: ClassCounts::default() }
     }
 
-    /// Takes the frames of `run` into the cells.
+    /// Adds the frames of `run` to the cells.
     pub fn add(&mut self, run: ClassRun) {
         self.counts.add(run.class, run.frames.len());
         let first = self.rows.partition_point(|row| self.row_range(*row).end <= run.frames.start);
@@ -76,27 +78,27 @@ impl Grid {
         }
     }
 
-    /// Cells of a row.
+    /// The number of cells in a row.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Frames of a cell.
+    /// The number of frames in a cell.
     pub fn cell_frames(&self) -> u64 {
         self.cell_frames
     }
 
-    /// Frames of a row.
+    /// The number of frames in a row.
     pub fn row_frames(&self) -> u64 {
         self.cell_frames.saturating_mul(self.columns as u64)
     }
 
-    /// The frames of all runs, gaps included.
+    /// The counts of all added runs, gaps included.
     pub fn counts(&self) -> &ClassCounts {
         &self.counts
     }
 
-    /// Rows, and the gaps between them, from the lowest address on.
+    /// The rows and the gaps between them, by ascending address.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         let mut expected = Pfn::new(0);
         self.rows.iter().zip(self.cells.chunks(self.columns)).flat_map(move |(row, cells)| {
@@ -113,7 +115,7 @@ impl Grid {
     }
 }
 
-/// The numbers of the rows that have memory; `None` if they and the gaps between are more than `max_lines`.
+/// The numbers of the rows that have memory; `None` if these rows and their gaps are more than `max_lines`.
 fn rows_of(exists: &FrameRanges, row_frames: u64, max_lines: usize) -> Option<Vec<u64>> {
     let mut rows: Vec<u64> = Vec::new();
     let mut gaps = 0;
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_round_and_gaps_are_left_out() {
+    fn rows_start_at_multiples_and_gaps_have_no_rows() {
         let grid = Grid::new(&ranges(&[(0, 100), (4000, 4096)]), 16, 10);
         assert_eq!((grid.cell_frames(), grid.row_frames()), (2, 32));
         let range = |start, end| PfnRange::new(Pfn::new(start), Pfn::new(end));
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_sizes_take_no_more_than_others() {
+    fn memory_use_is_bounded_for_any_size() {
         for frames in [0, 1, 1 << 40, u64::MAX] {
             let mut grid = Grid::new(&ranges(&[(0, frames)]), 128, 48);
             assert!(grid.cells.len() <= 48 * 128);

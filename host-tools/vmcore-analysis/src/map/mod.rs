@@ -1,4 +1,4 @@
-//! A machine's memory as a picture: what every part of it is used for.
+//! Draws a machine's memory by page class.
 //!
 //! ```text
 //! Machine ──> ClassRuns (runs of frames of a class) ──> Grid (counts per cell) ──> MemoryMap
@@ -6,7 +6,7 @@
 //!                                                                                    └──> terminal
 //! ```
 //!
-//! Memory use depends on the picture's size and not on the machine's.
+//! The memory use depends on the size of the picture, not on that of the machine.
 
 mod classes;
 mod grid;
@@ -36,22 +36,22 @@ use scanner_core::{DumpLevel, PAGE_SIZE, Pfn, PfnRange, RuleSet};
 use vmcore::frames::FrameRanges;
 use vmcore::units::human_bytes;
 
-/// A machine's memory in cells, and what is said about it.
+/// A machine's memory as a grid of cells, with the text for title, legend and notes.
 #[derive(Clone, Debug)]
 pub struct MemoryMap {
-    /// The kernel's release, printable.
+    /// The kernel's release: at most 64 characters of printable ASCII.
     pub release: String,
-    /// The level that says what is left out.
+    /// The dump level that selects the excluded classes.
     pub level: DumpLevel,
-    /// Whose rules decide.
+    /// The rule set.
     pub rule_set: RuleSet,
     /// One more than the last frame.
     pub frames: u64,
     /// The cells.
     pub grid: Grid,
-    /// The NUMA nodes and the frames that they span, by first frame.
+    /// The NUMA nodes and the frames that they span, in the order of their first frames.
     pub nodes: Vec<(u32, PfnRange)>,
-    /// What the scan came across.
+    /// The findings of the scan.
     pub findings: ScanFindings,
 }
 
@@ -60,22 +60,22 @@ struct LegendEntry {
     class: FrameClass,
     frames: u64,
     size: String,
-    /// Of the memory that exists; empty for what doesn't.
+    /// The share of the existing memory; empty for holes.
     percent: String,
 }
 
 impl MemoryMap {
-    /// Scans `machine` at `level` into a grid of `columns` and at most `max_lines`.
+    /// Scans `machine` at `level` into a grid of `columns` cells a row and at most `max_lines` lines.
     pub fn of(
         machine: &Machine<'_>,
         level: DumpLevel,
         (columns, max_lines): (usize, usize),
-        pace: &mut dyn Checkpoint,
+        checkpoint: &mut dyn Checkpoint,
     ) -> Self {
         let all = PfnRange::new(Pfn::new(0), Pfn::new(machine.frames));
         let exists = FrameRanges::from_ranges(machine.exists().within(all));
         let mut grid = Grid::new(&exists, columns, max_lines);
-        let mut runs = ClassRuns::new(machine, level, pace);
+        let mut runs = ClassRuns::new(machine, level, checkpoint);
         for run in &mut runs {
             grid.add(run);
         }
@@ -90,11 +90,12 @@ impl MemoryMap {
         }
     }
 
-    /// What the picture shows.
+    /// The title.
     fn title(&self) -> String {
         format!("Memory of Linux {}", self.release)
     }
 
+    /// The line after the title: size, dump level, rule set, and the shares of kept and excluded memory.
     fn subtitle(&self) -> String {
         let existing = self.grid.counts().existing();
         let left_out = existing - self.kept();
@@ -111,12 +112,12 @@ impl MemoryMap {
         )
     }
 
-    /// Frames that a dump has at this level, if none of them is zero.
+    /// The number of frames that a dump keeps at this level, zero pages included.
     fn kept(&self) -> u64 {
         self.grid.counts().get(FrameClass::Kept) + self.grid.counts().get(FrameClass::Unreadable)
     }
 
-    /// The classes that have frames, those that a dump keeps first.
+    /// The legend: the classes that have frames, with `hwpoison` and `hole` last.
     fn legend(&self) -> Vec<LegendEntry> {
         let counts = self.grid.counts();
         let existing = counts.existing();
@@ -137,41 +138,41 @@ impl MemoryMap {
         entries
     }
 
-    /// What the reader has to know beside.
+    /// Notes after the legend.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.level.contains(DumpLevel::ZERO) {
-            notes.push("Zero pages are not looked for: that takes the pages' contents.".to_owned());
+            notes.push("Zero pages are not shown: finding them takes the contents of all pages.".to_owned());
         }
         if self.grid.counts().present().any(|(class, _)| class.is_alarm()) {
-            notes.push("Poisoned and unreadable pages are shown however few they are.".to_owned());
+            notes.push("Poisoned and unreadable pages are shown even if there is only one.".to_owned());
         }
         if !self.findings.complete && self.frames > 0 {
             notes.push(format!(
-                "The scan was stopped at pfn {}; all behind is kept.",
+                "The scan stopped at page frame {}; the following frames are kept.",
                 self.findings.scanned_up_to
             ));
         }
         let broken = self.findings.broken_free_lists.len();
         if broken > 0 {
-            notes.push(format!("Free lists that are broken, their free pages kept: {broken}."));
+            notes.push(format!("{broken} free lists are broken; their remaining blocks are kept."));
         }
         notes
     }
 
-    /// Indices of the nodes that start in `frames` or in a gap before them.
+    /// The indices of the nodes that start in the row of `frames`, or in the gap before it.
     fn nodes_starting_in(&self, frames: PfnRange) -> Vec<usize> {
-        let shown = |start: Pfn| {
+        let is_in_row = |start: Pfn| {
             let row = self.grid.lines().find_map(|line| match line {
                 Line::Row(row) if row.frames.end > start => Some(row.frames),
                 _ => None,
             });
             row == Some(frames)
         };
-        (0..self.nodes.len()).filter(|node| shown(self.nodes[*node].1.start)).collect()
+        (0..self.nodes.len()).filter(|node| is_in_row(self.nodes[*node].1.start)).collect()
     }
 
-    /// The names of some nodes in few letters; `None` for none.
+    /// A short name for the nodes at `indices`; `None` if there are none.
     fn node_names(&self, indices: &[usize]) -> Option<String> {
         let number = |index: usize| self.nodes[index].0;
         match indices {
@@ -182,7 +183,7 @@ impl MemoryMap {
     }
 }
 
-/// The nodes that have memory, by first frame.
+/// The nodes that have memory, in the order of their first frames.
 fn nodes_of(machine: &Machine<'_>) -> Vec<(u32, PfnRange)> {
     let Some(layout) = &machine.layout.nodes else { return Vec::new() };
     let space = machine.sections.space();
@@ -198,7 +199,7 @@ fn nodes_of(machine: &Machine<'_>) -> Vec<(u32, PfnRange)> {
     nodes
 }
 
-/// A share of `whole`, with as many digits as tell something.
+/// `part` as a percentage of `whole`, with one decimal.
 fn percent(part: u64, whole: u64) -> String {
     let percent = part as f64 * 100.0 / whole.max(1) as f64;
     if part > 0 && percent < 0.05 { "<0.1 %".to_owned() } else { format!("{percent:.1} %") }

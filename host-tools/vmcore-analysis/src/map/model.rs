@@ -1,4 +1,4 @@
-//! A drawing: rectangles and lines of text on a sheet, in pixels from its upper left corner.
+//! A drawing: rectangles and lines of text on a sheet. Coordinates are in pixels from the upper left corner.
 
 use super::classes::FrameClass;
 
@@ -7,20 +7,21 @@ use super::classes::FrameClass;
 pub struct Colour(pub u8, pub u8, pub u8);
 
 impl Colour {
-    /// The sheet.
+    /// The background of the sheet.
     pub const PAPER: Self = Self(255, 255, 255);
     /// Text.
     pub const INK: Self = Self(0x1c, 0x22, 0x2b);
-    /// Text of less weight.
+    /// Less important text.
     pub const MUTED: Self = Self(0x6b, 0x72, 0x7c);
     /// Thin lines.
     pub const LINE: Self = Self(0xb8, 0xbe, 0xc6);
-    /// Where something was left out.
+    /// A gap between rows.
     pub const GAP: Self = Self(0xf0, 0xf1, 0xf3);
 
-    /// The colour of `class`. The hues are close to those of Okabe and Ito, which are told apart with any kind of
-    /// colour blindness; and the classes that make up most of a machine by their lightness alone: kept, private cache, cache,
-    /// user, free, from dark to light.
+    /// The colour of `class`.
+    ///
+    /// The hues are close to those of Okabe and Ito, which are distinguishable with any kind of colour blindness. The
+    /// most frequent classes also differ in lightness, from dark to light: kept, private cache, cache, user, free.
     pub const fn of(class: FrameClass) -> Self {
         match class {
             FrameClass::Kept => Self(0x24, 0x2c, 0x3a),
@@ -38,25 +39,25 @@ impl Colour {
     }
 }
 
-/// Which end of a text its place is.
+/// The point of a text that its x coordinate refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// Its left end.
+    /// The left end.
     Start,
-    /// Its middle.
+    /// The middle.
     Middle,
-    /// Its right end.
+    /// The right end.
     End,
 }
 
-/// How a text looks.
+/// The style of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As most are.
+    /// Regular.
     Plain,
     /// Bold.
     Bold,
-    /// The sheet's title: larger, and bold.
+    /// Larger and bold, for the title of the sheet.
     Title,
 }
 
@@ -69,7 +70,7 @@ impl Style {
         }
     }
 
-    /// About the width of `text`, in pixels: as in the font of the PNG.
+    /// The approximate width of `text`, in pixels: that of the font in PNG files.
     pub const fn text_width(self, text: &str) -> u32 {
         let advance = match self {
             Self::Plain | Self::Bold => 7,
@@ -82,36 +83,36 @@ impl Style {
 /// A rectangle in one colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rect {
-    /// Its left edge.
+    /// The left edge.
     pub x: u32,
-    /// Its upper edge.
+    /// The upper edge.
     pub y: u32,
-    /// Its width.
+    /// The width.
     pub width: u32,
-    /// Its height.
+    /// The height.
     pub height: u32,
-    /// Its colour.
+    /// The colour.
     pub fill: Colour,
 }
 
 /// A line of text in printable ASCII, in a font of fixed width.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
-    /// Where the end is that `anchor` names.
+    /// The x coordinate of the point that `anchor` names.
     pub x: u32,
     /// The upper edge of the line.
     pub y: u32,
-    /// Which end `x` is.
+    /// The point of the text at `x`.
     pub anchor: Anchor,
-    /// How it looks.
+    /// The style.
     pub style: Style,
-    /// Its colour.
+    /// The colour.
     pub fill: Colour,
-    /// What it says.
+    /// The characters.
     pub text: String,
 }
 
-/// Something on a drawing; what comes later covers what was before.
+/// A shape on a drawing. Later shapes cover earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// A rectangle.
@@ -123,13 +124,13 @@ pub enum Shape {
 /// A sheet with shapes on it.
 #[derive(Clone, Debug, Default)]
 pub struct Drawing {
-    /// Its width.
+    /// The width.
     pub width: u32,
-    /// Its height.
+    /// The height.
     pub height: u32,
-    /// What the drawing is, for those who can't see it.
+    /// The description of the drawing, for screen readers.
     pub description: String,
-    /// What is on it.
+    /// The shapes, in drawing order.
     pub shapes: Vec<Shape>,
 }
 
@@ -141,7 +142,7 @@ impl Drawing {
         }
     }
 
-    /// Adds a line of text, without what is no printable ASCII.
+    /// Adds a line of text. Characters that are not printable ASCII become `?`.
     pub fn text(&mut self, (x, y): (u32, u32), anchor: Anchor, style: Style, fill: Colour, text: &str) {
         let text = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
         self.shapes.push(Shape::Text(Text { x, y, anchor, style, fill, text }));

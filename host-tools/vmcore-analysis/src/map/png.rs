@@ -1,4 +1,4 @@
-//! A drawing as PNG.
+//! Encodes a drawing as PNG.
 
 use super::model::{Anchor, Colour, Drawing, Rect, Shape, Style, Text};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
@@ -6,13 +6,13 @@ use png::{BitDepth, ColorType, Compression, Encoder};
 use std::collections::BTreeMap;
 use vmcore::{Error, Result};
 
-/// Steps between no ink and full ink at the edges of letters: few enough for a palette.
+/// Steps between background and text colour at the edges of letters. A small number keeps the colours in a palette.
 const INK_STEPS: u32 = 12;
 
-/// The drawing as a file's contents.
+/// Encodes `drawing` as the contents of a PNG file.
 ///
 /// # Errors
-/// If the encoder fails.
+/// Fails if the PNG encoder fails.
 pub fn to_png(drawing: &Drawing) -> Result<Vec<u8>> {
     let mut sheet = Sheet::new(drawing.width.max(1), drawing.height.max(1));
     for shape in &drawing.shapes {
@@ -21,7 +21,7 @@ pub fn to_png(drawing: &Drawing) -> Result<Vec<u8>> {
             Shape::Text(text) => sheet.write(text),
         }
     }
-    sheet.encode().map_err(|error| Error::failure("the picture can't be encoded").because(error))
+    sheet.encode().map_err(|error| Error::failure("cannot encode the picture as PNG").because(error))
 }
 
 /// Pixels, row by row.
@@ -107,7 +107,7 @@ impl Sheet {
         Ok(file)
     }
 
-    /// The colours that there are, numbered; `None` if they are too many for a palette.
+    /// The colours of the sheet with their palette indices; `None` if there are more than 256.
     fn palette(&self) -> Option<BTreeMap<Colour, u8>> {
         let mut palette = BTreeMap::new();
         let mut last = None;

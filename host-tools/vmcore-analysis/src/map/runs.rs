@@ -1,4 +1,4 @@
-//! The runs of page frames of one class as JSON.
+//! Writes the runs of page frames of one class as JSON.
 
 use super::classes::{ClassCounts, ClassRun, ClassRuns, FrameClass};
 use super::nodes_of;
@@ -10,8 +10,10 @@ use std::cell::RefCell;
 use std::io::Write;
 use vmcore::{Error, Result};
 
-/// All runs of a machine: an object of `release`, `level`, `rules`, `frames`, `nodes`, `runs` and `counts`, all in
-/// page frames of 4 KiB. The runs are written while they are found, since they can be many.
+/// All runs of a machine: an object with `release`, `level`, `rules`, `frames`, `nodes`, `runs` and `counts`, in page
+/// frames of 4 KiB.
+///
+/// The scan runs while the report is written: the runs are not collected in memory, because there can be many.
 pub struct RunsReport<'m, 'p> {
     machine: &'m Machine<'m>,
     level: DumpLevel,
@@ -19,22 +21,22 @@ pub struct RunsReport<'m, 'p> {
 }
 
 impl<'m, 'p> RunsReport<'m, 'p> {
-    /// A report of `runs`, made at `level`.
+    /// Creates a report of `runs`, which scan `machine` at `level`.
     pub fn new(machine: &'m Machine<'m>, level: DumpLevel, runs: ClassRuns<'m, 'p>) -> Self {
         Self { machine, level, runs: RefCell::new(runs) }
     }
 
-    /// Writes the report. It can be written once: that uses the runs up.
+    /// Runs the scan and writes the report.
     ///
     /// # Errors
-    /// If `out` can't be written.
+    /// Fails if writing to `out` fails.
     pub fn write(self, out: &mut dyn Write) -> Result<()> {
         let mut out = std::io::BufWriter::new(out);
         serde_json::to_writer(&mut out, &self)
             .map_err(std::io::Error::from)
             .and_then(|()| writeln!(out))
             .and_then(|()| out.flush())
-            .map_err(|error| Error::failure("the report can't be written").because(error))
+            .map_err(|error| Error::failure("cannot write the report").because(error))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Laying out the picture of a machine's memory on a sheet: title, overall shares, rows of cells with their
-//! addresses, nodes, and the legend.
+//! Lays out the picture of a machine's memory on a sheet: title, total shares, rows of cells with their addresses,
+//! nodes, and the legend.
 
 use super::MemoryMap;
 use super::classes::{ClassCounts, FrameClass};
@@ -8,33 +8,33 @@ use super::model::{Anchor, Colour, Drawing, Style};
 use scanner_core::{PAGE_SIZE, Pfn, PfnRange};
 use std::collections::BTreeMap;
 
-/// Cells of a row, and the most rows: what fits on a page and on a screen.
+/// The number of cells in a row. Together with [`MAX_LINES`], it makes the picture fit on a page and on a screen.
 pub const COLUMNS: usize = 128;
-/// See [`COLUMNS`].
+/// The most rows and gaps of a picture. See [`COLUMNS`].
 pub const MAX_LINES: usize = 48;
 
 const MARGIN: u32 = 24;
-/// Heights of cells: few rows are drawn higher, so that shares can be told better.
+/// The heights of cells, in pixels. If there are few rows, their cells are higher, so that shares are easier to see.
 const CELL_HEIGHTS: std::ops::RangeInclusive<u32> = 14..=24;
-/// Between the rows.
+/// The distance between rows, in pixels.
 const ROW_GAP: u32 = 3;
 const MAP_WIDTH: u32 = 7 * COLUMNS as u32;
-/// Right ends of the two columns of addresses, and the left end of the map.
+/// The right ends of the two columns of addresses (in units, in hexadecimal), and the left end of the map.
 const HUMAN_END: u32 = MARGIN + 66;
 const HEX_END: u32 = HUMAN_END + 108;
 const MAP_X: u32 = HEX_END + 12;
 const MAP_END: u32 = MAP_X + MAP_WIDTH;
-/// Room for the nodes' names.
+/// The width of the column for the names of nodes.
 const NODES_WIDTH: u32 = 84;
 const TITLE_Y: u32 = 18;
 const BAR_Y: u32 = 76;
 const BAR_HEIGHT: u32 = 22;
 const MAP_Y: u32 = BAR_Y + BAR_HEIGHT + 22;
 const LEGEND_LINE: u32 = 21;
-/// Every so many rows have an address.
+/// One of so many rows has an address.
 const LABEL_EVERY: u64 = 4;
 
-/// Where the lines of the map are.
+/// The positions of the lines of the map.
 #[derive(Clone, Copy)]
 struct Lines {
     count: u32,
@@ -47,7 +47,7 @@ impl Lines {
         self.cell_height + ROW_GAP
     }
 
-    /// The upper edges, from the first on.
+    /// The upper edges of the lines, in order.
     fn tops(self) -> impl Iterator<Item = u32> {
         (MAP_Y..).step_by(self.pitch() as usize)
     }
@@ -59,7 +59,7 @@ impl Lines {
 }
 
 impl MemoryMap {
-    /// The picture.
+    /// Draws the picture.
     pub fn draw(&self) -> Drawing {
         let nodes_width = if self.nodes.len() > 1 { NODES_WIDTH } else { 0 };
         let lines = self.lines();
@@ -90,7 +90,7 @@ impl MemoryMap {
         Lines { count, cell_width, cell_height }
     }
 
-    /// One bar of all memory that exists.
+    /// Draws one bar for all existing memory.
     fn draw_shares(&self, drawing: &mut Drawing) {
         let counts = self.grid.counts();
         drawing.text((HEX_END, BAR_Y + 3), Anchor::End, Style::Plain, Colour::MUTED, "all memory");
@@ -102,7 +102,7 @@ impl MemoryMap {
     }
 
     fn draw_cells(&self, drawing: &mut Drawing, lines: Lines) {
-        // By class, so that a class is one piece of the file.
+        // Grouped by class, so that each class is one path in an SVG file.
         let mut by_class: BTreeMap<FrameClass, Vec<[u32; 4]>> = BTreeMap::new();
         for (line, y) in self.grid.lines().zip(lines.tops()) {
             match line {
@@ -122,11 +122,11 @@ impl MemoryMap {
         }
     }
 
-    /// The cells of a row at `y` as rectangles, neighbours that look the same put together.
+    /// The cells of a row at `y` as rectangles. Adjacent cells with the same shares are merged.
     fn cells_of(&self, row: &Row<'_>, y: u32, lines: Lines) -> Vec<(FrameClass, [u32; 4])> {
         let mut rects: Vec<(FrameClass, [u32; 4])> = Vec::new();
-        // The rectangles of the cell before, to be widened.
-        let mut before = 0..0;
+        // The rectangles of the previous cell, which an equal cell widens.
+        let mut previous = 0..0;
         for (cell, x) in row.cells.iter().zip((MAP_X..).step_by(lines.cell_width as usize)) {
             let mut bottom = y + lines.cell_height;
             let stack: Vec<(FrameClass, u32, u32)> =
@@ -137,16 +137,16 @@ impl MemoryMap {
                         (class, bottom, height)
                     })
                     .collect();
-            let same = rects[before.clone()]
+            let same = rects[previous.clone()]
                 .iter()
                 .map(|(class, [_, y, _, height])| (*class, *y, *height))
                 .eq(stack.iter().copied());
             if same {
-                for (_, [_, _, width, _]) in &mut rects[before.clone()] {
+                for (_, [_, _, width, _]) in &mut rects[previous.clone()] {
                     *width += lines.cell_width;
                 }
             } else {
-                before = rects.len()..rects.len() + stack.len();
+                previous = rects.len()..rects.len() + stack.len();
                 rects.extend(
                     stack.into_iter().map(|(class, y, height)| (class, [x, y, lines.cell_width, height])),
                 );
@@ -179,7 +179,7 @@ impl MemoryMap {
         }
     }
 
-    /// A border where each node starts, in the shape of a step, and the names of the nodes that start in a row.
+    /// Draws a stepped border at the start of each node, and the names of the nodes that start in a row.
     fn draw_nodes(&self, drawing: &mut Drawing, lines: Lines) {
         for (line, y) in self.grid.lines().zip(lines.tops()) {
             let Line::Row(row) = line else { continue };
@@ -205,7 +205,7 @@ impl MemoryMap {
         }
     }
 
-    /// Draws the legend, and returns where it ends.
+    /// Draws the legend and returns its lower edge.
     fn draw_legend(&self, drawing: &mut Drawing, y: u32) -> u32 {
         let cell = self.grid.cell_frames();
         let scale = format!(
@@ -262,9 +262,9 @@ fn draw_gap(drawing: &mut Drawing, lines: Lines, y: u32, frames: PfnRange) {
     );
 }
 
-/// How `height` pixels for `total` frames are shared by the classes of `counts`, from the bottom up. They sum up to
-/// at most `height`: less if there is a hole. A class that must not be missed has `alarm_height` pixels at least, and
-/// the others share the rest.
+/// Divides `height` pixels, which represent `total` frames, among the classes of `counts`, from the bottom up. The sum
+/// is at most `height`, and less if there is a hole. A class that [must be shown](FrameClass::is_alarm) has at least
+/// `alarm_height` pixels; the other classes share the rest.
 fn shares(counts: &ClassCounts, total: u64, height: u32, alarm_height: u32) -> Vec<(FrameClass, u32)> {
     let exact = |frames: u64, of: u64, height: u32| {
         (frames as f64 / of.max(1) as f64 * f64::from(height)).round() as u32
@@ -281,7 +281,7 @@ fn shares(counts: &ClassCounts, total: u64, height: u32, alarm_height: u32) -> V
     let mut shares = alarms;
     let (mut frames_below, mut top) = (0, 0);
     for (class, frames) in others() {
-        // By where the class ends, so that the rounding doesn't add up.
+        // Rounds the end of each class, not its height, so that rounding errors do not accumulate.
         frames_below += frames;
         let end = exact(frames_below, rest_total, rest).min(rest);
         shares.push((class, end - top));
@@ -292,13 +292,13 @@ fn shares(counts: &ClassCounts, total: u64, height: u32, alarm_height: u32) -> V
     shares
 }
 
-/// What a gap between rows is.
+/// The text for a gap between rows.
 pub(super) fn gap_text(frames: PfnRange) -> String {
     let size = address(Pfn::new(frames.len()));
     format!("no memory, or reserved: {size} from {} to {}", address(frames.start), address(frames.end))
 }
 
-/// A number in groups of three digits.
+/// Formats a number in groups of three digits.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
@@ -306,7 +306,8 @@ pub(super) fn grouped(number: u64) -> String {
     groups.join(" ")
 }
 
-/// The address of `pfn`, or the size of so many frames, in the largest unit up to GiB and with three decimals at most.
+/// Formats the address of `pfn`, or the size of as many frames, in the largest unit up to GiB, with at most three
+/// decimals.
 pub(super) fn address(pfn: Pfn) -> String {
     let bytes = pfn.as_u64() as f64 * PAGE_SIZE as f64;
     let (unit, name) = match pfn.as_u64() {

@@ -1,12 +1,12 @@
-//! A drawing as SVG, with its texts as text.
+//! Encodes a drawing as SVG. Texts stay text.
 
 use super::model::{Anchor, Colour, Drawing, Rect, Shape, Style, Text};
 use std::fmt::{self, Write};
 
-/// The drawing as a file's contents.
+/// Encodes `drawing` as the contents of an SVG file.
 pub fn to_svg(drawing: &Drawing) -> String {
     let mut svg = String::new();
-    // Writing to a string doesn't fail.
+    // Writing to a string does not fail.
     let _ = write_svg(drawing, &mut svg);
     svg
 }
@@ -27,7 +27,7 @@ fn write_svg(drawing: &Drawing, svg: &mut String) -> fmt::Result {
                 shapes = rest;
             }
             Shape::Rect(first) => {
-                // Neighbours in one colour are one path: that is a fifth of the size.
+                // Consecutive rectangles of one colour are one path, which reduces the file to a fifth.
                 let same = |shape: &&Shape| matches!(shape, Shape::Rect(rect) if rect.fill == first.fill);
                 let (path, rest) = shapes.split_at(shapes.iter().take_while(same).count());
                 write!(svg, r#"<path shape-rendering="crispEdges" fill="{}" d=""#, Hex(first.fill))?;

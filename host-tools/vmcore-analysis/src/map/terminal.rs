@@ -1,4 +1,4 @@
-//! The picture in a terminal: a character for each cell.
+//! Prints the picture in a terminal: one character for each cell.
 
 use super::MemoryMap;
 use super::classes::{ClassCounts, FrameClass};
@@ -8,19 +8,20 @@ use super::sheet::{address, gap_text, grouped};
 use scanner_core::Pfn;
 use std::fmt::{self, Write};
 
-/// How cells look in a terminal.
+/// The representation of cells in a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// A letter for the class that most of a cell is.
+    /// A letter for the largest class of a cell.
     Letters,
-    /// Blocks in two colours for the two largest classes of a cell, out of 256 colours.
+    /// Blocks in two of 256 colours, for the two largest classes of a cell.
     Colours256,
-    /// The same in 24-bit colours.
+    /// Blocks in two 24-bit colours, for the two largest classes of a cell.
     TrueColour,
 }
 
 impl Look {
-    /// What suits standard output: colours only in a terminal, and not if `NO_COLOR` is set.
+    /// The best representation for standard output: letters if it is not a terminal or if `NO_COLOR` is set, else the
+    /// colours that `COLORTERM` announces.
     pub fn for_stdout() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let depth = std::env::var("COLORTERM").unwrap_or_default();
@@ -32,12 +33,12 @@ impl Look {
     }
 }
 
-/// Characters left of the cells: the address. Behind: the node.
+/// Characters before the cells, for the address, and after them, for the node.
 const SIDES: usize = 11 + 9;
-/// Rows that leave room for the legend.
+/// The most rows and gaps, so that the legend also fits on a screen.
 pub(super) const MAX_LINES: usize = 24;
 
-/// How many cells a row has in this terminal: a power of two.
+/// The number of cells in a row for this terminal: a power of two.
 pub fn terminal_columns() -> usize {
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
     let room = width.saturating_sub(SIDES).clamp(16, 256);
@@ -45,15 +46,15 @@ pub fn terminal_columns() -> usize {
 }
 
 impl MemoryMap {
-    /// The shape of a grid for a terminal.
+    /// The columns and the most lines of a grid for this terminal.
     pub fn terminal_shape() -> (usize, usize) {
         (terminal_columns(), MAX_LINES)
     }
 
-    /// The picture as lines of text.
+    /// Formats the picture as lines of text.
     pub fn to_terminal(&self, look: Look) -> String {
         let mut text = String::new();
-        // Writing to a string doesn't fail.
+        // Writing to a string does not fail.
         let _ = self.write_terminal(look, &mut text);
         text
     }
@@ -68,7 +69,7 @@ impl MemoryMap {
                     let mut paint = String::new();
                     for cell in row.cells {
                         let (mark, colours) = self.mark_of(look, cell);
-                        // Neighbours are often alike.
+                        // Adjacent cells often have the same colours.
                         if paint != colours {
                             text.push_str(&colours);
                             paint = colours;
@@ -92,7 +93,10 @@ impl MemoryMap {
         for entry in self.legend() {
             let mark = match look {
                 Look::Letters => format!("'{}'", letter(entry.class)),
-                _ => format!("{}  \x1b[0m", Paint { look, ground: Colour::of(entry.class), back: true }),
+                _ => format!(
+                    "{}  \x1b[0m",
+                    Paint { look, colour: Colour::of(entry.class), is_background: true }
+                ),
             };
             writeln!(
                 text,
@@ -109,7 +113,7 @@ impl MemoryMap {
         Ok(())
     }
 
-    /// The character that stands for `cell`, and what sets its colours.
+    /// The character for `cell`, and the escape sequence that sets its colours.
     fn mark_of(&self, look: Look, cell: &ClassCounts) -> (char, String) {
         let mut shares: Vec<(FrameClass, u64)> = cell.present().collect();
         let missing = self.grid.cell_frames().saturating_sub(cell.total());
@@ -121,16 +125,16 @@ impl MemoryMap {
         if look == Look::Letters {
             return (letter(first.0), String::new());
         }
-        // The two largest, the one that is drawn at the bottom first.
-        let mut two = [first, shares.get(1).copied().unwrap_or((first.0, 0))];
-        two.sort_by_key(|(class, _)| *class);
-        let [(below, frames), (above, rest)] = two;
+        // The two largest classes, in the order of the cell from the bottom up.
+        let mut largest = [first, shares.get(1).copied().unwrap_or((first.0, 0))];
+        largest.sort_by_key(|(class, _)| *class);
+        let [(below, frames), (above, rest)] = largest;
         let eighths = (frames as f64 * 8.0 / (frames + rest) as f64).round() as usize;
         let eighths = if below.is_alarm() { eighths.max(3) } else { eighths };
         let block = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][eighths.min(8)];
-        let paint = |class, back| Paint { look, ground: Colour::of(class), back };
+        let paint = |class, is_background| Paint { look, colour: Colour::of(class), is_background };
         match (below, above) {
-            // Where nothing is the terminal shows its own ground.
+            // A hole has the terminal's own background.
             (FrameClass::Hole, _) => (' ', "\x1b[0m".to_owned()),
             (_, FrameClass::Hole) => (block, format!("\x1b[0m{}", paint(below, false))),
             _ => (block, format!("{}{}", paint(above, true), paint(below, false))),
@@ -154,26 +158,26 @@ fn letter(class: FrameClass) -> char {
     }
 }
 
-/// The sequence that sets a colour, of the letters or of what is behind them.
+/// The escape sequence that sets the foreground or the background colour.
 struct Paint {
     look: Look,
-    ground: Colour,
-    back: bool,
+    colour: Colour,
+    is_background: bool,
 }
 
 impl fmt::Display for Paint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Colour(red, green, blue) = self.ground;
-        let select = if self.back { 48 } else { 38 };
+        let Colour(red, green, blue) = self.colour;
+        let select = if self.is_background { 48 } else { 38 };
         match self.look {
             Look::Letters => Ok(()),
             Look::TrueColour => write!(f, "\x1b[{select};2;{red};{green};{blue}m"),
-            Look::Colours256 => write!(f, "\x1b[{select};5;{}m", nearest_of_256(self.ground)),
+            Look::Colours256 => write!(f, "\x1b[{select};5;{}m", nearest_of_256(self.colour)),
         }
     }
 }
 
-/// The nearest colour of the 6x6x6 cube that the 256 colours have from number 16 on.
+/// The number of the nearest colour in the 6x6x6 cube, which starts at number 16 of the 256 colours.
 fn nearest_of_256(Colour(red, green, blue): Colour) -> u32 {
     // The cube's levels are 0, 95, 135, 175, 215, 255.
     let level = |value: u8| if value < 48 { 0 } else { (u32::from(value).max(75) - 35) / 40 };

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use vmcore::image::{OpenOptions, open};
 use vmcore_synth::{KernelGeneration, Spec, write};
 
-/// A machine of two nodes of 64 MiB and 24 MiB, the second behind a hole, with a bit of everything.
+/// A machine with pages of all classes and two nodes, of 64 MiB and 24 MiB. A hole separates the nodes.
 fn small_map(columns: usize, max_lines: usize) -> MemoryMap {
     use FrameClass::*;
     let lengths = [
@@ -54,25 +54,25 @@ fn empty_map() -> MemoryMap {
 }
 
 #[test]
-fn a_terminal_shows_all_there_is() {
+fn terminal_shows_every_class() {
     insta::assert_snapshot!(small_map(64, 16).to_terminal(Look::Letters));
 }
 
 #[test]
-fn colours_come_in_the_terminals_depth() {
+fn colours_match_the_terminals_depth() {
     let map = small_map(64, 16);
     let (many, few) = (map.to_terminal(Look::TrueColour), map.to_terminal(Look::Colours256));
     let Colour(red, green, blue) = Colour::of(FrameClass::Free);
     assert!(many.contains(&format!("\x1b[48;2;{red};{green};{blue}m")));
     assert!(!few.contains("48;2;") && few.contains("\x1b[48;5;"));
     for text in [many, few] {
-        // No line leaves its colours behind.
+        // Each line ends with a reset of the colours.
         assert!(text.lines().filter(|l| l.contains('\x1b')).all(|l| l.rfind("\x1b[0m") == l.rfind('\x1b')));
     }
 }
 
 #[test]
-fn an_svg_has_all_there_is() {
+fn svg_shows_every_class() {
     insta::assert_snapshot!(to_svg(&small_map(COLUMNS, MAX_LINES).draw()));
 }
 
@@ -122,16 +122,16 @@ fn with_machine(check: impl FnOnce(&Machine<'_>)) {
 }
 
 #[test]
-fn runs_cover_every_frame_once_and_count_what_a_scan_counts() {
+fn runs_cover_every_frame_once_and_agree_with_a_scan() {
     with_machine(|machine| {
-        let mut pace = RunToCompletion;
+        let mut checkpoint = RunToCompletion;
         let mut counts = ClassCounts::default();
         let mut end = Pfn::new(0);
-        let mut before = None;
-        for run in ClassRuns::new(machine, DumpLevel::all(), &mut pace) {
+        let mut previous = None;
+        for run in ClassRuns::new(machine, DumpLevel::all(), &mut checkpoint) {
             assert_eq!(run.frames.start, end);
-            assert_ne!(Some(run.class), before, "runs are as large as can be");
-            (end, before) = (run.frames.end, Some(run.class));
+            assert_ne!(Some(run.class), previous, "two adjacent runs have the same class");
+            (end, previous) = (run.frames.end, Some(run.class));
             counts.add(run.class, run.frames.len());
         }
         assert_eq!(end.as_u64(), machine.frames);
@@ -150,14 +150,14 @@ fn runs_cover_every_frame_once_and_count_what_a_scan_counts() {
 }
 
 #[test]
-fn a_map_and_a_report_say_the_same() {
+fn map_and_report_have_the_same_counts() {
     with_machine(|machine| {
         let map = MemoryMap::of(machine, DumpLevel::all(), (32, 10), &mut RunToCompletion);
         assert_eq!(map.grid.counts().total(), machine.frames);
         assert_eq!(map.nodes.len(), 2);
         let mut text = Vec::new();
-        let mut pace = RunToCompletion;
-        let runs = ClassRuns::new(machine, DumpLevel::all(), &mut pace);
+        let mut checkpoint = RunToCompletion;
+        let runs = ClassRuns::new(machine, DumpLevel::all(), &mut checkpoint);
         RunsReport::new(machine, DumpLevel::all(), runs).write(&mut text).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&text).unwrap();
         for class in FrameClass::ALL {

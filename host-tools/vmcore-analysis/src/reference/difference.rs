@@ -1,26 +1,26 @@
-//! Where the kernel's own predicates differ from makedumpfile's: each difference by name.
+//! The named differences between the kernel's own predicates and makedumpfile's.
 
 use scanner_core::RuleSet;
 
-/// A point at which the rule set `kernel` decides otherwise than `makedumpfile`.
+/// A point where the rule set `kernel` differs from `makedumpfile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Difference {
-    /// `PG_waiters` read as `PG_slab`.
+    /// makedumpfile reads `PG_waiters` as `PG_slab`.
     WaitersAsSlab,
-    /// The whole word of a page type compared.
+    /// makedumpfile compares the whole word of a page type.
     WholeTypeWord,
-    /// Orders unknown without hugetlb.
+    /// makedumpfile does not know compound orders in a kernel without hugetlb.
     OrderWithoutHugetlb,
-    /// hugetlb by a flag that others use too.
+    /// makedumpfile recognises hugetlb by a flag that other owners use, too.
     HugetlbByChance,
-    /// A section's sixth flag left in its address.
+    /// makedumpfile leaves the sixth flag of a section in its `struct page` address.
     SectionFlag,
-    /// A segment's last, partial page left out of the 1st bitmap.
+    /// makedumpfile leaves the last, partial page of a segment out of the 1st bitmap.
     PartialPage,
 }
 
 impl Difference {
-    /// Every difference, in the order of the documentation.
+    /// All differences, in the order of the documentation.
     pub const ALL: [Self; 6] = [
         Self::WaitersAsSlab,
         Self::WholeTypeWord,
@@ -42,7 +42,7 @@ impl Difference {
         }
     }
 
-    /// The kernels that it is about.
+    /// The kernels that the difference concerns.
     pub const fn kernels(self) -> &'static str {
         match self {
             Self::WaitersAsSlab => "6.10 and later",
@@ -54,76 +54,76 @@ impl Difference {
         }
     }
 
-    /// What makedumpfile does, and what the rule set `kernel` does instead. One sentence each.
+    /// The behaviour of makedumpfile, then that of the rule set `kernel`.
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::WaitersAsSlab => {
-                "makedumpfile takes bit 7 of page.flags for PG_slab where the kernel exports none, but there it is \
-                 PG_waiters: a page that a task waits for counts as slab. The rule set kernel goes by the page type alone."
+                "If the kernel does not export PG_slab, makedumpfile takes bit 7 of page.flags for it, which \
+                 is PG_waiters: a page that a task waits for counts as slab. The rule set kernel uses the \
+                 page type alone."
             }
             Self::WholeTypeWord => {
-                "makedumpfile compares all 32 bits of page_type, of which the low 24 belong to the type's owner. The \
-                 rule set kernel compares the top byte."
+                "makedumpfile compares all 32 bits of page_type, but the low 24 bits belong to the type's \
+                 owner. The rule set kernel compares the top byte."
             }
             Self::OrderWithoutHugetlb => {
-                "makedumpfile doesn't know the order of a compound page if the kernel exports neither hugetlb's type \
-                 nor its flag, and leaves out the first page only. The rule set kernel finds the order in the low \
-                 byte of the first tail's flags."
+                "If the kernel exports neither hugetlb's page type nor PG_hugetlb, makedumpfile does not \
+                 know the order of a compound page and excludes its first page only. The rule set kernel \
+                 reads the order from the low byte of the first tail's flags."
             }
             Self::HugetlbByChance => {
-                "makedumpfile takes every compound page for hugetlb whose first tail has the bit PG_hugetlb, which \
-                 other owners of compound pages use for themselves. The rule set kernel also wants the order of a \
-                 2 MiB or 1 GiB page."
+                "makedumpfile takes a compound page for hugetlb if its first tail has the bit PG_hugetlb, \
+                 but other owners of compound pages use this bit, too. The rule set kernel also requires the \
+                 order of a 2 MiB or 1 GiB page."
             }
             Self::SectionFlag => {
-                "makedumpfile masks five flags out of section_mem_map, but SECTION_IS_VMEMMAP_PREINIT is a sixth: it \
-                 then reads the section's struct pages 32 bytes off. The rule set kernel masks six."
+                "makedumpfile masks five flags out of section_mem_map. SECTION_IS_VMEMMAP_PREINIT is a sixth \
+                 flag: if it is set, makedumpfile reads the section's struct pages 32 bytes off. The rule \
+                 set kernel masks six flags."
             }
             Self::PartialPage => {
-                "makedumpfile in its cyclic mode leaves the page that a segment ends within out of the 1st bitmap. \
-                 With the rule set kernel every page that a segment touches exists."
+                "In cyclic mode, makedumpfile leaves a page out of the 1st bitmap if a segment ends inside \
+                 this page. With the rule set kernel, every page that a segment touches exists."
             }
         }
     }
 
-    /// Which pages the difference changes.
+    /// The pages that the difference changes, with makedumpfile's result in parentheses.
     pub const fn pages(self) -> &'static str {
         match self {
             Self::WaitersAsSlab => {
                 "anonymous pages with waiters (cache instead of user data), free and offline pages with that bit (kept)"
             }
             Self::WholeTypeWord => {
-                "free, unaccepted, offline, hugetlb and slab pages whose owner keeps something in the low 24 bits (not recognised)"
+                "free, unaccepted, offline, hugetlb and slab pages whose owner uses the low 24 bits (not recognised)"
             }
-            Self::OrderWithoutHugetlb => {
-                "all but the first page of compound cache and anonymous pages (kept)"
-            }
+            Self::OrderWithoutHugetlb => "tail pages of compound cache and anonymous pages (kept)",
             Self::HugetlbByChance => {
                 "compound pages of drivers and of the kernel, such as idt_table (left out as user data)"
             }
-            Self::SectionFlag => "all pages of such sections (mostly kept)",
+            Self::SectionFlag => "all pages of these sections (most are kept)",
             Self::PartialPage => {
-                "the last page of memory that doesn't end at a page border (not in the dump)"
+                "the last page of a segment that does not end at a page boundary (not in the dump)"
             }
         }
     }
 }
 
-/// Which differences are decided the kernel's way. The rule set `makedumpfile` has none of them, `kernel` all; one at
-/// a time shows which of them matters for a page.
+/// A set of [`Difference`]s that are decided as the kernel does. The rule set `makedumpfile` has none of them, `kernel`
+/// has all. Sets of one show which difference matters for a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fixes(u8);
 
 impl Fixes {
-    /// makedumpfile's way everywhere.
+    /// The empty set: makedumpfile's rules.
     pub const NONE: Self = Self(0);
 
-    /// The kernel's way for `difference` alone.
+    /// The set of `difference` alone.
     pub const fn only(difference: Difference) -> Self {
         Self(1 << difference as u8)
     }
 
-    /// Those of `rule_set`.
+    /// The set of `rule_set`.
     pub fn of(rule_set: RuleSet) -> Self {
         match rule_set {
             RuleSet::Makedumpfile => Self::NONE,
@@ -131,13 +131,13 @@ impl Fixes {
         }
     }
 
-    /// All of these but `difference`.
+    /// This set without `difference`.
     #[must_use]
     pub const fn without(self, difference: Difference) -> Self {
         Self(self.0 & !Self::only(difference).0)
     }
 
-    /// Whether `difference` is decided the kernel's way.
+    /// Whether `difference` is in this set.
     pub const fn contain(self, difference: Difference) -> bool {
         self.0 & Self::only(difference).0 != 0
     }

@@ -1,9 +1,9 @@
-//! What stands in a `struct page`, before any rule looks at it.
+//! The fields of a `struct page`, before any rule is applied.
 
 use scanner_core::kernel::layout::{CompoundPages, TailField};
 use scanner_core::{KernelLayout, Pfn};
 
-/// The fields of a `struct page` that rules look at.
+/// The fields of a `struct page` that the rules read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageFacts {
     /// The page frame.
@@ -12,29 +12,30 @@ pub struct PageFacts {
     pub flags: u64,
     /// `mapping`.
     pub mapping: u64,
-    /// The `_mapcount` word, `page_type` for pages that have one; 0 if the kernel doesn't say where it is.
+    /// The `_mapcount` word, which is `page_type` for pages with a type; 0 if VMCOREINFO has no offset for it.
     pub mapcount: u32,
-    /// `private`; 0 if the kernel doesn't say where it is.
+    /// `private`; 0 if VMCOREINFO has no offset for it.
     pub private: u64,
-    /// `compound_head`, since 7.1 `compound_info`; 0 if the kernel doesn't say where it is.
+    /// `compound_head`, since 7.1 `compound_info`; 0 if VMCOREINFO has no offset for it.
     pub compound_head: u64,
-    /// The `struct page` behind, as a compound page's first tail; absent if makedumpfile doesn't have it at hand.
+    /// The following `struct page`, read as the first tail of a compound page; `None` if it is not in the block that
+    /// makedumpfile reads.
     pub first_tail: Option<FirstTail>,
 }
 
-/// What the `struct page` behind a compound page's head says of the compound page.
+/// The fields of a compound page's first tail, the `struct page` following its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstTail {
     /// `flags`.
     pub flags: u64,
-    /// The order's field; 0 if the kernel doesn't say where it is.
+    /// The order field; 0 if VMCOREINFO has no offset for it.
     pub order: u64,
-    /// The destructor's field; 0 if the kernel doesn't say where it is.
+    /// The destructor field; 0 if VMCOREINFO has no offset for it.
     pub destructor: u64,
 }
 
 impl PageFacts {
-    /// Reads the fields of `page`, and of the `next` one, where they are in both.
+    /// Reads the fields from the bytes of `page` and of the following `struct page`, `next`.
     pub fn read(layout: &KernelLayout, pfn: Pfn, page: &[u8], next: Option<&[u8]>) -> Self {
         let optional = |at: Option<usize>| at.map_or(0, |at| number(page, at, 8));
         Self {
@@ -48,7 +49,7 @@ impl PageFacts {
         }
     }
 
-    /// Whether the page is a compound page's tail.
+    /// Whether the page is the tail of a compound page.
     pub fn is_tail(&self) -> bool {
         self.compound_head % 2 == 1
     }
@@ -65,7 +66,7 @@ impl FirstTail {
     }
 }
 
-/// The little-endian number of `width` bytes at `at`; bytes behind the end count as 0.
+/// The little-endian number of `width` bytes at `at`. Bytes after the end count as 0.
 fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
     (0..width).rev().fold(0, |sum, i| sum << 8 | u64::from(bytes.get(at + i).copied().unwrap_or(0)))
 }

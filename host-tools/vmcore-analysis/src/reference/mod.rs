@@ -1,8 +1,9 @@
-//! A second, slow classification to judge the scanner by: page by page, straight from makedumpfile's rules.
+//! A second, slow implementation of the rules, to check the scanner: page by page, as makedumpfile does it.
 //!
-//! It shares the kernel's layout, the page tables and the section table with the scanner, and nothing of its
-//! decisions: no masks resolved beforehand, no runs, no jumps over words. Where the scanner and this disagree, one of
-//! them is wrong. `Documentation/rules.md` lists the rules and the differences between the two rule sets.
+//! It shares the kernel's layout, the page tables and the section table with the scanner, but no code that decides: it
+//! has no precomputed masks, no batches of pages and no operations on whole bitmap words. If the scanner and the
+//! reference disagree, one of them is wrong. `Documentation/reference/rules.md` lists the rules and the differences
+//! between the two rule sets.
 
 mod difference;
 mod facts;

@@ -1,4 +1,4 @@
-//! makedumpfile's rules, one after the other, with the kernel's predicates where they are asked for.
+//! makedumpfile's rules in order, with the kernel's predicates where [`Fixes`] selects them.
 
 use super::difference::{Difference, Fixes};
 use super::facts::{FirstTail, PageFacts};
@@ -7,43 +7,43 @@ use scanner_core::kernel::vmcoreinfo::Release;
 use scanner_core::{DumpLevel, KernelLayout, PageClass};
 use std::fmt;
 
-/// Orders of compound pages past this are taken for damage. makedumpfile shifts a 32-bit 1 by the order, which has
-/// no defined result from 31 on.
+/// The largest valid order of a compound page. A larger order counts as damage: makedumpfile shifts a 32-bit 1 by the
+/// order, which is undefined for 31 and more.
 pub const MAX_ORDER: u64 = 30;
 
-/// `struct page`s that makedumpfile reads at once (`PGMM_CACHED`). For the last one it has no next one.
+/// The number of `struct page`s that makedumpfile reads at once (`PGMM_CACHED`). The last one of a block has no
+/// following one, so makedumpfile cannot see its first tail.
 pub(super) const BLOCK: u64 = 512;
 
-/// The rules in the order in which they are tried, as in makedumpfile's `__exclude_unnecessary_pages`. The first that
-/// holds decides.
+/// The rules, in the order of makedumpfile's `__exclude_unnecessary_pages`. The first rule that holds decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// i: tail pages are kept.
+    /// i: keeps a tail page.
     Tail,
-    /// ii: a free page of an impossible order is kept.
+    /// ii: keeps a free page with an impossible order.
     BadOrder,
-    /// ii: free pages.
+    /// ii: excludes free pages.
     Free,
-    /// iii: unaccepted pages.
+    /// iii: excludes unaccepted pages.
     Unaccepted,
-    /// iv: non-private cache.
+    /// iv: excludes non-private page cache.
     Cache,
-    /// v: cache, private or not.
+    /// v: excludes page cache, private or not.
     CachePrivate,
-    /// vi: user data.
+    /// vi: excludes user data.
     User,
-    /// vii: poisoned pages.
+    /// vii: excludes poisoned pages.
     Hwpoison,
-    /// viii: offline pages.
+    /// viii: excludes offline pages.
     Offline,
-    /// x: everything else is kept.
+    /// x: keeps all other pages.
     Unexcludable,
-    /// xi: free pages that only the zones' free lists tell of. Not a matter of `struct page`.
+    /// xi: excludes free pages that only the zones' free lists show. It does not depend on `struct page`.
     FreeList,
 }
 
 impl Rule {
-    /// Every rule, in the order in which they are tried.
+    /// All rules, in their order.
     pub const ALL: [Self; 11] = [
         Self::Tail,
         Self::BadOrder,
@@ -74,7 +74,7 @@ impl Rule {
         }
     }
 
-    /// The rule's name, in makedumpfile's words.
+    /// The rule's name, with makedumpfile's terms.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tail => "compound tail page",
@@ -91,7 +91,7 @@ impl Rule {
         }
     }
 
-    /// The bits of the dump level that the rule takes part at; empty for one that always does.
+    /// The bit of the dump level that enables the rule; empty for a rule that is always enabled.
     pub const fn level(self) -> DumpLevel {
         match self {
             Self::BadOrder | Self::Free | Self::Unaccepted | Self::FreeList => DumpLevel::FREE,
@@ -102,10 +102,10 @@ impl Rule {
         }
     }
 
-    /// When it holds.
+    /// The condition of the rule, in words.
     pub const fn condition(self) -> &'static str {
         match self {
-            Self::Tail => "compound_head & 1: it goes or stays with its head",
+            Self::Tail => "compound_head & 1; excluded only together with its head",
             Self::BadOrder => "free, but private is not less than LENGTH(zone.free_area)",
             Self::Free => "_mapcount is PAGE_BUDDY_MAPCOUNT_VALUE and not slab (before 2.6.38: PG_buddy)",
             Self::Unaccepted => "_mapcount is PAGE_UNACCEPTED_MAPCOUNT_VALUE",
@@ -116,12 +116,12 @@ impl Rule {
             Self::Offline => "_mapcount is PAGE_OFFLINE_MAPCOUNT_VALUE and not slab",
             Self::Unexcludable => "no other rule holds",
             Self::FreeList => {
-                "in a free list of an online node, if struct page doesn't tell which pages are free"
+                "in a free list of an online node, if struct page does not show which pages are free"
             }
         }
     }
 
-    /// How many frames it leaves out.
+    /// The number of frames that the rule excludes, in words.
     pub const fn extent(self) -> &'static str {
         match self {
             Self::Tail | Self::BadOrder | Self::Unexcludable => "kept",
@@ -141,14 +141,14 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What the rules say about a page.
+/// The decision of the rules about a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleDecision {
     /// The rule that decided.
     pub rule: Rule,
-    /// The class that the page is left out as; `None` if it is kept.
+    /// The class of the excluded page; `None` if the page is kept.
     pub class: Option<PageClass>,
-    /// Frames that the decision is about, this one included.
+    /// The number of frames that the decision applies to, this one included.
     pub frames: u64,
 }
 
@@ -162,18 +162,18 @@ impl RuleDecision {
     }
 }
 
-/// What a compound page's head and first tail say.
+/// The properties of a compound page, from its head and first tail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compound {
-    /// The order; 0 for a page that is not a head, or whose order can't be.
+    /// The order; 0 for a page that is not a head, or whose order is impossible.
     pub order: u64,
-    /// The order as it stands in memory, if the page is a head.
+    /// The order in memory, possible or not; `None` if the page is not a head.
     pub claimed_order: Option<u64>,
-    /// Whether it belongs to hugetlb.
+    /// Whether it is a hugetlb page.
     pub hugetlb: bool,
 }
 
-/// The rules for a kernel.
+/// The rules for one kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'l> {
     layout: &'l KernelLayout,
@@ -181,13 +181,13 @@ pub struct Judge<'l> {
 }
 
 impl<'l> Judge<'l> {
-    /// The rules for a kernel of this layout, with these points decided the kernel's way.
+    /// The rules for a kernel with this `layout`. `fixes` are the differences that are decided as the kernel does.
     pub fn new(layout: &'l KernelLayout, fixes: Fixes) -> Self {
         Self { layout, fixes }
     }
 
-    /// Whether makedumpfile looks at `struct page`s at all: at a level with cache or user pages, if `PG_hwpoison` is
-    /// known, or at a level with free pages that `struct page` tells of.
+    /// Whether makedumpfile reads `struct page`s at `level`: if the level excludes cache or user pages, if the kernel
+    /// exports `PG_hwpoison`, or if the level excludes free pages and `struct page` shows which pages are free.
     pub fn scans_at(&self, level: DumpLevel) -> bool {
         let cache_or_user = [DumpLevel::CACHE, DumpLevel::CACHE_PRIVATE, DumpLevel::USER];
         cache_or_user.iter().any(|bit| level.contains(*bit))
@@ -233,18 +233,18 @@ impl<'l> Judge<'l> {
         RuleDecision::keep(Rule::Unexcludable)
     }
 
-    /// Which of `differences` change the decision about a page: those that alone make it another than makedumpfile's,
-    /// and those that alone bring makedumpfile's back.
+    /// The differences that change the decision about `page` at `level`: alone, added to makedumpfile's rules, or
+    /// alone, removed from the kernel's rules.
     pub fn differences(layout: &KernelLayout, page: &PageFacts, level: DumpLevel) -> Vec<Difference> {
         let decide = |fixes| Judge::new(layout, fixes).decide(page, level);
         let (none, all) = (Fixes::NONE, Fixes::of(scanner_core::RuleSet::Kernel));
-        let matters = |d: &Difference| {
+        let changes_decision = |d: &Difference| {
             decide(Fixes::only(*d)) != decide(none) || decide(all.without(*d)) != decide(all)
         };
-        Difference::ALL.into_iter().filter(matters).collect()
+        Difference::ALL.into_iter().filter(changes_decision).collect()
     }
 
-    /// Whether the page is free, in the buddy allocator.
+    /// Whether the page is the head of a free block in the buddy allocator.
     pub fn is_free(&self, page: &PageFacts) -> bool {
         match self.layout.free {
             FreePages::Type(value) => self.has_type(page, Some(value)) && !self.is_slab(page),
@@ -253,13 +253,13 @@ impl<'l> Judge<'l> {
         }
     }
 
-    /// Whether the page is a slab's.
+    /// Whether the page is a slab page.
     pub fn is_slab(&self, page: &PageFacts) -> bool {
         let (types, flags) = (&self.layout.types, &self.layout.flags);
-        let flag_is_slabs = flags.slab_exported || types.slab.is_none();
+        let flag_is_slab = flags.slab_exported || types.slab.is_none();
         self.has_type(page, types.slab)
             || (page.flags & flags.slab != 0
-                && (flag_is_slabs || !self.fixes.contain(Difference::WaitersAsSlab)))
+                && (flag_is_slab || !self.fixes.contain(Difference::WaitersAsSlab)))
     }
 
     /// Whether the page is anonymous memory, KSM included.
@@ -267,18 +267,18 @@ impl<'l> Judge<'l> {
         page.mapping & 1 != 0 && !self.is_slab(page)
     }
 
-    /// Whether the page is on an LRU list or in the swap cache. `PG_swapcache` counts only with `PG_swapbacked`,
-    /// where that is known.
+    /// Whether the page is on an LRU list or in the swap cache. If `PG_swapbacked` is known, `PG_swapcache` counts only
+    /// together with it.
     pub fn is_cache(&self, page: &PageFacts) -> bool {
         let flags = &self.layout.flags;
         let set = |mask: u64| page.flags & mask != 0;
         set(flags.lru) || (flags.swapbacked.is_none_or(set) && set(flags.swapcache))
     }
 
-    /// Whether the page is of the type that `value` stands for.
+    /// Whether the page has the page type `value`.
     pub fn has_type(&self, page: &PageFacts, value: Option<u32>) -> bool {
         let Some(value) = value else { return false };
-        // Since 6.12 types are numbers in the top byte (include/linux/page-flags.h, PGTY_buddy and on).
+        // Since 6.12, a page type is a number in the top byte (include/linux/page-flags.h, PGTY_buddy and following).
         let in_top_byte = self.layout.release >= Release::new(6, 12, 0) && value << 8 == 0;
         if in_top_byte && self.fixes.contain(Difference::WholeTypeWord) {
             page.mapcount >> 24 == value >> 24
@@ -287,7 +287,7 @@ impl<'l> Judge<'l> {
         }
     }
 
-    /// The compound page that the page heads.
+    /// The compound page whose head is `page`.
     pub fn compound(&self, page: &PageFacts) -> Compound {
         let is_head = page.flags & self.layout.flags.head != 0;
         let has_next = page.pfn.as_u64() % BLOCK != BLOCK - 1;
@@ -298,8 +298,9 @@ impl<'l> Judge<'l> {
         let hugetlb = match self.layout.compound {
             CompoundPages::TypedHugetlb { hugetlb } => self.has_type(page, Some(hugetlb)),
             CompoundPages::FlaggedHugetlb { hugetlb } => {
-                let of_its_size = order == 9 || order == 18;
-                tail.flags & hugetlb != 0 && (of_its_size || !self.fixes.contain(Difference::HugetlbByChance))
+                let hugetlb_order = order == 9 || order == 18;
+                tail.flags & hugetlb != 0
+                    && (hugetlb_order || !self.fixes.contain(Difference::HugetlbByChance))
             }
             CompoundPages::Destructor { hugetlb_dtor, free_huge_page, .. } => {
                 !self.order_is_in_flags()
@@ -316,7 +317,7 @@ impl<'l> Judge<'l> {
         }
     }
 
-    /// Whether the order is where 6.6 and later have it although nothing exported says so.
+    /// Whether the order is in the first tail's flags (6.6 and later) although the kernel exports nothing about it.
     fn order_is_in_flags(&self) -> bool {
         self.fixes.contain(Difference::OrderWithoutHugetlb)
             && self.layout.release >= Release::new(6, 6, 0)

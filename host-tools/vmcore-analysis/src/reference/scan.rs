@@ -1,4 +1,4 @@
-//! Frames in order, each with what becomes of it and why.
+//! The decisions about all frames of a machine, in ascending order, with the reasons.
 
 use super::difference::Fixes;
 use super::facts::PageFacts;
@@ -12,69 +12,69 @@ use scanner_core::{DumpLevel, PageClass, Pfn, PfnRange, VirtAddr};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-/// Why frames are kept.
+/// The reason why frames are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptBecause {
-    /// A rule says so.
+    /// A rule keeps them.
     Rule(Rule),
-    /// No `struct page` is looked at, at this level and for this kernel.
+    /// The rules read no `struct page` at this level for this kernel.
     NotScanned,
-    /// The image has no data for them, so makedumpfile doesn't look at them.
+    /// The image has no data for them, so makedumpfile does not classify them.
     NoFileData,
     /// They have no `struct page`.
     NoStructPage,
-    /// It can't be told whether they have one.
+    /// The section's description is damaged, so it is unknown whether they have a `struct page`.
     SectionDamaged(SectionError),
-    /// Their `struct page`s can't be read; makedumpfile gives up here.
+    /// Their `struct page`s cannot be read. makedumpfile stops in this case.
     Unreadable(ReadError),
 }
 
-/// Frames that are left out together.
+/// Frames that one decision excludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exclusion {
     /// The rule.
     pub rule: Rule,
     /// The class.
     pub class: PageClass,
-    /// The frames; the first one's `struct page` decided.
+    /// The frames. The `struct page` of the first one was decisive.
     pub frames: PfnRange,
 }
 
-/// What becomes of a frame.
+/// The decision about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameDecision {
-    /// It is kept.
+    /// The frame is kept.
     Kept(KeptBecause),
-    /// It is left out.
+    /// The frame is excluded.
     Excluded(Exclusion),
 }
 
-/// Frames behind each other with the same decision.
+/// Adjacent frames with the same decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The frames.
     pub frames: PfnRange,
-    /// What becomes of them.
+    /// The decision about them.
     pub decision: FrameDecision,
 }
 
-/// Where a frame's `struct page` is, or why there is none.
+/// The location of a frame's `struct page`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StructPage {
-    /// It is there.
+    /// The frame has a `struct page`.
     At {
-        /// Its address.
+        /// Its kernel virtual address.
         addr: VirtAddr,
-        /// The section that it belongs to.
+        /// The memory section of the frame.
         section: Section,
     },
-    /// The frame has none.
+    /// The frame has no `struct page`.
     None,
-    /// It can't be told.
+    /// The section's description is damaged.
     Damaged(SectionError),
 }
 
-/// Where the `struct page` of `pfn` is.
+/// Locates the `struct page` of `pfn`.
 pub fn locate(machine: &Machine<'_>, pfn: Pfn) -> StructPage {
     match machine.sections.lookup(machine.image, pfn) {
         Some(Lookup::Present(section)) => StructPage::At { addr: address(machine, &section, pfn), section },
@@ -83,10 +83,10 @@ pub fn locate(machine: &Machine<'_>, pfn: Pfn) -> StructPage {
     }
 }
 
-/// What the `struct page` of `pfn` says.
+/// Reads the `struct page` of `pfn`.
 ///
 /// # Errors
-/// Why there is nothing to read: never [`KeptBecause::Rule`].
+/// Fails if there is no readable `struct page`. The error is never [`KeptBecause::Rule`].
 pub fn page(machine: &Machine<'_>, pfn: Pfn) -> Result<PageFacts, KeptBecause> {
     match locate(machine, pfn) {
         StructPage::None => Err(KeptBecause::NoStructPage),
@@ -102,7 +102,7 @@ fn address(machine: &Machine<'_>, section: &Section, pfn: Pfn) -> VirtAddr {
     VirtAddr::new(section.mem_map.as_u64().wrapping_add(offset))
 }
 
-/// `struct page`s that are read at once: from one frame to the end of its 512-frame block, or of its section.
+/// The `struct page`s of one read: from a frame to the end of its 512-frame block or of its section.
 struct Block {
     frames: PfnRange,
     bytes: Result<Vec<u8>, ReadError>,
@@ -133,11 +133,11 @@ impl Block {
     }
 }
 
-/// The decisions of all frames of a machine at a dump level, ascending, by the machine's rule set.
+/// An iterator over the decisions about all frames of a machine at a dump level, ascending, by the machine's rule set.
 ///
-/// The order is makedumpfile's: section by section; a page that is left out takes its frames along and the next one
-/// looked at is the one behind them, but each section starts at its own first frame. Frames that went with an
-/// earlier one stay out whatever their own `struct page` says.
+/// The order is makedumpfile's, section by section. After an excluded page, the scan continues after the last frame of
+/// this exclusion, but each section starts at its own first frame. Frames of an earlier exclusion stay excluded,
+/// whatever their own `struct page` contains.
 pub struct ReferenceScan<'m> {
     machine: &'m Machine<'m>,
     judge: Judge<'m>,
@@ -146,21 +146,22 @@ pub struct ReferenceScan<'m> {
     end: Pfn,
     section: Option<Section>,
     block: Option<Block>,
-    /// Exclusions that reach behind the section of their first frame.
-    reaching: Vec<Exclusion>,
-    /// Blocks of the free lists, ascending, if only those tell of free pages.
+    /// Exclusions that extend beyond the section of their first frame.
+    spanning: Vec<Exclusion>,
+    /// Blocks of the free lists, ascending and disjoint. Empty if `struct page` shows which pages are free.
     free_blocks: Vec<PfnRange>,
+    /// Decided runs. A further step may extend the last one.
     ready: VecDeque<Run>,
 }
 
 impl<'m> ReferenceScan<'m> {
-    /// A scan of `machine` at `level`.
+    /// Creates a scan of all frames of `machine` at `level`.
     pub fn new(machine: &'m Machine<'m>, level: DumpLevel) -> Self {
         Self::over(machine, level, PfnRange::new(Pfn::new(0), Pfn::new(machine.frames)))
     }
 
-    /// A scan of `frames` alone. What an earlier frame takes along is not known then, so that the first one should
-    /// be aligned to the largest compound page.
+    /// Creates a scan of `frames` alone. The scan does not know exclusions that start before `frames`, so the first
+    /// frame should be aligned to the largest compound page.
     pub fn over(machine: &'m Machine<'m>, level: DumpLevel, frames: PfnRange) -> Self {
         Self {
             machine,
@@ -170,13 +171,13 @@ impl<'m> ReferenceScan<'m> {
             end: frames.end.min(Pfn::new(machine.frames)),
             section: None,
             block: None,
-            reaching: Vec::new(),
+            spanning: Vec::new(),
             free_blocks: free_blocks(machine, level),
             ready: VecDeque::new(),
         }
     }
 
-    /// Finds out about the next frames.
+    /// Decides about the next frames.
     fn step(&mut self) {
         if !self.judge.scans_at(self.level) {
             return self.keep_up_to(self.end, KeptBecause::NotScanned);
@@ -200,7 +201,7 @@ impl<'m> ReferenceScan<'m> {
         };
         let backed = &self.machine.image.facts().backed;
         if !backed.contains(pfn) {
-            // Behind the gap another try is made.
+            // A block that was not readable is read again after the gap.
             self.block.take_if(|block| block.bytes.is_err());
             let rest = PfnRange::new(pfn, section.frames.end);
             let end = backed.within(rest).next().map_or(rest.end, |range| range.start);
@@ -225,25 +226,26 @@ impl<'m> ReferenceScan<'m> {
     }
 
     fn keep_up_to(&mut self, end: Pfn, why: KeptBecause) {
-        self.decided(end, FrameDecision::Kept(why));
+        self.record(end, FrameDecision::Kept(why));
     }
 
     fn exclude(&mut self, exclusion: Exclusion, section_end: Pfn) {
-        self.decided(exclusion.frames.end.min(section_end), FrameDecision::Excluded(exclusion));
+        self.record(exclusion.frames.end.min(section_end), FrameDecision::Excluded(exclusion));
         if exclusion.frames.end > section_end {
-            self.reaching.push(exclusion);
+            self.spanning.push(exclusion);
         }
     }
 
-    /// Frames from `next` up to `end` have this decision, as far as no earlier exclusion reaches over them.
-    fn decided(&mut self, end: Pfn, decision: FrameDecision) {
+    /// Records `decision` for the frames from `next` up to `end`. An earlier exclusion takes precedence, and so does a
+    /// free list's block if `decision` keeps the frames.
+    fn record(&mut self, end: Pfn, decision: FrameDecision) {
         let end = end.min(self.end);
         while self.next < end {
             let next = self.next;
-            let earlier = self.reaching.iter().find(|exclusion| exclusion.frames.end > next).copied();
+            let earlier = self.spanning.iter().find(|exclusion| exclusion.frames.end > next).copied();
             let (until, decision) = match earlier {
                 Some(exclusion) => (exclusion.frames.end.min(end), FrameDecision::Excluded(exclusion)),
-                None => self.or_by_list(next, end, decision),
+                None => self.or_free_list(next, end, decision),
             };
             match self.ready.back_mut() {
                 Some(run) if run.decision == decision && run.frames.end == next => run.frames.end = until,
@@ -251,13 +253,14 @@ impl<'m> ReferenceScan<'m> {
             }
             self.next = until;
         }
-        self.reaching.retain(|exclusion| exclusion.frames.end > end);
+        self.spanning.retain(|exclusion| exclusion.frames.end > end);
     }
 
-    /// The decision of the frames from `next` on, and how far it goes, up to `end`: `decision`, or a free list's block.
-    fn or_by_list(&self, next: Pfn, end: Pfn, decision: FrameDecision) -> (Pfn, FrameDecision) {
-        let behind = self.free_blocks.partition_point(|block| block.end <= next);
-        match (decision, self.free_blocks.get(behind)) {
+    /// The decision about the frames from `next` on, and the end of these frames, at most `end`: `decision`, or the
+    /// exclusion by a free list's block.
+    fn or_free_list(&self, next: Pfn, end: Pfn, decision: FrameDecision) -> (Pfn, FrameDecision) {
+        let index = self.free_blocks.partition_point(|block| block.end <= next);
+        match (decision, self.free_blocks.get(index)) {
             (FrameDecision::Kept(_), Some(block)) if block.start <= next => {
                 let exclusion = Exclusion { rule: Rule::FreeList, class: PageClass::Free, frames: *block };
                 (block.end.min(end), FrameDecision::Excluded(exclusion))
@@ -268,7 +271,7 @@ impl<'m> ReferenceScan<'m> {
     }
 }
 
-/// The blocks of the free lists, if only those tell of free pages; blocks that overlap are cut.
+/// The blocks of the free lists, if only these show which pages are free. Overlapping blocks are cut.
 fn free_blocks(machine: &Machine<'_>, level: DumpLevel) -> Vec<PfnRange> {
     struct Blocks(Vec<PfnRange>);
     impl FreeBlockVisitor for Blocks {
@@ -277,7 +280,7 @@ fn free_blocks(machine: &Machine<'_>, level: DumpLevel) -> Vec<PfnRange> {
             ControlFlow::Continue(())
         }
 
-        // Its blocks are kept.
+        // The blocks of a broken list that were not visited are kept.
         fn broken_lists(&mut self, _: FreeLists, _: FreeListError) {}
     }
     if !level.contains(DumpLevel::FREE) || machine.layout.free != FreePages::FreeLists {
@@ -300,7 +303,7 @@ impl Iterator for ReferenceScan<'_> {
     type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
-        // The last run that is ready may grow still.
+        // A further step may extend the last run, so only the runs before it are final.
         while self.ready.len() < 2 && self.next < self.end {
             self.step();
         }

@@ -1,4 +1,4 @@
-//! What is in front of a dump's pages: headers, notes, and where everything goes.
+//! The head of a dump (headers and notes), and the offsets of the parts after it.
 
 use crate::format::kdump::{BLOCK_SIZE, bitmap_blocks};
 use crate::format::kdump::{DumpHeader, Extent, SubHeader, VERSION};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use page_codecs::Codec;
 use std::ops::Range;
 
-/// What is in front of the bitmaps.
+/// The part of a dump before the bitmaps: headers and notes.
 pub struct Head {
     /// The main header.
     pub header: DumpHeader,
@@ -22,7 +22,7 @@ impl Head {
     /// The head of a dump of `max_mapnr` frames.
     ///
     /// # Errors
-    /// If the notes have no room in a header.
+    /// If the notes are too large for the header's block count.
     pub fn new(
         facts: &ImageFacts,
         identity: &DumpIdentity,
@@ -33,7 +33,7 @@ impl Head {
         let mut notes = facts.notes.clone();
         let mut text = vmcoreinfo_range(&notes);
         if let (None, Some(foreign)) = (&text, &facts.vmcoreinfo) {
-            // It came from elsewhere; readers look for it among the notes.
+            // The VMCOREINFO comes from another file. Readers search the notes for it, so it gets a note.
             notes.resize(notes.len().next_multiple_of(4), 0);
             text = Some(append_vmcoreinfo(&mut notes, foreign));
         }
@@ -70,7 +70,7 @@ impl Head {
         Ok(Self { header, sub, notes })
     }
 
-    /// Everything in front of the bitmaps, with the padding: a device may have other bytes there.
+    /// The bytes before the bitmaps, with the padding. A block device can have other bytes there, so it is written too.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.header.to_bytes().to_vec();
         bytes.resize(BLOCK_SIZE, 0);
@@ -81,18 +81,18 @@ impl Head {
     }
 }
 
-/// Where things are in the file.
+/// The file offsets of the parts of a dump.
 pub struct FileLayout {
-    /// The 1st bitmap.
+    /// Offset of the 1st bitmap.
     pub bitmap1: u64,
-    /// The 2nd bitmap.
+    /// Offset of the 2nd bitmap.
     pub bitmap2: u64,
-    /// The descriptors, right behind the bitmaps; the data follow them.
+    /// Offset of the descriptors, directly after the bitmaps. The page data follow them.
     pub descriptors: u64,
 }
 
 impl FileLayout {
-    /// The layout behind `head`.
+    /// The layout of a dump that starts with `head`.
     pub fn new(head: &Head) -> Self {
         let bitmap1 = (1 + u64::from(head.header.sub_hdr_blocks)) * BLOCK_SIZE as u64;
         let size = u64::from(head.header.bitmap_blocks) * BLOCK_SIZE as u64;
@@ -105,14 +105,14 @@ impl FileLayout {
     }
 }
 
-/// Where the VMCOREINFO text is in `notes`.
+/// The byte range of the VMCOREINFO text in `notes`.
 fn vmcoreinfo_range(notes: &[u8]) -> Option<Range<usize>> {
     let text = CoreNotes::parse(notes).ok()?.vmcoreinfo?;
     let start = text.as_ptr().addr() - notes.as_ptr().addr();
     Some(start..start + text.len())
 }
 
-/// Adds a note with the VMCOREINFO `text`. Returns where the text is.
+/// Appends a note with the VMCOREINFO `text` to `notes`. Returns the byte range of the text.
 fn append_vmcoreinfo(notes: &mut Vec<u8>, text: &[u8]) -> Range<usize> {
     for number in [VMCOREINFO.len() as u32 + 1, text.len() as u32, 0] {
         notes.extend(number.to_le_bytes());

@@ -1,9 +1,9 @@
-//! Writes a kdump-compressed dump, header version 6, as makedumpfile lays it out.
+//! Writes a kdump-compressed dump, header version 6, with makedumpfile's file layout.
 //!
-//! Memory is constant, whatever the machine's size. A first pass goes over the frames window by window, asks the
-//! filter, and writes the bitmaps to their places in the file; after it the number of pages is known, and with it
-//! where their data start. A second pass reads the 2nd bitmap back, piece by piece, and writes descriptors and data.
-//! So neither the window's size nor the number of threads changes a byte of the dump.
+//! The writer makes two passes. The first pass calls the filter for each window of frames and writes both bitmaps.
+//! Then the number of pages is known, and so is the offset of their data. The second pass reads the 2nd bitmap back in
+//! pieces, and writes descriptors and data. So the memory does not depend on the machine's size, and the bytes of the
+//! dump do not depend on the size of a window or on the number of threads.
 
 use super::dumpable::{DumpableFrames, existing, windows};
 use super::head::{FileLayout, Head};
@@ -24,27 +24,29 @@ use scanner_core::{PAGE_SIZE, Pfn};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// How a dump is written.
+/// Options for writing a dump.
 #[derive(Clone, Debug)]
 pub struct DumpOptions {
-    /// The dump level to be recorded; when a dump is filtered again, that dump's level is added. Its bit 1 stores
-    /// all zero pages as one; the filter does what the other bits say.
+    /// The dump level for the header. If the image is a dump, its level is added.
+    ///
+    /// If bit 0 is set (value 1), all zero pages share one stored page. The filter is responsible for the other bits.
     pub level: u32,
-    /// How pages are compressed.
+    /// The codec for page data.
     pub codec: Codec,
-    /// Threads that compress; 0 and 1 do it without any further thread.
+    /// Number of compression threads. With 0 or 1 the calling thread compresses.
     pub threads: usize,
-    /// Bytes of bitmap that the filter sees at a time (makedumpfile's cyclic buffer); at least 64.
+    /// Bytes of bitmap in one window of the filter (makedumpfile's cyclic buffer). It is rounded down to whole blocks
+    /// of [`BLOCK_FRAMES`] frames; the minimum is one block.
     pub buffer_bytes: u64,
     /// Whether to write a flattened stream.
     pub flattened: bool,
-    /// Frames that the bitmaps cover, if fewer than the image's [`max_pfn`](ImageFacts::max_pfn): makedumpfile
-    /// stops at the end of the last memory section.
+    /// Number of frames that the bitmaps cover, if it is smaller than the image's [`max_pfn`](ImageFacts::max_pfn).
+    /// makedumpfile stops at the end of the last memory section.
     pub max_mapnr: Option<u64>,
-    /// The memory that exists, if it is to be other than what the image says
-    /// (`Machine::exists` of the crate `page-filter`).
+    /// The memory that exists (`Machine::exists` of the crate `page-filter`). The default is the image's
+    /// [`exists`](ImageFacts::exists).
     pub exists: Option<FrameRanges>,
-    /// What the headers say of the machine; by default what the image knows.
+    /// The identity for the headers. The default is [`identify`] of the image.
     pub identity: Option<DumpIdentity>,
 }
 
@@ -63,46 +65,46 @@ impl Default for DumpOptions {
     }
 }
 
-/// What became of the frames.
+/// Counts of the frames and bytes of a dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpReport {
-    /// Frames that the bitmaps cover.
+    /// Number of frames that the bitmaps cover.
     pub max_mapnr: u64,
-    /// Frames that exist: bits of the 1st bitmap.
+    /// Number of existing frames: bits set in the 1st bitmap.
     pub existing: u64,
-    /// Frames that have data: what the filter was asked about.
+    /// Number of frames with data: the input of the filter.
     pub dumpable: u64,
-    /// Pages in the dump: bits of the 2nd bitmap.
+    /// Number of pages in the dump: bits set in the 2nd bitmap.
     pub kept: u64,
-    /// Pages of them that are the shared zero page.
+    /// Number of kept pages that use the shared zero page.
     pub zero: u64,
-    /// Pages of them that are stored compressed.
+    /// Number of kept pages that are stored compressed.
     pub compressed: u64,
-    /// Pages of them that could not be read from the image. They are in the dump as zeros: one bad page must not
-    /// cost the dump.
+    /// Number of kept pages that could not be read from the image. The dump has zeros for them, so that one bad page
+    /// does not fail the dump.
     pub unreadable: u64,
-    /// The first of those.
+    /// The first unreadable page.
     pub first_unreadable: Option<Pfn>,
     /// Bytes of page data.
     pub data_bytes: u64,
-    /// Bytes written, everything included.
+    /// All bytes that were written to the output.
     pub written: u64,
 }
 
-/// Bytes of bitmap that are written or read back at a time.
+/// Bytes of bitmap that are written or read back in one operation.
 const BITMAP_PIECE: usize = 64 << 10;
-/// Bytes of descriptors that are written at a time.
+/// Size of the descriptor buffer in bytes.
 const DESC_PIECE: usize = 8192 * PageDesc::SIZE;
 
-/// Bytes of page data that are worth a write of their own: the copy would cost more than the call.
-const LARGE: usize = 128 << 10;
-/// Bytes of page data that are written at a time otherwise: large writes, whatever the pages compress to.
+/// Page data of at least this many bytes are written directly: copying them to the buffer costs more than the call.
+const DIRECT_WRITE: usize = 128 << 10;
+/// Size of the page data buffer in bytes. It keeps writes large, even if pages compress well.
 const DATA_PIECE: usize = 1 << 20;
 
-/// Writes the dump of the frames of `image` that `filter` keeps to `out`.
+/// Writes a dump of `image` to `out`, with the frames that `filter` keeps.
 ///
 /// # Errors
-/// If the filter fails, or the output can't be written; `out` then leaves nothing behind.
+/// If the filter fails, or the output cannot be written. A regular output file is then removed.
 pub fn write(
     image: &dyn MemoryImage,
     filter: &mut dyn FrameFilter,
@@ -113,7 +115,10 @@ pub fn write(
     let facts = image.facts();
     let max_mapnr = options.max_mapnr.unwrap_or(facts.max_pfn).min(facts.max_pfn);
     if max_mapnr == 0 || max_mapnr > Pfn::END.as_u64() {
-        return Err(Error::unusable(format!("{max_mapnr} frames are no machine's memory")));
+        return Err(Error::unusable(format!(
+            "cannot dump {max_mapnr} page frames, expected 1 to {}",
+            Pfn::END.as_u64()
+        )));
     }
     let mut sink = Sink::new(out, options.flattened)?;
     let identity = options.identity.clone().unwrap_or_else(|| identify(image));
@@ -160,11 +165,11 @@ pub fn write(
     Ok(report)
 }
 
-/// Writes the 1st bitmap, padding included. Returns how many bits are set.
+/// Writes the 1st bitmap with its padding. Returns the number of bits set.
 fn write_bitmap1(exists: &FrameRanges, layout: &FileLayout, sink: &mut Sink) -> Result<u64> {
     let mut existing_frames = 0;
     let mut at = layout.bitmap1;
-    // The padding has no frames: windows over all bits, of which those behind the last frame stay clear.
+    // The windows also cover the padding after `max_mapnr`. A bit of the padding is set only if `exists` has the frame.
     for window in windows(layout.bitmap_size() * 8, BITMAP_PIECE as u64 * 8) {
         let bitmap = existing(exists, window);
         existing_frames += bitmap.count();
@@ -175,7 +180,7 @@ fn write_bitmap1(exists: &FrameRanges, layout: &FileLayout, sink: &mut Sink) -> 
     Ok(existing_frames)
 }
 
-/// Makes the 2nd bitmap and writes it, padding included.
+/// Calls the filter for each window, and writes the 2nd bitmap with its padding.
 fn write_bitmap2(
     facts: &ImageFacts,
     filter: &mut dyn FrameFilter,
@@ -187,7 +192,7 @@ fn write_bitmap2(
 ) -> Result<Bitmap2> {
     let bitmap2 = Bitmap2::new(sink, layout)?;
     let dumpable = DumpableFrames::new(facts, options.exists.as_ref().unwrap_or(&facts.exists));
-    // Whole blocks, so that what is lost with an unreadable one doesn't depend on the windows.
+    // Windows have whole blocks. Otherwise the loss of an unreadable block would depend on the size of a window.
     let window_frames = options.buffer_bytes.saturating_mul(8).clamp(BLOCK_FRAMES, Pfn::END.as_u64());
     let window_frames = window_frames / BLOCK_FRAMES * BLOCK_FRAMES;
     progress.start("Excluding unnecessary pages", report.max_mapnr);
@@ -201,17 +206,17 @@ fn write_bitmap2(
     }
     let end = report.max_mapnr.div_ceil(8);
     bitmap2.write_at(sink, end, &vec![0; (layout.bitmap_size() - end) as usize])?;
-    bitmap2.complete(sink, layout)?;
+    bitmap2.copy_to_dump(sink, layout)?;
     progress.finish();
     Ok(bitmap2)
 }
 
-/// Where the 2nd bitmap waits for the second pass.
+/// The storage of the 2nd bitmap between the two passes.
 enum Bitmap2 {
-    /// At its place in the dump.
+    /// The dump itself, at this offset.
     InPlace(u64),
-    /// In a file without a name, if the dump can't be read back.
-    Beside(File),
+    /// An unnamed temporary file, if the dump cannot be read back.
+    Temporary(File),
 }
 
 impl Bitmap2 {
@@ -219,29 +224,29 @@ impl Bitmap2 {
         if sink.can_read_back() {
             return Ok(Self::InPlace(layout.bitmap2));
         }
-        tempfile::tempfile().map(Self::Beside).map_err(|e| {
-            Error::failure("the temporary file for the 2nd bitmap can't be made")
+        tempfile::tempfile().map(Self::Temporary).map_err(|e| {
+            Error::failure("cannot create the temporary file for the 2nd bitmap")
                 .because(e)
-                .with_hint("Set TMPDIR to a directory with room for a bit per page frame.")
+                .with_hint(SET_TMPDIR)
         })
     }
 
     fn write_at(&self, sink: &mut Sink, offset: u64, bytes: &[u8]) -> Result<()> {
         match self {
             Self::InPlace(start) => sink.write_at(start + offset, bytes),
-            Self::Beside(file) => file.write_all_at(bytes, offset).map_err(temporary_failed),
+            Self::Temporary(file) => file.write_all_at(bytes, offset).map_err(temporary_failed),
         }
     }
 
     fn read_at(&self, sink: &Sink, offset: u64, bytes: &mut [u8]) -> Result<()> {
         match self {
             Self::InPlace(start) => sink.read_at(start + offset, bytes),
-            Self::Beside(file) => file.read_exact_at(bytes, offset).map_err(temporary_failed),
+            Self::Temporary(file) => file.read_exact_at(bytes, offset).map_err(temporary_failed),
         }
     }
 
-    /// Brings the bitmap into the dump, if it is not there yet.
-    fn complete(&self, sink: &mut Sink, layout: &FileLayout) -> Result<()> {
+    /// Copies the bitmap to the dump, unless it is there already.
+    fn copy_to_dump(&self, sink: &mut Sink, layout: &FileLayout) -> Result<()> {
         if let Self::InPlace(_) = self {
             return Ok(());
         }
@@ -257,33 +262,36 @@ impl Bitmap2 {
     }
 }
 
+/// The hint for a failure of the temporary file.
+const SET_TMPDIR: &str = "Set TMPDIR to a directory with enough free space: one bit for each page frame.";
+
 fn temporary_failed(error: std::io::Error) -> Error {
-    Error::failure("the temporary file for the 2nd bitmap failed")
-        .because(error)
-        .with_hint("Set TMPDIR to a directory with room for a bit per page frame.")
+    Error::failure("cannot access the temporary file for the 2nd bitmap").because(error).with_hint(SET_TMPDIR)
 }
 
-/// The frames of the 2nd bitmap, ascending.
+/// Iterates over the frames of the 2nd bitmap, ascending.
 struct KeptFrames {
     bitmap: Bitmap2,
     /// Bytes of the bitmap.
     size: u64,
-    /// The piece at hand, and where it starts in the bitmap.
+    /// The current piece of the bitmap.
     piece: Vec<u8>,
+    /// Offset of the piece in the bitmap, in bytes.
     piece_at: u64,
-    /// The next word of the piece, and what is left of the word before.
+    /// Index of the next word in the piece.
     next_word: usize,
+    /// The remaining bits of the current word.
     word: u64,
 }
 
 impl KeptFrames {
     fn new(bitmap: Bitmap2, max_mapnr: u64) -> Self {
-        // Whole words: the padding behind the last frame is there, and zero.
+        // Whole words: the bitmap has padding after the last frame, which is zero.
         let size = max_mapnr.div_ceil(64) * 8;
         Self { bitmap, size, piece: Vec::new(), piece_at: 0, next_word: 0, word: 0 }
     }
 
-    /// Puts the next frames into `frames`, up to [`BATCH`] of them.
+    /// Appends the next frames to `frames`, until it has [`BATCH`] frames or there are no more.
     fn fill(&mut self, sink: &Sink, frames: &mut Vec<Pfn>) -> Result<()> {
         while frames.len() < BATCH {
             if self.word == 0 && !self.advance(sink)? {
@@ -298,7 +306,7 @@ impl KeptFrames {
         Ok(())
     }
 
-    /// Goes to the next word. `false` if there is none.
+    /// Loads the next word. Returns `false` after the last word.
     fn advance(&mut self, sink: &Sink) -> Result<bool> {
         if self.next_word * 8 == self.piece.len() {
             self.piece_at += self.piece.len() as u64;
@@ -319,16 +327,18 @@ impl KeptFrames {
     }
 }
 
-/// The second pass: descriptors and data.
+/// The second pass: writes descriptors and data.
 struct PageWriter<'a> {
     frames: KeptFrames,
     sink: Sink,
-    /// Descriptors to be written, and where they go.
+    /// The buffer of descriptors.
     descriptors: Vec<u8>,
+    /// Offset of the buffered descriptors in the dump.
     descriptors_at: u64,
     zero_page: PageDesc,
-    /// Page data to be written, and where they go.
+    /// The buffer of page data.
     data: Vec<u8>,
+    /// Offset of the buffered page data in the dump.
     data_at: u64,
     report: DumpReport,
     progress: &'a dyn Progress,
@@ -353,13 +363,12 @@ impl PageWriter<'_> {
         Ok(())
     }
 
-    /// Writes `bytes` behind the data so far, or keeps them until there are more.
+    /// Appends `bytes` to the page data: to the buffer, or directly to the dump if they are large.
     fn put_data(&mut self, bytes: &[u8]) -> Result<()> {
         if self.data.len() + bytes.len() > DATA_PIECE {
             self.flush_data()?;
         }
-        // What is large already is not copied once more.
-        if bytes.len() >= LARGE {
+        if bytes.len() >= DIRECT_WRITE {
             self.flush_data()?;
             self.sink.write_at(self.data_at, bytes)?;
             self.data_at += bytes.len() as u64;

@@ -1,8 +1,8 @@
-//! From frames to page data, ready to be written: read, find zero pages, compress, in order.
+//! The page pipeline of a dump: reads pages, detects zero pages, compresses, and returns the data in order.
 //!
-//! Frames go in batches. With more than one thread each batch is compressed by whoever is free, and taken back in
-//! the order of the frames; there are never more batches under way than were made at the start, so a slow disk
-//! slows the reading instead of filling the memory.
+//! Frames are processed in batches. With more than one thread, each idle thread compresses the next batch. The batches
+//! come back in the order of the frames. All batches are allocated at the start and reused, so a slow disk slows down
+//! the reads and does not increase the memory.
 
 use super::zero::is_zero;
 use crate::image::{Hole, MemoryImage};
@@ -12,41 +12,42 @@ use scanner_core::{PAGE_SIZE, Pfn, PhysAddr};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Frames per batch: a megabyte of page data at most, so that a write is large even if pages compress well.
+/// Frames per batch: at most 1 MiB of page data, enough for large writes even if pages compress well.
 pub const BATCH: usize = 256;
 
-/// How pages are stored.
+/// The encoding of the pages of a dump.
 #[derive(Clone, Copy, Debug)]
 pub struct PageEncoding {
-    /// The codec; a page that it does not make smaller is stored as it is.
+    /// The codec. A page that it does not make smaller is stored raw.
     pub codec: Codec,
-    /// Whether zero pages are left to one shared page.
+    /// Whether all zero pages share one stored page.
     pub share_zero: bool,
 }
 
-/// How one page is stored.
+/// The stored form of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredPage {
-    /// It is the shared zero page.
+    /// The page is zero and uses the shared zero page.
     SharedZero,
-    /// It has data of its own: the next `size` bytes of the batch.
+    /// The page has its own data: the next `size` bytes of the batch.
     Data {
-        /// Bytes.
+        /// Size of the data in bytes.
         size: u32,
-        /// How they are stored.
+        /// The codec of the data.
         codec: Codec,
     },
 }
 
-/// Frames, and what became of them.
+/// A batch of frames with their stored pages.
 pub struct FrameBatch {
     /// The frames, ascending.
     pub frames: Vec<Pfn>,
-    /// How each of them is stored.
+    /// The stored form of each frame.
     pub pages: Vec<StoredPage>,
-    /// Frames that could not be read, and are stored as zeros.
+    /// Frames that could not be read and are stored as zeros.
     pub unreadable: Vec<Pfn>,
-    room: Vec<u8>,
+    /// The buffer of the page data, of which `used` bytes are filled.
+    buffer: Vec<u8>,
     used: usize,
 }
 
@@ -56,89 +57,92 @@ impl FrameBatch {
             frames: Vec::with_capacity(BATCH),
             pages: Vec::with_capacity(BATCH),
             unreadable: Vec::new(),
-            room: vec![0; BATCH * PAGE_SIZE + Compressor::ROOM],
+            buffer: vec![0; BATCH * PAGE_SIZE + Compressor::ROOM],
             used: 0,
         }
     }
 
-    /// The data of its pages, one behind the other.
+    /// The data of all pages, concatenated.
     pub fn data(&self) -> &[u8] {
-        &self.room[..self.used]
+        &self.buffer[..self.used]
     }
 }
 
-/// Who says which frames are next, and takes what became of them.
+/// The source of the frames, and the destination of the stored pages.
 pub trait BatchIo {
-    /// Puts the next frames, at most [`BATCH`], into the empty `frames`; none if there are no more.
+    /// Adds the next frames, at most [`BATCH`], to the empty `frames`. Adds no frame if there are no more.
     ///
     /// # Errors
-    /// If it can't be said.
+    /// If the next frames cannot be determined.
     fn fill(&mut self, frames: &mut Vec<Pfn>) -> Result<()>;
 
-    /// Takes a batch, in the order in which its frames were given.
+    /// Writes a batch. The batches come in the order of their `fill` calls.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the batch cannot be written.
     fn take(&mut self, batch: &FrameBatch) -> Result<()>;
 }
 
-/// Brings all frames of `feed` through, with `threads` threads beside this one; none if that is 0 or 1.
+/// Processes all frames of `io` with `threads` compression threads. With 0 or 1 the calling thread compresses.
 ///
 /// # Errors
-/// What `feed` returns, or if a thread can't be started.
+/// If `io` fails, or a thread cannot be started.
 pub fn run(
     image: &dyn MemoryImage,
     encoding: PageEncoding,
     threads: usize,
-    feed: &mut dyn BatchIo,
+    io: &mut dyn BatchIo,
 ) -> Result<()> {
-    if threads <= 1 { inline(image, encoding, feed) } else { threaded(image, encoding, threads, feed) }
+    if threads <= 1 { run_inline(image, encoding, io) } else { run_threaded(image, encoding, threads, io) }
 }
 
-fn inline(image: &dyn MemoryImage, encoding: PageEncoding, feed: &mut dyn BatchIo) -> Result<()> {
+fn run_inline(image: &dyn MemoryImage, encoding: PageEncoding, io: &mut dyn BatchIo) -> Result<()> {
     let mut worker = Worker::new(image, encoding);
     let mut batch = FrameBatch::new();
     loop {
         batch.frames.clear();
-        feed.fill(&mut batch.frames)?;
+        io.fill(&mut batch.frames)?;
         if batch.frames.is_empty() {
             return Ok(());
         }
         worker.store(&mut batch);
-        feed.take(&batch)?;
+        io.take(&batch)?;
     }
 }
 
-/// Batches for so many threads: one for each to work on, one to be next, and one that is being written.
+/// Number of batches for `threads` threads: for each thread a current one and a next one, and one that is being
+/// written.
 fn batches(threads: usize) -> usize {
     2 * threads + 1
 }
 
-fn threaded(
+fn run_threaded(
     image: &dyn MemoryImage,
     encoding: PageEncoding,
     threads: usize,
-    feed: &mut dyn BatchIo,
+    io: &mut dyn BatchIo,
 ) -> Result<()> {
     let batches = batches(threads);
-    let line = Line::new(batches);
+    let queue = BatchQueue::new(batches);
     std::thread::scope(|scope| {
-        // Whatever ends this thread's part ends that of the others.
-        let _closing = Closing(&line);
+        // If this thread returns or panics, the compression threads must end too.
+        let _close = CloseOnDrop(&queue);
         for number in 0..threads {
-            let (line, mut worker) = (&line, Worker::new(image, encoding));
+            let (queue, mut worker) = (&queue, Worker::new(image, encoding));
             let work = move || {
-                let _closing = Closing(line);
-                while let Some((number, mut batch)) = line.job() {
+                let _close = CloseOnDrop(queue);
+                while let Some((number, mut batch)) = queue.next_job() {
                     worker.store(&mut batch);
-                    line.put_done(number, batch);
+                    queue.put_done(number, batch);
                 }
             };
             std::thread::Builder::new()
                 .name(format!("compress {number}"))
                 .spawn_scoped(scope, work)
                 .map_err(|e| {
-                    Error::failure("a thread can't be started").because(e).with_hint("Use fewer threads.")
+                    Error::failure("cannot start a compression thread")
+                        .because(e)
+                        .with_hint("Use fewer threads.")
                 })?;
         }
 
@@ -146,106 +150,109 @@ fn threaded(
         loop {
             while let Some(mut batch) = spare.pop() {
                 batch.frames.clear();
-                feed.fill(&mut batch.frames)?;
+                io.fill(&mut batch.frames)?;
                 if batch.frames.is_empty() {
                     break;
                 }
-                line.put_job(batch);
+                queue.put_job(batch);
             }
-            match line.next_done() {
-                Next::Done(batch) => {
-                    feed.take(&batch)?;
+            match queue.next_done() {
+                NextDone::Batch(batch) => {
+                    io.take(&batch)?;
                     spare.push(batch);
                 }
-                Next::Nothing => return Ok(()),
-                Next::Died => return Err(Error::failure("a thread that compresses pages died")),
+                NextDone::Empty => return Ok(()),
+                NextDone::WorkerEnded => return Err(Error::failure("a compression thread panicked")),
             }
         }
     })
 }
 
-/// Batches on their way to the threads that compress, and back in order. Who waits here sleeps at once: to look again and
-/// again, as channels do at first, would take the processor from those that compress.
-struct Line {
-    state: Mutex<LineState>,
-    /// There is a job, or the end.
+/// Passes batches to the compression threads and returns them in order.
+///
+/// Waiters sleep immediately. Spinning first, as most channels do, would steal CPU time from the compressing threads.
+struct BatchQueue {
+    state: Mutex<QueueState>,
+    /// Signals a new job, or that the queue is closed.
     job: Condvar,
-    /// The batch that is next is done, or a thread has ended.
+    /// Signals that the first batch in flight is done, or that the queue is closed.
     done: Condvar,
 }
 
-struct LineState {
+struct QueueState {
     jobs: VecDeque<(u64, FrameBatch)>,
-    /// What is under way; the first one is number `first`.
-    under_way: VecDeque<Option<FrameBatch>>,
+    /// The batches in flight, starting with number `first`. `None` is a batch that is not done.
+    in_flight: VecDeque<Option<FrameBatch>>,
     first: u64,
     closed: bool,
 }
 
-/// What comes back from a [`Line`].
-enum Next {
-    Done(FrameBatch),
-    /// Nothing is under way.
-    Nothing,
-    /// Nothing will come any more, although something is under way.
-    Died,
+/// The result of [`BatchQueue::next_done`].
+enum NextDone {
+    Batch(FrameBatch),
+    /// No batch is in flight.
+    Empty,
+    /// A thread ended while a batch was in flight.
+    WorkerEnded,
 }
 
-impl Line {
+impl BatchQueue {
     fn new(batches: usize) -> Self {
-        let (jobs, under_way) = (VecDeque::with_capacity(batches), VecDeque::with_capacity(batches));
-        let state = LineState { jobs, under_way, first: 0, closed: false };
+        let (jobs, in_flight) = (VecDeque::with_capacity(batches), VecDeque::with_capacity(batches));
+        let state = QueueState { jobs, in_flight, first: 0, closed: false };
         Self { state: Mutex::new(state), job: Condvar::new(), done: Condvar::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, LineState> {
-        // The state is whole at any time, even if a thread gave up while it held it.
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        // A panic of a thread that held the lock cannot leave the state inconsistent, so poisoning is ignored.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_job(&self, batch: FrameBatch) {
         let mut state = self.state();
-        let number = state.first + state.under_way.len() as u64;
-        state.under_way.push_back(None);
+        let number = state.first + state.in_flight.len() as u64;
+        state.in_flight.push_back(None);
         state.jobs.push_back((number, batch));
         self.job.notify_one();
     }
 
-    /// The next job, and its number; waits for it. None if it's all over.
-    fn job(&self) -> Option<(u64, FrameBatch)> {
-        let nothing = |state: &mut LineState| state.jobs.is_empty() && !state.closed;
-        let mut state = self.job.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for the next job and returns it with its number. `None` if the queue is closed.
+    fn next_job(&self) -> Option<(u64, FrameBatch)> {
+        let is_empty = |state: &mut QueueState| state.jobs.is_empty() && !state.closed;
+        let mut state = self.job.wait_while(self.state(), is_empty).unwrap_or_else(PoisonError::into_inner);
         if state.closed { None } else { state.jobs.pop_front() }
     }
 
     fn put_done(&self, number: u64, batch: FrameBatch) {
         let mut state = self.state();
-        let place = (number - state.first) as usize;
-        state.under_way[place] = Some(batch);
-        if place == 0 {
+        let index = (number - state.first) as usize;
+        state.in_flight[index] = Some(batch);
+        if index == 0 {
             self.done.notify_one();
         }
     }
 
-    /// The first batch that is under way; waits until it is done.
-    fn next_done(&self) -> Next {
-        let nothing = |state: &mut LineState| matches!(state.under_way.front(), Some(None)) && !state.closed;
-        let mut state = self.done.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
-        match state.under_way.pop_front() {
+    /// Waits until the first batch in flight is done, and returns it.
+    fn next_done(&self) -> NextDone {
+        let is_pending =
+            |state: &mut QueueState| matches!(state.in_flight.front(), Some(None)) && !state.closed;
+        let mut state =
+            self.done.wait_while(self.state(), is_pending).unwrap_or_else(PoisonError::into_inner);
+        match state.in_flight.pop_front() {
             Some(Some(batch)) => {
                 state.first += 1;
-                Next::Done(batch)
+                NextDone::Batch(batch)
             }
-            Some(None) => Next::Died,
-            None => Next::Nothing,
+            Some(None) => NextDone::WorkerEnded,
+            None => NextDone::Empty,
         }
     }
 }
 
-/// Ends a [`Line`] when it is dropped, also by a panic.
-struct Closing<'l>(&'l Line);
+/// Closes a [`BatchQueue`] when it is dropped, also during a panic.
+struct CloseOnDrop<'q>(&'q BatchQueue);
 
-impl Drop for Closing<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.state().closed = true;
         self.0.job.notify_all();
@@ -253,8 +260,8 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Pages that are read in one go, if they follow one another: what a system call or a window costs is then nothing
-/// beside what is copied, and they are still in a near cache when they are compressed.
+/// Maximum number of adjacent pages that are read in one operation. The cost of a system call or a window is then small
+/// compared with the copy, and the pages are still in a CPU cache when they are compressed.
 const RUN: usize = 64;
 
 /// Compresses batches, one at a time.
@@ -262,25 +269,26 @@ struct Worker<'a> {
     image: &'a dyn MemoryImage,
     encoding: PageEncoding,
     compressor: Compressor,
-    /// Room for a run that has to be read.
+    /// The buffer for a run that must be read.
     pages: Vec<[u8; PAGE_SIZE]>,
-    /// What the image knew without reading, and from where on.
-    known: Option<(PhysAddr, Hole)>,
+    /// The last result of [`MemoryImage::hole_at`], and its start address.
+    last_hole: Option<(PhysAddr, Hole)>,
 }
 
 impl<'a> Worker<'a> {
     fn new(image: &'a dyn MemoryImage, encoding: PageEncoding) -> Self {
         let compressor = Compressor::new(encoding.codec);
-        Self { image, encoding, compressor, pages: vec![[0; PAGE_SIZE]; RUN], known: None }
+        Self { image, encoding, compressor, pages: vec![[0; PAGE_SIZE]; RUN], last_hole: None }
     }
 
-    /// Whether so many of the `pages` from `first` on are known to be zeros; or else, so many have to be looked at.
-    fn look_ahead(&mut self, first: PhysAddr, pages: usize) -> (bool, usize) {
-        let hole = match self.known {
+    /// Splits the `pages` pages at `first` at the next border of a hole. Returns `(true, count)` if the first `count`
+    /// pages are in a hole, so that they are zeros, or `(false, count)` if they must be read.
+    fn split_at_hole(&mut self, first: PhysAddr, pages: usize) -> (bool, usize) {
+        let hole = match self.last_hole {
             Some((start, hole)) if (start..hole.end).contains(&first) => hole,
             _ => {
                 let hole = self.image.hole_at(first);
-                self.known = Some((first, hole));
+                self.last_hole = Some((first, hole));
                 hole
             }
         };
@@ -288,7 +296,7 @@ impl<'a> Worker<'a> {
         let (whole, touched) = (bytes / PAGE_SIZE as u64, bytes.div_ceil(PAGE_SIZE as u64).max(1));
         match hole.zeros {
             true if whole > 0 => (true, whole.min(pages as u64) as usize),
-            // A page that only begins in a hole.
+            // The page starts in a hole and ends outside it.
             true => (false, 1),
             false => (false, touched.min(pages as u64) as usize),
         }
@@ -296,19 +304,19 @@ impl<'a> Worker<'a> {
 
     /// Reads and stores the frames of `batch`.
     fn store(&mut self, batch: &mut FrameBatch) {
-        let FrameBatch { frames, pages, unreadable, room, used } = batch;
+        let FrameBatch { frames, pages, unreadable, buffer, used } = batch;
         pages.clear();
         unreadable.clear();
         *used = 0;
-        let neighbours = |a: &Pfn, b: &Pfn| b.frames_since(*a) == 1;
-        for run in frames.chunk_by(neighbours).flat_map(|run| run.chunks(RUN)) {
+        let adjacent = |a: &Pfn, b: &Pfn| b.frames_since(*a) == 1;
+        for run in frames.chunk_by(adjacent).flat_map(|run| run.chunks(RUN)) {
             let mut rest = run;
             while !rest.is_empty() {
-                let (zeros, count) = self.look_ahead(rest[0].addr(), rest.len());
+                let (zeros, count) = self.split_at_hole(rest[0].addr(), rest.len());
                 if zeros {
                     for _ in 0..count {
                         let (stored, size) =
-                            store_zeros(self.encoding, &mut self.compressor, &mut room[*used..]);
+                            store_zeros(self.encoding, &mut self.compressor, &mut buffer[*used..]);
                         pages.push(stored);
                         *used += size;
                     }
@@ -319,7 +327,7 @@ impl<'a> Worker<'a> {
                 let borrowed = self.image.borrow_bytes(now[0].addr(), now.len() * PAGE_SIZE);
                 let contents = match borrowed.as_deref().map(|bytes| bytes.as_chunks().0) {
                     Some(whole @ [_, ..]) => whole,
-                    // Not in place, or not all of its first page.
+                    // The image cannot lend the bytes, or lends less than one page.
                     _ => {
                         read_run(self.image, now, &mut self.pages[..now.len()], unreadable);
                         &self.pages[..now.len()]
@@ -327,7 +335,7 @@ impl<'a> Worker<'a> {
                 };
                 for page in contents {
                     let (stored, size) =
-                        store_page(page, self.encoding, &mut self.compressor, &mut room[*used..]);
+                        store_page(page, self.encoding, &mut self.compressor, &mut buffer[*used..]);
                     pages.push(stored);
                     *used += size;
                 }
@@ -337,15 +345,15 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Stores a page of zeros that nobody has to look at.
-fn store_zeros(encoding: PageEncoding, compressor: &mut Compressor, room: &mut [u8]) -> (StoredPage, usize) {
+/// Stores a page that is known to be zeros, without reading it.
+fn store_zeros(encoding: PageEncoding, compressor: &mut Compressor, out: &mut [u8]) -> (StoredPage, usize) {
     if encoding.share_zero {
         return (StoredPage::SharedZero, 0);
     }
-    store_page(&[0; PAGE_SIZE], encoding, compressor, room)
+    store_page(&[0; PAGE_SIZE], encoding, compressor, out)
 }
 
-/// Reads the pages of `run`, frames that follow one another. Those that can't be read are zeros, and named.
+/// Reads the pages of the adjacent frames `run`. Pages that cannot be read become zeros and are added to `unreadable`.
 fn read_run(image: &dyn MemoryImage, run: &[Pfn], pages: &mut [[u8; PAGE_SIZE]], unreadable: &mut Vec<Pfn>) {
     if image.read(run[0].addr(), pages.as_flattened_mut()).is_ok() {
         return;
@@ -358,20 +366,20 @@ fn read_run(image: &dyn MemoryImage, run: &[Pfn], pages: &mut [[u8; PAGE_SIZE]],
     }
 }
 
-/// Stores `page` at the start of `room`. Returns how, and in how many bytes.
+/// Stores `page` at the start of `out`. Returns its stored form and the number of bytes in `out`.
 fn store_page(
     page: &[u8; PAGE_SIZE],
     encoding: PageEncoding,
     compressor: &mut Compressor,
-    room: &mut [u8],
+    out: &mut [u8],
 ) -> (StoredPage, usize) {
     if encoding.share_zero && is_zero(page) {
         return (StoredPage::SharedZero, 0);
     }
-    let (size, codec) = match compressor.compress(page, room) {
+    let (size, codec) = match compressor.compress(page, out) {
         Some(size) => (size, encoding.codec),
         None => {
-            room[..PAGE_SIZE].copy_from_slice(page);
+            out[..PAGE_SIZE].copy_from_slice(page);
             (PAGE_SIZE, Codec::Raw)
         }
     };
@@ -394,11 +402,11 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     use std::time::Duration;
 
-    /// Memory without end, each page with its number, that counts the pages read. Reads fail if they touch `bad`.
+    /// Unlimited memory. Each page contains its frame number. Counts the pages read; a read of page `bad` fails.
     struct Numbers {
         read: AtomicU64,
         bad: Option<Pfn>,
-        /// How long a read takes.
+        /// Duration of a read.
         delay: Duration,
     }
 
@@ -433,20 +441,20 @@ mod tests {
         }
     }
 
-    /// Gives frames without end, and takes them back slowly.
+    /// Provides `batches` batches of frames, and writes slowly.
     struct SlowDisk<'a> {
         image: &'a Numbers,
         given: u64,
         taken: u64,
         batches: u64,
-        /// The most pages that were read and not taken yet.
-        most_under_way: u64,
+        /// The maximum number of pages that were read and not written.
+        most_in_flight: u64,
         unreadable: Vec<Pfn>,
     }
 
     impl<'a> SlowDisk<'a> {
         fn new(image: &'a Numbers, batches: u64) -> Self {
-            Self { image, given: 0, taken: 0, batches, most_under_way: 0, unreadable: Vec::new() }
+            Self { image, given: 0, taken: 0, batches, most_in_flight: 0, unreadable: Vec::new() }
         }
     }
 
@@ -460,9 +468,9 @@ mod tests {
         }
 
         fn take(&mut self, batch: &FrameBatch) -> Result<()> {
-            // Long enough for the others to read all that they are let.
+            // Long enough for the threads to read as many pages as the pipeline allows.
             std::thread::sleep(Duration::from_millis(5));
-            self.most_under_way = self.most_under_way.max(self.image.read.load(SeqCst) - self.taken);
+            self.most_in_flight = self.most_in_flight.max(self.image.read.load(SeqCst) - self.taken);
             assert_eq!(batch.frames[0], Pfn::new(self.taken), "in order");
             self.taken += batch.frames.len() as u64;
             self.unreadable.extend(&batch.unreadable);
@@ -473,25 +481,25 @@ mod tests {
         }
     }
 
-    const RECIPE: PageEncoding = PageEncoding { codec: Codec::Lzo, share_zero: true };
+    const ENCODING: PageEncoding = PageEncoding { codec: Codec::Lzo, share_zero: true };
 
     #[test]
-    fn a_slow_disk_slows_the_reading_and_nothing_grows() {
+    fn a_slow_disk_limits_the_reads() {
         for threads in [1, 2, 5] {
             let image = Numbers::new(None);
             let mut disk = SlowDisk::new(&image, 40);
-            run(&image, RECIPE, threads, &mut disk).unwrap();
+            run(&image, ENCODING, threads, &mut disk).unwrap();
             assert_eq!((disk.taken, image.read.load(SeqCst)), (40 * BATCH as u64, 40 * BATCH as u64));
             let limit = if threads == 1 { 1 } else { batches(threads) as u64 } * BATCH as u64;
-            assert!(disk.most_under_way <= limit, "{threads} threads: {}", disk.most_under_way);
+            assert!(disk.most_in_flight <= limit, "{threads} threads: {}", disk.most_in_flight);
         }
     }
 
-    /// Gives frames as fast as they are asked for, and takes them back at once.
+    /// Provides frames and writes batches without a delay.
     struct FastDisk {
         given: u64,
         taken: u64,
-        most_under_way: u64,
+        most_in_flight: u64,
     }
 
     impl BatchIo for FastDisk {
@@ -500,7 +508,7 @@ mod tests {
                 frames.extend((self.given..).take(BATCH).map(Pfn::new));
                 self.given += BATCH as u64;
             }
-            self.most_under_way = self.most_under_way.max(self.given - self.taken);
+            self.most_in_flight = self.most_in_flight.max(self.given - self.taken);
             Ok(())
         }
 
@@ -512,30 +520,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_is_waited_for_and_nothing_grows() {
+    fn slow_reads_do_not_increase_the_batches_in_flight() {
         for threads in [1, 2, 5] {
             let image = Numbers { delay: Duration::from_millis(1), ..Numbers::new(None) };
-            let mut disk = FastDisk { given: 0, taken: 0, most_under_way: 0 };
-            run(&image, RECIPE, threads, &mut disk).unwrap();
+            let mut disk = FastDisk { given: 0, taken: 0, most_in_flight: 0 };
+            run(&image, ENCODING, threads, &mut disk).unwrap();
             let limit = if threads == 1 { 1 } else { batches(threads) as u64 } * BATCH as u64;
             assert_eq!((disk.taken, image.read.load(SeqCst)), (20 * BATCH as u64, 20 * BATCH as u64));
-            assert!(disk.most_under_way <= limit, "{threads} threads: {}", disk.most_under_way);
+            assert!(disk.most_in_flight <= limit, "{threads} threads: {}", disk.most_in_flight);
         }
     }
 
     #[test]
-    fn a_disk_that_gets_full_ends_it_all() {
+    fn a_full_disk_stops_the_pipeline() {
         for threads in [1, 3] {
             let image = Numbers::new(None);
-            let error = run(&image, RECIPE, threads, &mut SlowDisk::new(&image, u64::MAX)).unwrap_err();
+            let error = run(&image, ENCODING, threads, &mut SlowDisk::new(&image, u64::MAX)).unwrap_err();
             assert_eq!(error.report(), "the disk is full");
             assert!(image.read.load(SeqCst) <= (4 + batches(threads) as u64) * BATCH as u64);
         }
     }
 
     #[test]
-    fn what_is_in_a_hole_is_not_read() {
-        // 8 MiB of a sparse file: three pages of data, one of them not at a page's border.
+    fn holes_of_a_sparse_file_are_not_read() {
+        // A sparse file of 8 MiB with 3 * 4 KiB of data. The second one is not page-aligned.
         let file = tempfile::NamedTempFile::new().unwrap();
         let size = 8 << 20;
         file.as_file().set_len(size).unwrap();
@@ -549,7 +557,7 @@ mod tests {
             [read, PlainFile::Windowed(Box::new(windows))].map(|f| RawImage::from_bytes(f, &[range]));
         for (image, share_zero) in images.iter().flat_map(|image| [(image, false), (image, true)]) {
             let hole = image.hole_at(PhysAddr::new(0x10_0000));
-            assert!(hole.zeros, "the file system does not know of holes");
+            assert!(hole.zeros, "the file system does not support SEEK_HOLE");
             let mut batch = FrameBatch::new();
             let mut worker = Worker::new(image, PageEncoding { codec: Codec::Lzo, share_zero });
             let mut data = Vec::new();
@@ -560,12 +568,12 @@ mod tests {
                 let mut rest = batch.data();
                 for (pfn, page) in frames.iter().zip(&batch.pages) {
                     let StoredPage::Data { size, codec } = *page else { continue };
-                    let (now, later) = rest.split_at(size as usize);
+                    let (stored, later) = rest.split_at(size as usize);
                     rest = later;
-                    let mut back = [1; PAGE_SIZE];
-                    assert!(Decompressor::default().decompress(codec, now, &mut back));
-                    if !is_zero(&back) {
-                        data.push((*pfn, back[0], back[PAGE_SIZE - 1]));
+                    let mut page = [1; PAGE_SIZE];
+                    assert!(Decompressor::default().decompress(codec, stored, &mut page));
+                    if !is_zero(&page) {
+                        data.push((*pfn, page[0], page[PAGE_SIZE - 1]));
                     }
                 }
                 assert_eq!(batch.pages.len(), BATCH);
@@ -576,10 +584,10 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_page_of_a_run_costs_only_itself() {
+    fn one_bad_page_does_not_affect_its_run() {
         let image = Numbers::new(Some(Pfn::new(70)));
         let mut disk = SlowDisk::new(&image, 2);
-        run(&image, RECIPE, 2, &mut disk).unwrap();
+        run(&image, ENCODING, 2, &mut disk).unwrap();
         assert_eq!((disk.unreadable, disk.taken), (vec![Pfn::new(70)], 2 * BATCH as u64));
     }
 }

@@ -1,4 +1,4 @@
-//! Where a dump goes: a file with pieces at their places, or a flattened stream of them.
+//! The output of a dump: a file, or a flattened stream.
 
 use crate::format::flattened;
 use crate::output::OutputFile;
@@ -11,25 +11,25 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A dump to `out`.
+    /// Starts a dump to `out`.
     ///
     /// # Errors
-    /// If `out` is a pipe and the dump is not `flattened`, or if it can't be written.
+    /// If `out` is a pipe and the dump is not `flattened`, or if the write fails.
     pub fn new(mut out: OutputFile, flattened: bool) -> Result<Self> {
         if flattened {
             out.append(&flattened::header())?;
         } else if !out.can_seek() {
-            return Err(Error::unusable("a dump can't be written to a pipe as it is")
+            return Err(Error::unusable("only a flattened dump can be written to a pipe")
                 .at(out.path())
                 .with_hint("Write a flattened dump, or write to a file."));
         }
         Ok(Self { out, flattened })
     }
 
-    /// Puts `bytes` at `offset` of the dump.
+    /// Writes `bytes` at `offset` of the dump.
     ///
     /// # Errors
-    /// If the disk is full, or fails.
+    /// If the disk is full, or the write fails.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         if self.flattened {
             self.out.append(&flattened::record_header(offset, bytes.len() as u64))?;
@@ -44,18 +44,18 @@ impl Sink {
         !self.flattened && self.out.can_read_back()
     }
 
-    /// Reads back what was written at `offset` of the dump.
+    /// Reads back the data that were written at `offset` of the dump.
     ///
     /// # Errors
-    /// If the disk fails.
+    /// If the read fails.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.out.read_at(offset, bytes)
     }
 
-    /// Completes the file. Returns its bytes.
+    /// Completes the dump. Returns the number of bytes that were written.
     ///
     /// # Errors
-    /// If the disk is full, or fails.
+    /// If the disk is full, or the write fails.
     pub fn finish(mut self) -> Result<u64> {
         if self.flattened {
             self.out.append(&flattened::END_RECORD)?;

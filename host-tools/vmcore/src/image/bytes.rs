@@ -15,7 +15,8 @@ pub struct FileBytes {
 }
 
 impl FileBytes {
-    /// The bytes of the dump in `stored`. If `stored` is a flattened stream, these are the bytes of the rearranged dump.
+    /// The bytes of the dump in `stored`. If `stored` is a flattened stream, these are the bytes of the rearranged
+    /// dump.
     ///
     /// # Errors
     /// If `stored` is a damaged flattened stream, or cannot be read.
@@ -46,7 +47,8 @@ impl FileBytes {
         self.len() == 0
     }
 
-    /// Whether the stored file is large enough for `size` bytes of data, plus 64 KiB for blocks that were never written.
+    /// Whether the stored file is large enough for `size` bytes of data, plus 64 KiB for blocks that were never
+    /// written.
     ///
     /// One record of a flattened stream can claim any length, so this check comes before an allocation of `size` bytes.
     pub fn can_hold(&self, size: u64) -> bool {

@@ -29,8 +29,8 @@ impl Extent {
 /// The extents of a file, ascending and disjoint.
 ///
 /// `PT_LOAD`s may overlap: the kernel's text has its own `PT_LOAD` and is part of the RAM's. makedumpfile searches them
-/// in the order of the file and uses the first one whose file data contain the address. This index resolves the overlaps
-/// in advance, so a look-up takes O(log n) and gives the same result.
+/// in the order of the file and uses the first one whose file data contain the address. This index resolves the
+/// overlaps in advance, so a look-up takes O(log n) and gives the same result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extents(Vec<Extent>);
 

@@ -16,7 +16,7 @@ pub enum Access {
     #[default]
     Whole,
     /// The file is accessed through [`Windows`], or with `pread` if it consists mostly of holes. Memory use does not
-    /// depend on the file's size. As fast as [`Whole`](Self::Whole) if the accesses are large and sequential.
+    /// depend on the file's size. As fast as [`Whole`](Self::Whole) if the accesses are large.
     Pieces,
     /// Any file is accessed through [`Windows`], as `/proc/vmcore` is.
     Windows,

@@ -9,8 +9,8 @@ use scanner_core::kernel::vmcoreinfo::Key;
 use scanner_core::paging::START_KERNEL_MAP;
 use scanner_core::{PhysAddr, VmcoreInfo};
 
-/// Offset of `struct new_utsname` in `struct uts_namespace`, if VMCOREINFO does not have it (kernels before 5.11): after
-/// `kref`.
+/// Offset of `struct new_utsname` in `struct uts_namespace`, if VMCOREINFO does not have it (kernels before 5.11):
+/// after `kref`.
 const UTS_NAME_OFFSET: u64 = 4;
 
 /// The VMCOREINFO keys that identify the machine, in addition to `OSRELEASE`.

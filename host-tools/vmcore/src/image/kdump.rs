@@ -1,7 +1,7 @@
 //! A kdump-compressed file as a memory image.
 //!
-//! Supported are header versions 1 to 6, all codecs, one bitmap or two, complete and incomplete dumps, single parts of a
-//! split dump, and plain and flattened files.
+//! Supported are header versions 1 to 6, all codecs, one bitmap or two, complete and incomplete dumps, single parts of
+//! a split dump, and plain and flattened files.
 
 use super::bytes::FileBytes;
 use super::facts::{Architecture, Filtered, ImageFacts, ImageFormat};
@@ -352,7 +352,8 @@ impl PageCache {
         Self { shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect() }
     }
 
-    /// Calls `use_page` with page `pfn`. If the page is not in the cache, `fill` makes it first. `None` if `fill` fails.
+    /// Calls `use_page` with page `pfn`. If the page is not in the cache, `fill` makes it first. `None` if `fill`
+    /// fails.
     fn with_page(
         &self,
         pfn: Pfn,

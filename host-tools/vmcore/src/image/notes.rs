@@ -94,8 +94,9 @@ impl<'a> CoreNotes<'a> {
                 (CORE, NT_PRSTATUS) => found.registers.push(note.desc.get(PR_REG)),
                 (QEMU, 0) => found.qemu.push(note.desc),
                 (b"VMCOREINFO_XEN", _) | (b"Xen", XEN_ELFNOTE_CRASH_INFO) => {
-                    return Err(Error::unusable("Xen dumps are not supported")
-                        .with_hint("This is the vmcore of a Xen hypervisor. Use makedumpfile to filter it."));
+                    return Err(Error::unusable("Xen dumps are not supported").with_hint(
+                        "This is the vmcore of a Xen hypervisor. Use makedumpfile to filter it.",
+                    ));
                 }
                 _ => {}
             }

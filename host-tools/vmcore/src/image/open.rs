@@ -23,8 +23,8 @@ pub struct OpenOptions {
     pub vmcoreinfo: Option<PathBuf>,
     /// The map of a raw memory image; see [`raw`](super::raw).
     pub map: Option<PathBuf>,
-    /// How a vmcore or raw memory is accessed. A kdump-compressed file is always mapped as a whole, since its reads have
-    /// no order.
+    /// How a vmcore or raw memory is accessed. A kdump-compressed file is always mapped as a whole, since its reads
+    /// have no order.
     pub access: Access,
 }
 
@@ -110,7 +110,8 @@ const REARRANGE: &str = "Rearrange it first: `makedumpfile -R VMCORE < FILE`.";
 const GUEST: &str =
     "Write a vmcore instead: `dump-guest-memory` in QEMU, or `virsh dump --memory-only` in libvirt.";
 const VMWARE: &str = "Convert it to a vmcore first (vmss2core -N6).";
-const BITMAP: &str = "Give the vmcore of the same machine as the image, and the bitmap as the other argument.";
+const BITMAP: &str =
+    "Give the vmcore of the same machine as the image, and the bitmap as the other argument.";
 
 impl Kind {
     /// The kind of a file that starts with `head`.

@@ -7,7 +7,8 @@
 //! - `START-END : NAME`, as in `/proc/iomem` (read by root): if `NAME` starts with "System RAM", the range follows the
 //!   previous range in the file. Other lines of this form are ignored.
 //!
-//! Numbers are hexadecimal, with or without `0x`. Empty lines and text after a `#` are ignored. Ranges must not overlap.
+//! Numbers are hexadecimal, with or without `0x`. Empty lines and text after a `#` are ignored. Ranges must not
+//! overlap.
 
 use super::extents::{Extents, FileMemory};
 use super::facts::{ImageFacts, ImageFormat, Segment};
@@ -61,8 +62,10 @@ impl RawImage {
         let mut warnings: Vec<String> = missing.warning(size, "ranges of the map").into_iter().collect();
         let used = ranges.iter().map(|r| r.offset.saturating_add(r.size)).max().unwrap_or(0);
         if used < size {
-            warnings
-                .push(format!("the map does not cover the last {} bytes of the file ({size} bytes)", size - used));
+            warnings.push(format!(
+                "the map does not cover the last {} bytes of the file ({size} bytes)",
+                size - used
+            ));
         }
         let extents = Extents::of(&segments);
         let facts = ImageFacts { warnings, ..segments::facts(ImageFormat::Raw, segments, &extents) };
@@ -110,7 +113,8 @@ pub struct MapRange {
 /// # Errors
 /// If a line is invalid, or the ranges of two lines overlap. The error has the line numbers.
 pub fn parse_map(text: &[u8]) -> Result<Vec<MapRange>> {
-    let text = std::str::from_utf8(text).map_err(|e| Error::unusable("is not a UTF-8 text file").because(e))?;
+    let text =
+        std::str::from_utf8(text).map_err(|e| Error::unusable("is not a UTF-8 text file").because(e))?;
     let mut ranges: Vec<(usize, MapRange)> = Vec::new();
     let mut next_offset = Some(0);
     for (number, line) in (1..).zip(text.lines()) {

@@ -178,8 +178,8 @@ impl Windows {
                 return None;
             }
         }
-        // Mapping is slow, so the lock is not held and other threads continue. If two threads map the same window, it is
-        // in the list twice, which costs memory only.
+        // Mapping is slow, so the lock is not held and other threads continue. If two threads map the same window, it
+        // is in the list twice, which costs memory only.
         let mapped = self.map(number);
         let mut state = self.state();
         let Ok(bytes) = mapped else {
@@ -194,8 +194,8 @@ impl Windows {
         let window = Arc::new(Window { number, bytes, populated: populated.into() });
         let dropped = if state.mapped.len() >= WINDOWS { state.mapped.pop() } else { None };
         state.mapped.insert(0, Arc::clone(&window));
-        // Unmapping is slow, so it happens without the lock. If another thread still reads the dropped window, that thread
-        // unmaps it.
+        // Unmapping is slow, so it happens without the lock. If another thread still reads the dropped window, that
+        // thread unmaps it.
         drop(state);
         drop(dropped);
         Some(window)
@@ -205,11 +205,11 @@ impl Windows {
         let start = number * WINDOW_BYTES;
         let len = WINDOW_BYTES.min(self.size - start) as usize;
         // SAFETY: `map` requires that no process modifies or truncates the file while it is mapped. This code cannot
-        // enforce that; it relies on the user, as for a file that is mapped as a whole (see `PlainFile`). `/proc/vmcore`
-        // is the memory of the first kernel, which no longer runs. The mapping is read-only and owned by its `Window`,
-        // so this process does not write the bytes, and each slice of them keeps the window alive through an `Arc`. A
-        // write by another process changes the contents of a `&[u8]`, which Rust does not define. In practice every
-        // value of a `u8` is valid. A truncation raises SIGBUS.
+        // enforce that; it relies on the user, as for a file that is mapped as a whole (see `PlainFile`).
+        // `/proc/vmcore` is the memory of the first kernel, which no longer runs. The mapping is read-only and owned by
+        // its `Window`, so this process does not write the bytes, and each slice of them keeps the window alive through
+        // an `Arc`. A write by another process changes the contents of a `&[u8]`, which Rust does not define. In
+        // practice every value of a `u8` is valid. A truncation raises SIGBUS.
         unsafe { MmapOptions::new().offset(start).len(len).map(&self.file) }
     }
 

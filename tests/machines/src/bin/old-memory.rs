@@ -1,5 +1,5 @@
-//! Measures how fast a capture kernel reads the first kernel's memory: a table of block sizes for `read` and `mmap`, and
-//! of `cdbitmap`'s reader.
+//! Measures how fast a capture kernel reads the first kernel's memory: a table of block sizes for `read` and `mmap`,
+//! and of `cdbitmap`'s reader.
 
 use clap::Parser;
 use machines::kit::{Contents, get_kernel};
@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 }
 
 fn run(asked: &Arguments) -> Result<()> {
-    let work = tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
+    let work =
+        tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
     let logs = asked.keep.clone().unwrap_or_else(|| work.path().to_owned());
     for series in &asked.kernels {
         get_kernel(series)?;

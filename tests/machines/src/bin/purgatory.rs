@@ -1,9 +1,9 @@
 //! Tests the purgatory stage on whole machines: crash, scan between the kernels, results in the capture kernel.
 //!
 //! Each machine boots once, loads the stage and fills its memory. Each trial crashes a copy restored from a snapshot. A
-//! trial at a dump level copies /proc/vmcore to the host, and compares the dump by the stage's bitmap with makedumpfile's,
-//! bit for bit. Trials with memory plugged in after loading do the same. In a trial with a fault the capture kernel must
-//! boot and write a dump, and `cdbitmap inspect` must report the fault.
+//! trial at a dump level copies /proc/vmcore to the host, and compares the dump by the stage's bitmap with
+//! makedumpfile's, bit for bit. Trials with memory plugged in after loading do the same. In a trial with a fault the
+//! capture kernel must boot and write a dump, and `cdbitmap inspect` must report the fault.
 
 use clap::Parser;
 use machines::comparison::Comparison;
@@ -91,9 +91,9 @@ const FAULTS: [Fault; 14] = [
     ),
     fault("stack overflow", "--inject-fault stack-overflow", "", "fault", "page fault writing 0x"),
     fault("machine check", "--inject-fault machine-check", "", "fault", "machine check, at stage+0x"),
-    fault("vmemmap not mapped", "", "unmapped", "complete", "can't be read"),
-    fault("page tables with garbage", "", "garbage", "complete", "can't be read"),
-    fault("page tables in a loop", "", "loop", "complete", "can't be read"),
+    fault("vmemmap not mapped", "", "unmapped", "complete", "cannot be read"),
+    fault("page tables with garbage", "", "garbage", "complete", "cannot be read"),
+    fault("page tables in a loop", "", "loop", "complete", "cannot be read"),
     fault("changed code", "", "code", "cancelled", "self-check failed: the code"),
     fault("changed chunk", "", "chunk first-kernel", "cancelled", BAD_PARAMETERS),
     fault("chunk over the capture kernel", "", "chunk capture-kernel seal", "cancelled", BAD_PARAMETERS),
@@ -213,7 +213,8 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(arguments: &'a Arguments, series: &str, paging: u8) -> Result<Self> {
-        let work = tempfile::tempdir().map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
+        let work = tempfile::tempdir()
+            .map_err(|e| Error::failure("cannot create a temporary directory").because(e))?;
         let headers = get_kernel(series)?;
         let module = work.path().join("corrupter");
         copy_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corrupter"), &module)?;
@@ -350,8 +351,8 @@ impl<'a> Bench<'a> {
         ))
     }
 
-    /// Checks that the stage is not loaded, that the reason is printed, and that kexec has the same exit status and result
-    /// as without the stage.
+    /// Checks that the stage is not loaded, that the reason is printed, and that kexec has the same exit status and
+    /// result as without the stage.
     fn refuse(&self, name: &str, (reason, words): &Refusal) -> Result<String> {
         let logs = self.logs.join(name);
         let mut guest = Guest::restore(&self.machine, &self.kit, &logs, &self.snapshot)?;
@@ -380,10 +381,10 @@ impl<'a> Bench<'a> {
         let found = guest.run("found", LONG)?.text();
         let state = line_of(&found, "state").and_then(|state| state.split(':').next());
         if state != Some(fault.state) || !found.contains(fault.named) {
-            let expected = format!("inspect does not say {} and \"{}\"", fault.state, fault.named);
+            let expected = format!("inspect does not report {} and \"{}\"", fault.state, fault.named);
             return Err(Error::failure(expected).with_hint(found));
         }
-        let unreadable = line_of(&found, "  unreadable").filter(|pages| pages.contains("can't be read"));
+        let unreadable = line_of(&found, "  unreadable").filter(|pages| pages.contains("cannot be read"));
         let mut said = fault.state.to_owned();
         said.extend(line_of(&found, "stopped by").map(|cause| format!(", {cause}")));
         said.extend(unreadable.map(|pages| format!(", unreadable {pages}")));

@@ -14,8 +14,8 @@ use std::sync::LazyLock;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Frames 0x10..0x210 with zero pages, runs and noise; 0x300..0x304 of which the file holds one and a half; a hole
-/// between them.
+/// Two segments with a gap between them: frames 0x10..0x210 with zero pages, runs and noise, and frames 0x300..0x304 of
+/// which the file has one and a half.
 fn machine() -> ElfBuilder {
     let mut memory = Vec::new();
     for frame in 0..0x200u64 {
@@ -41,14 +41,14 @@ fn machine() -> ElfBuilder {
     machine
 }
 
-/// The machine as an image; made once, since tests ask it for every page.
+/// The machine as an image, built once, since the tests read all of its pages.
 fn elf() -> &'static ElfImage {
     static ELF: LazyLock<ElfImage> =
         LazyLock::new(|| ElfImage::from_bytes(PlainFile::InMemory(machine().build())).unwrap());
     &ELF
 }
 
-/// Keeps the frames of which the number, by a rule, is to be kept; checks how it is called.
+/// A filter that keeps the frames for which `keep` is true, and checks its calls.
 struct Rule<F> {
     keep: F,
     next: u64,
@@ -92,14 +92,14 @@ fn kept(image: &dyn MemoryImage) -> &FrameBitmap {
     &image.facts().filtered.as_ref().unwrap().kept
 }
 
-/// The file that a flattened stream stands for.
+/// The rearranged file of a flattened stream.
 fn rearranged(stream: &[u8]) -> Vec<u8> {
     let file = FileBytes::new(PlainFile::InMemory(stream.to_vec())).unwrap();
     file.get(0, file.len()).unwrap().into_owned()
 }
 
 #[test]
-fn neither_threads_nor_buffer_change_a_byte_and_all_of_it_reads_back() {
+fn the_dump_does_not_depend_on_threads_or_buffer_and_reads_back() {
     let machine = elf();
     let keep = |pfn: u64| !pfn.is_multiple_of(5);
     for codec in Codec::ALL {
@@ -120,10 +120,10 @@ fn neither_threads_nor_buffer_change_a_byte_and_all_of_it_reads_back() {
             assert_eq!(image.facts().exists, machine.facts().exists);
             assert_eq!(image.facts().max_pfn, 0x304);
             for pfn in 0..0x310 {
-                // Of the second piece of memory only two frames have data, the second one half of it.
-                let there = ((0x10..0x210).contains(&pfn) || pfn == 0x300 || pfn == 0x301) && keep(pfn);
-                assert_eq!(kept(&image).get(Pfn::new(pfn)), there, "{pfn:#x}");
-                let expected = if there { page(machine, pfn) } else { Err(at(pfn)) };
+                // In the second segment only two frames have data, the second one only half of a page.
+                let in_dump = ((0x10..0x210).contains(&pfn) || pfn == 0x300 || pfn == 0x301) && keep(pfn);
+                assert_eq!(kept(&image).get(Pfn::new(pfn)), in_dump, "{pfn:#x}");
+                let expected = if in_dump { page(machine, pfn) } else { Err(at(pfn)) };
                 assert_eq!(page(&image, pfn), expected, "{codec:?} {pfn:#x}");
             }
         }
@@ -139,7 +139,7 @@ fn at(pfn: u64) -> Unreadable {
 }
 
 #[test]
-fn headers_say_what_the_notes_say() {
+fn headers_have_the_values_of_the_notes() {
     let (bytes, _) = dump(elf(), |_| true, &DumpOptions { level: 1, ..DumpOptions::default() });
     let image = open(&bytes);
     let identity = image.recorded_identity().unwrap();
@@ -150,7 +150,7 @@ fn headers_say_what_the_notes_say() {
 }
 
 #[test]
-fn vmcoreinfo_from_elsewhere_gets_a_note() {
+fn vmcoreinfo_from_another_file_gets_a_note() {
     let core = ElfBuilder { notes: note("CORE", 1, &[0; 33]), ..machine() }.build();
     let elf = crate::image::testing::file(&core);
     let info = crate::image::testing::file(b"OSRELEASE=5.10\n");
@@ -163,7 +163,7 @@ fn vmcoreinfo_from_elsewhere_gets_a_note() {
 }
 
 #[test]
-fn a_dump_filtered_again_has_both_levels_and_what_both_keep() {
+fn a_dump_filtered_again_has_both_levels_and_the_pages_that_both_keep() {
     let mut identity = from_facts(elf().facts());
     identity.nodename = "host".into();
     identity.erase_info = b"erase jiffies 8\n".to_vec();
@@ -185,7 +185,7 @@ fn a_dump_filtered_again_has_both_levels_and_what_both_keep() {
     assert_eq!((report.unreadable, report.kept), (0, kept(&image).count()));
 }
 
-/// A machine with a bad page.
+/// An image with an unreadable page: frame number `.1`.
 struct BadPage(&'static ElfImage, u64);
 
 impl PhysicalMemory for BadPage {
@@ -203,7 +203,7 @@ impl MemoryImage for BadPage {
 }
 
 #[test]
-fn a_page_that_cannot_be_read_does_not_cost_the_dump() {
+fn an_unreadable_page_does_not_fail_the_dump() {
     for (level, zero) in [(0, 0), (1, 0x80 + 1)] {
         let options = DumpOptions { level, codec: Codec::Zlib, threads: 2, ..DumpOptions::default() };
         let (bytes, report) = dump(&BadPage(elf(), 0x13), |_| true, &options);
@@ -221,17 +221,17 @@ struct Fails;
 
 impl FrameFilter for Fails {
     fn filter(&mut self, window: PfnRange, _: &mut [u64]) -> Result<()> {
-        if window.start.as_u64() > 0 { Err(Error::failure("no more")) } else { Ok(()) }
+        if window.start.as_u64() > 0 { Err(Error::failure("the filter failed")) } else { Ok(()) }
     }
 }
 
 #[test]
-fn a_dump_that_fails_leaves_nothing_behind() {
+fn a_failed_dump_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let out = OutputFile::create(&directory.path().join("dump"), false).unwrap();
     let options = DumpOptions { buffer_bytes: 8, ..DumpOptions::default() };
     let error = write(elf(), &mut Fails, &options, out, &Silent).unwrap_err();
-    assert_eq!(error.report(), "no more");
+    assert_eq!(error.report(), "the filter failed");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     let full = OutputFile::create(Path::new("/dev/full"), false).unwrap();
     let error = write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, full, &Silent).unwrap_err();
@@ -239,14 +239,15 @@ fn a_dump_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_disk_that_gets_full_midway_leaves_nothing_behind() {
+fn a_full_disk_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let whole = dump(elf(), |_| true, &DumpOptions::default()).1.written;
     for (threads, flattened) in [(1, false), (3, false), (3, true)] {
         let options = DumpOptions { threads, flattened, ..DumpOptions::default() };
-        // A bitmap, descriptors or page data may be what does not fit.
+        // The limits make the write of the head, a bitmap, descriptors or page data fail.
         for limit in [0, 5000, 14000, 200_000, whole - 1] {
-            let out = OutputFile::create(&directory.path().join("dump"), false).unwrap().with_disk_space(limit);
+            let out =
+                OutputFile::create(&directory.path().join("dump"), false).unwrap().with_disk_space(limit);
             let error =
                 write(elf(), &mut Rule { keep: |_| true, next: 0 }, &options, out, &Silent).unwrap_err();
             assert!(error.report().contains("Make room"), "{limit}: {error}");
@@ -256,7 +257,7 @@ fn a_disk_that_gets_full_midway_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_device_that_forgets_is_written_all_the_same() {
+fn a_device_that_cannot_be_read_back_is_written() {
     for flattened in [false, true] {
         let null = OutputFile::create(Path::new("/dev/null"), false).unwrap();
         let options = DumpOptions { flattened, ..DumpOptions::default() };
@@ -269,15 +270,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn any_set_of_frames_survives(frames in prop::collection::btree_set(0x10u64..0x210, 0..200), max in 0x100u64..0x304) {
-        let options = DumpOptions { codec: Codec::Snappy, max_mapnr: Some(max), buffer_bytes: 8, ..Default::default() };
+    fn any_set_of_frames_round_trips(
+        frames in prop::collection::btree_set(0x10u64..0x210, 0..200),
+        max in 0x100u64..0x304,
+    ) {
+        let codec = Codec::Snappy;
+        let options = DumpOptions { codec, max_mapnr: Some(max), buffer_bytes: 8, ..Default::default() };
         let (bytes, report) = dump(elf(), |pfn| frames.contains(&pfn), &options);
         let image = open(&bytes);
         prop_assert_eq!((report.max_mapnr, image.facts().max_pfn), (max, max));
         for pfn in 0..0x304 {
-            let there = frames.contains(&pfn) && pfn < max;
-            prop_assert_eq!(kept(&image).get(Pfn::new(pfn)), there);
-            prop_assert_eq!(page(&image, pfn).ok(), there.then(|| page(elf(), pfn).unwrap()));
+            let in_dump = frames.contains(&pfn) && pfn < max;
+            prop_assert_eq!(kept(&image).get(Pfn::new(pfn)), in_dump);
+            prop_assert_eq!(page(&image, pfn).ok(), in_dump.then(|| page(elf(), pfn).unwrap()));
         }
     }
 }

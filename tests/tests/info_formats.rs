@@ -193,12 +193,12 @@ fn fields_do_not_overlap() {
 
 #[test]
 fn the_specification_has_the_tables_from_the_code() {
-    let text = std::fs::read_to_string(root().join("Documentation/format.md")).unwrap();
+    let text = std::fs::read_to_string(root().join("Documentation/reference/bitmap-format.md")).unwrap();
     let structures = [v1::Info::LAYOUT, Header::LAYOUT, ChunkEntry::LAYOUT];
     let codes = [Producer::CODES, State::CODES, RecordedRules::CODES, Cause::CODES];
     let tables = structures.iter().map(|layout: &StructureLayout| info_layout::field_table(layout));
     for table in tables.chain(codes.iter().map(|codes: &&[Code]| info_layout::code_table(codes))) {
-        assert!(text.contains(&table), "Documentation/format.md lacks this table:\n{table}");
+        assert!(text.contains(&table), "Documentation/reference/bitmap-format.md lacks this table:\n{table}");
     }
 }
 

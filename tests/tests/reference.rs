@@ -175,7 +175,7 @@ fn random_pages_reach_every_rule_and_difference() {
 
 #[test]
 fn the_document_lists_the_rules_and_differences_of_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Documentation/rules.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Documentation/reference/rules.md");
     let text = std::fs::read_to_string(path).unwrap();
     let rules = Rule::ALL.map(|rule| {
         let level = match rule.level().bits() {
@@ -191,7 +191,7 @@ fn the_document_lists_the_rules_and_differences_of_the_code() {
         format!("### {name}\n\nKernels: {kernels}.\n\n{explanation}\n\nPages: {}.\n", difference.pages())
     });
     for part in rules.iter().chain(&differences) {
-        assert!(text.contains(part.as_str()), "Documentation/rules.md lacks:\n{part}");
+        assert!(text.contains(part.as_str()), "Documentation/reference/rules.md lacks:\n{part}");
     }
     assert_eq!(
         text.matches("\n### ").count(),

@@ -181,7 +181,7 @@ fn invalid_bitmap_files_are_rejected() {
         std::fs::write(&path, bytes).unwrap();
         Subject::open_filtered(&path).err().unwrap().report()
     };
-    assert!(refused(&bytes[..bytes.len() - 1]).contains("The file was cut off"));
+    assert!(refused(&bytes[..bytes.len() - 1]).contains("The file is truncated"));
     let mut newer = bytes.clone();
     newer[8] = 3;
     assert!(refused(&newer).contains("newer producer"));

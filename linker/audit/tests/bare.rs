@@ -86,7 +86,7 @@ fn core_is_built_along_by_the_first_compiler_with_its_source() {
         .add("another", true, false);
     let text = succeeds(&toolchains.run("build_bare crash-scan s '-C code-model=kernel'"));
     let expected = format!(
-        "cargo build --locked --quiet --package crash-scan --profile crash --target x86_64-unknown-none \
+        "cargo rustc --locked --quiet --package crash-scan --lib --crate-type staticlib --profile crash --target x86_64-unknown-none \
          -Z build-std=core, RUSTC={}, RUSTFLAGS=-C code-model=kernel, level=s\n\
          bare=/target/x86_64-unknown-none/crash\n",
         toolchains.rustc("distribution")

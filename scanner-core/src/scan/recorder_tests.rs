@@ -10,6 +10,8 @@ struct Chunks {
     chunk_frames: u64,
     chunks: Vec<Vec<u64>>,
     counts_only: bool,
+    /// How often a chunk was asked for.
+    accesses: u64,
 }
 
 impl Chunks {
@@ -20,6 +22,7 @@ impl Chunks {
             chunk_frames,
             chunks: std::vec![std::vec![u64::MAX; words]; count.div_ceil(chunk_frames) as usize],
             counts_only: false,
+            accesses: 0,
         }
     }
 
@@ -51,6 +54,7 @@ impl BitmapChunks for &mut Chunks {
     }
 
     fn chunk_mut(&mut self, pfn: Pfn) -> Option<(PfnRange, &mut [u64])> {
+        self.accesses += 1;
         if !self.frames.contains(pfn) {
             return None;
         }
@@ -163,6 +167,17 @@ fn masks_clear_what_the_bitmap_has_of_a_word() {
             assert_eq!(chunks.excluded(), expected, "{word} of {first} and {count} more");
             assert_eq!(tally.counters.total(), expected.len() as u64);
         }
+    }
+}
+
+#[test]
+fn a_whole_word_takes_one_access_to_its_chunk() {
+    for word in [64, 128, 192] {
+        let mut chunks = Chunks::new(64, 192, 128);
+        recorded(&mut chunks, |recorder| {
+            recorder.exclude_masked(Pfn::new(word), &masks(PageClass::User, u64::MAX));
+        });
+        assert_eq!((chunks.accesses, chunks.excluded().len()), (1, 64), "{word}");
     }
 }
 

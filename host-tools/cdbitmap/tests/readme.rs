@@ -51,6 +51,9 @@ fn the_readme_shows_lines_of_the_run_in_their_order() {
     let printed = printed();
     let mut lines = printed.lines();
     for line in shown.lines().filter(|line| !line.is_empty()) {
-        assert!(lines.any(|it| it == line), "the demo does not print this line, or not in this order: {line}");
+        assert!(
+            lines.any(|it| it == line),
+            "the demo does not print this line, or not in this order: {line}"
+        );
     }
 }

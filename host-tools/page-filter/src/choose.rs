@@ -42,7 +42,7 @@ pub enum Decider<'m> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
     /// The bitmap decides.
-    Used(MemoryBitmapReport),
+    Used(Box<MemoryBitmapReport>),
     /// The bitmap does not decide.
     NotUsed {
         /// The reason, in one line.
@@ -98,7 +98,7 @@ pub fn choose<'m>(
             if !required && let Some(machine) = machine {
                 found.scan_the_rest(machine, request.level);
             }
-            let search = Some(Search::Used(found.report().clone()));
+            let search = Some(Search::Used(Box::new(found.report().clone())));
             Ok(Choice { decider: Decider::InMemory(Box::new(found)), search })
         }
         Err(error) if required => Err(error),

@@ -134,7 +134,7 @@ fn report_search(search: Search) -> InMemory {
     match search {
         Search::Used(report) => {
             warn(format_args!("bitmap: {report}"));
-            InMemory { used: true, found: Some(report), reason: None }
+            InMemory { used: true, found: Some(*report), reason: None }
         }
         Search::NotUsed { reason, scanned } => {
             let instead = if scanned { "memory is scanned" } else { "every page is kept" };

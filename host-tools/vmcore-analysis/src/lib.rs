@@ -1,6 +1,6 @@
 //! Analysis of vmcores, filtered dumps and bitmaps: which pages are kept, and why.
 //!
-//! [`reference`] implements the rules a second time, page by page, without the scanner's code. [`verify()`] and
+//! [`mod@reference`] implements the rules a second time, page by page, without the scanner's code. [`verify()`] and
 //! [`diff()`] compare bitmaps and dumps with it. [`explain`] names the rule that decides about one page. [`map`] draws
 //! memory by page class.
 

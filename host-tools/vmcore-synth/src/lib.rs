@@ -43,7 +43,7 @@ pub fn page_keys(generation: &KernelGeneration, hand_keys: bool) -> String {
     vmcoreinfo::page_keys(generation, hand_keys)
 }
 
-/// A description of the vmcore that [`write`] made.
+/// A description of the vmcore that [`write()`] made.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// Apparent size of the file, in bytes; far larger than its allocated blocks.

@@ -11,6 +11,15 @@
 //! VMCOREINFO ──> KernelLayout ──┐
 //! PhysicalMemory ──> AddressSpace ──> MemorySections ──> Scan ──> Bitmap + Counters ──> info (v1, v2)
 //! ```
+//!
+//! ```
+//! use scanner_core::{DumpLevel, PageClass, VmcoreInfo};
+//!
+//! let info = VmcoreInfo::parse(b"OSRELEASE=6.12.0\nPAGESIZE=4096\n").unwrap();
+//! assert_eq!(info.os_release(), "6.12.0");
+//! let level = DumpLevel::from_number(31).unwrap();
+//! assert!(PageClass::User.is_excluded_at(level));
+//! ```
 #![no_std]
 #![deny(
     clippy::arithmetic_side_effects,

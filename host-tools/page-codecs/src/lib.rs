@@ -8,6 +8,17 @@
 //!       ──> lzo ──────────────────┼──> bits, bytes, repeats ──> page
 //!       ──> zstd ──> huffman, fse ┘
 //! ```
+//!
+//! ```
+//! use page_codecs::{Codec, Compressor, Decompressor, PAGE_SIZE};
+//!
+//! let page = [7; PAGE_SIZE];
+//! let mut room = vec![0; Compressor::ROOM];
+//! let size = Compressor::new(Codec::Zstd).compress(&page, &mut room).expect("a page of equal bytes shrinks");
+//! let mut back = [0; PAGE_SIZE];
+//! assert!(Decompressor::default().decompress(Codec::Zstd, &room[..size], &mut back));
+//! assert_eq!(back, page);
+//! ```
 
 mod bits;
 mod bytes;

@@ -7,6 +7,16 @@
 //! file ──> image ──> (filter) ──> dump ──> output
 //!            └── format, identity, frames ──┘
 //! ```
+//!
+//! ```no_run
+//! use scanner_core::{PAGE_SIZE, PhysAddr};
+//! use vmcore::image::{OpenOptions, open};
+//!
+//! let image = open("vmcore".as_ref(), &OpenOptions::default())?;
+//! let mut page = [0; PAGE_SIZE];
+//! image.read(PhysAddr::new(0x1000), &mut page)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod dump;
 pub mod error;

@@ -90,6 +90,7 @@ pub struct MachineReport {
     /// The memory encryption bit of page table entries (AMD SME); 0 if there is none.
     pub sme_mask: u64,
     /// Rules that find no page in this kernel because it does not export what they need.
+    #[serde(rename = "dead_rules")]
     pub unavailable_rules: Vec<&'static str>,
 }
 

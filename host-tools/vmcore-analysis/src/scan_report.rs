@@ -46,6 +46,7 @@ pub struct ScanReport {
     /// The broken free lists and their defects. The unvisited blocks of each are kept.
     pub broken_free_lists: Vec<String>,
     /// Rules that find no page in this kernel because it does not export what they need.
+    #[serde(rename = "dead_rules")]
     pub unavailable_rules: Vec<&'static str>,
     /// The steps of the command, with their times.
     pub steps: Vec<Step>,

@@ -433,6 +433,8 @@ fn a_word_may_start_a_block_if_its_first_page_is_free_or_an_excluded_head() {
         (page_of(head, 0, 0xf400_0000, 0), true),
         (page_of(head | lru, 0, u32::MAX, 0), true),
         (page_of(head, 1, u32::MAX, 0), true),
+        (page_of(head | lru, 1, u32::MAX, 0), true),
+        (page_of(head | lru, 0, FREE, 0), true),
         (page_of(head, 0, u32::MAX, 0), false),
         (page_of(lru, 0, u32::MAX, 0), false),
         (page_of(0, 1, u32::MAX, 0), false),
